@@ -1,0 +1,28 @@
+//! What a program needs to know and ask about container images in a registry.
+//!
+//! - [`Name`], [`Reference`], [`Tag`], [`Digest`]: parsed once, canonical ever after;
+//! - [`ImageInfo`], [`RepositoryMetadata`]: what is known of images, and the [`Registry`] trait that answers it;
+//! - [`upstream`]: the client that asks real registries, within a budget per host.
+//!
+//! Nothing here stores or schedules: that is the `samovar` crate's part.
+
+mod clock;
+mod digest;
+mod glob;
+mod metadata;
+mod name;
+mod parse;
+mod platform;
+mod reference;
+mod secret;
+pub mod upstream;
+
+pub use clock::{Clock, SystemClock, TokioClock};
+pub use digest::Digest;
+pub use glob::{Glob, Globs};
+pub use metadata::{ImageInfo, Registry, RepositoryMetadata};
+pub use name::{Aliases, Name, canonical_host};
+pub use parse::ParseError;
+pub use platform::{Platform, Platforms};
+pub use reference::{Reference, Tag};
+pub use secret::Secret;

@@ -1,0 +1,272 @@
+use std::future::Future;
+
+use tokio::task::JoinSet;
+
+use super::*;
+
+const BACKGROUND: Urgency = Urgency::Background;
+const REGISTRY: RequestKind = RequestKind::Registry;
+
+fn limits(rate: f64, burst: u32, concurrency: usize) -> Limits {
+    Limits { rate, burst, concurrency }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// When, in milliseconds from now, each of `count` requests that end at once may go.
+async fn departures(budget: &Arc<Budget>, count: usize) -> Vec<u128> {
+    let start = Instant::now();
+    let mut departures = Vec::new();
+    for _ in 0..count {
+        drop(budget.acquire(REGISTRY, BACKGROUND).await.unwrap());
+        departures.push(start.elapsed().as_millis());
+    }
+    departures
+}
+
+/// Lets the tasks that are ready run until none is, without moving the time.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn is_ready(future: impl Future) -> bool {
+    tokio::time::timeout(Duration::ZERO, future).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_then_the_rate() {
+    let budget = Budget::new(limits(10.0, 3, 100));
+    let times = departures(&budget, 6).await;
+    assert_eq!(times[..3], [0, 0, 0]);
+    for (gap, at) in times[3..].iter().zip([100, 200, 300]) {
+        assert!(gap.abs_diff(at) <= 3, "{times:?}");
+    }
+
+    tokio::time::advance(seconds(60)).await;
+    assert_eq!(departures(&budget, 3).await, [0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_holds_over_many_requests() {
+    let budget = Budget::new(limits(50.0, 10, 10));
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..510 {
+        let budget = budget.clone();
+        tasks.spawn(async move { drop(budget.acquire(REGISTRY, BACKGROUND).await.unwrap()) });
+    }
+    tasks.join_all().await;
+    let elapsed = start.elapsed();
+    assert!(elapsed >= seconds(10) && elapsed < seconds(11), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrency_is_bounded_and_a_slot_is_handed_on() {
+    let budget = Budget::new(limits(1000.0, 100, 2));
+    let first = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let _second = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let third = tokio::spawn({
+        let budget = budget.clone();
+        async move { budget.acquire(REGISTRY, BACKGROUND).await.unwrap() }
+    });
+    tokio::time::sleep(seconds(5)).await;
+    assert!(!third.is_finished());
+    assert_eq!((budget.snapshot().in_flight, budget.snapshot().waiting), (2, 1));
+    drop(first);
+    let _third = third.await.unwrap();
+    assert_eq!((budget.snapshot().in_flight, budget.snapshot().waiting), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asked_goes_before_background_and_each_in_order() {
+    let budget = Budget::new(limits(1.0, 1, 1));
+    let held = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    for (label, urgency) in [
+        ("b1", BACKGROUND),
+        ("b2", BACKGROUND),
+        ("a1", Urgency::Asked),
+        ("b3", BACKGROUND),
+        ("a2", Urgency::Asked),
+    ] {
+        let (budget, order) = (budget.clone(), order.clone());
+        tasks.spawn(async move {
+            let _permit = budget.acquire(REGISTRY, urgency).await.unwrap();
+            order.lock().unwrap().push(label);
+        });
+        settle().await;
+    }
+    drop(held);
+    tasks.join_all().await;
+    assert_eq!(*order.lock().unwrap(), ["a1", "a2", "b1", "b2", "b3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_gives_up_hands_its_turn_on() {
+    let budget = Budget::new(limits(1.0, 1, 1));
+    let held = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let waiter = |urgency| {
+        let budget = budget.clone();
+        tokio::spawn(async move { drop(budget.acquire(REGISTRY, urgency).await.unwrap()) })
+    };
+    let first = waiter(Urgency::Asked);
+    settle().await;
+    let second = waiter(BACKGROUND);
+    settle().await;
+    drop(held);
+    // The first has been called, but not run: it goes away with the call in its hands.
+    first.abort();
+    second.await.unwrap();
+    assert!(first.await.unwrap_err().is_cancelled());
+    assert_eq!((budget.snapshot().in_flight, budget.snapshot().waiting), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_lasts_exactly_as_long_as_asked_and_nothing_bursts_after_it() {
+    let budget = Budget::new(limits(10.0, 5, 10));
+    let permit = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    assert_eq!(permit.hold_back(Some(seconds(60))), seconds(60));
+    drop(permit);
+    assert_eq!(budget.blocked_for(REGISTRY), Some(seconds(60)));
+
+    let times = departures(&budget, 3).await;
+    for (time, expected) in times.iter().zip([60_100, 60_200, 60_300]) {
+        assert!(time.abs_diff(expected) <= 3, "{times:?}");
+    }
+    assert_eq!(budget.blocked_for(REGISTRY), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_one_kind_does_not_stop_the_others() {
+    let budget = Budget::new(limits(10.0, 5, 10));
+    let cdn = budget.acquire(RequestKind::Cdn, BACKGROUND).await.unwrap();
+    cdn.hold_back(Some(seconds(3600)));
+    let held = tokio::spawn({
+        let budget = budget.clone();
+        async move {
+            drop(budget.acquire(RequestKind::Cdn, Urgency::Asked).await.unwrap());
+            Instant::now()
+        }
+    });
+    settle().await;
+    let start = Instant::now();
+    departures(&budget, 5).await;
+    assert!(start.elapsed() < seconds(1));
+    let snapshot = budget.snapshot();
+    assert_eq!((snapshot.blocked_for, snapshot.token_blocked_for), (None, None));
+    assert!(snapshot.cdn_blocked_for.is_some());
+    let went = held.await.unwrap() - start;
+    assert!(went >= seconds(3600) && went < seconds(3601), "{went:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_begins_while_waiters_wait_for_a_slot_still_ends() {
+    let budget = Budget::new(limits(100.0, 5, 1));
+    let permit = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let waiter = tokio::spawn({
+        let budget = budget.clone();
+        async move { drop(budget.acquire(REGISTRY, BACKGROUND).await.unwrap()) }
+    });
+    settle().await;
+    permit.hold_back(Some(seconds(7)));
+    drop(permit);
+    let start = Instant::now();
+    waiter.await.unwrap();
+    assert!(start.elapsed() >= seconds(7) && start.elapsed() < seconds(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unasked_pauses_double_per_episode_not_per_answer() {
+    let budget = Budget::new(limits(1000.0, 100, 10));
+    let three = async || {
+        let mut permits = Vec::new();
+        for _ in 0..3 {
+            permits.push(budget.acquire(REGISTRY, BACKGROUND).await.unwrap());
+        }
+        permits
+    };
+    for expected in [30, 60, 120] {
+        let permits = three().await;
+        for permit in &permits {
+            assert_eq!(permit.hold_back(None), seconds(expected));
+        }
+        // One that was under way when the pause began says nothing about what comes after it.
+        permits[2].accepted();
+    }
+    let after = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    after.accepted();
+    assert_eq!(budget.acquire(REGISTRY, BACKGROUND).await.unwrap().hold_back(None), seconds(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_pause_does_not_cut_a_longer_one() {
+    let budget = Budget::new(Limits::default());
+    let (one, two) = tokio::join!(budget.acquire(REGISTRY, BACKGROUND), budget.acquire(REGISTRY, BACKGROUND));
+    assert_eq!(one.unwrap().hold_back(Some(seconds(100))), seconds(100));
+    assert_eq!(two.unwrap().hold_back(Some(seconds(5))), seconds(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_rest_only_when_nothing_would_be_lost() {
+    let budget = Budget::new(limits(10.0, 2, 10));
+    assert!(budget.is_at_rest());
+    let permit = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    assert!(!budget.is_at_rest());
+    drop(permit);
+    assert!(!budget.is_at_rest(), "the bucket is not full yet");
+    tokio::time::advance(seconds(1)).await;
+    assert!(budget.is_at_rest());
+    budget.acquire(REGISTRY, BACKGROUND).await.unwrap().hold_back(Some(seconds(9)));
+    tokio::time::advance(seconds(8)).await;
+    assert!(!budget.is_at_rest());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_quota_announced_last_is_shown() {
+    let budget = Budget::new(Limits::default());
+    let permit = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let quota = Quota { limit: 100, remaining: 76, window: Some(seconds(21_600)) };
+    permit.note_quota(quota);
+    permit.accepted();
+    assert_eq!(budget.snapshot().quota, Some(quota));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ready_budget_is_had_without_waiting() {
+    let budget = Budget::new(limits(1.0, 1, 1));
+    assert!(is_ready(budget.acquire(REGISTRY, BACKGROUND)).await);
+    assert!(!is_ready(budget.acquire(REGISTRY, BACKGROUND)).await);
+    assert_eq!(budget.snapshot().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_has_an_end() {
+    let budget = Budget::new(limits(1.0, 1, 1));
+    let _held = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let waiters: Vec<_> =
+        (0..MAX_WAITING).map(|_| Waiter::join(&budget, REGISTRY, BACKGROUND).unwrap()).collect();
+    let refused = budget.acquire(RequestKind::Cdn, Urgency::Asked).await.unwrap_err();
+    assert!(matches!(refused, ErrorKind::Refused { .. }), "{refused}");
+    drop(waiters);
+    assert_eq!(budget.snapshot().waiting, 0);
+}
+
+#[test]
+fn limits_that_would_never_let_anything_go_are_refused() {
+    assert_eq!(Limits::default().check(), Ok(()));
+    for wrong in [
+        limits(0.0, 1, 1),
+        limits(-1.0, 1, 1),
+        limits(f64::NAN, 1, 1),
+        limits(f64::INFINITY, 1, 1),
+        limits(1.0, 0, 1),
+        limits(1.0, 1, 0),
+    ] {
+        assert!(wrong.check().is_err(), "{wrong:?}");
+    }
+}

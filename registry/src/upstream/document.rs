@@ -1,0 +1,252 @@
+//! What a manifest or an index says. Pure.
+//!
+//! A document that cannot be decoded is an error, never an empty success. What decodes but is no image (an
+//! attestation, a chart, a signature) is recognised as such.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::media_type::{
+    DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, OCI_CONFIG,
+    OCI_INDEX, OCI_MANIFEST, UNTYPED,
+};
+use super::{Document, json, words};
+use crate::{Digest, Platform};
+
+/// The annotation by which builders mark a child of an index that is about another child, such as an attestation.
+const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
+/// A document does not say what its type promises.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} cannot be decoded: {reason}")]
+pub struct DecodeError {
+    /// What it should have been: `image manifest`, `image index`, `image configuration`.
+    pub what: &'static str,
+    /// What is wrong, cut to a bound.
+    pub reason: String,
+}
+
+impl DecodeError {
+    pub(super) fn new(what: &'static str, reason: impl ToString) -> Self {
+        Self { what, reason: words::printable(&reason.to_string()) }
+    }
+}
+
+/// What a manifest's digest names, with its type and size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The media type of the content.
+    pub media_type: String,
+    /// The digest of the content.
+    pub digest: Digest,
+    /// The content's length in bytes.
+    pub size: u64,
+}
+
+/// A manifest or index, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Manifest {
+    /// An OCI image manifest or a Docker schema 2 manifest: an image for one platform, or an artifact.
+    Image(ImageManifest),
+    /// An OCI image index or a Docker manifest list.
+    Index(Index),
+    /// A Docker schema 1 manifest, signed or not: too old to be of use.
+    Schema1,
+    /// Something else; the media type says what.
+    Unknown {
+        /// The document's media type.
+        media_type: String,
+    },
+}
+
+/// An OCI image manifest or a Docker schema 2 manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageManifest {
+    /// The configuration.
+    pub config: Descriptor,
+    /// What all layers take together, in bytes, compressed as they are in the registry.
+    pub layers_size: u64,
+    /// The annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What kind of artifact it is, where it says so (OCI image specification 1.1).
+    pub artifact_type: Option<String>,
+    /// Whether the configuration's type is one of those that images have.
+    has_image_config: bool,
+}
+
+impl ImageManifest {
+    /// Whether this is an image that can be run, rather than another artifact kept in the same form.
+    pub fn is_image(&self) -> bool {
+        self.has_image_config
+    }
+
+    /// What a pull transfers, in bytes: the configuration and the layers.
+    pub fn total_size(&self) -> u64 {
+        self.config.size.saturating_add(self.layers_size)
+    }
+}
+
+/// An OCI image index or a Docker manifest list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    /// The manifests, in the order of the document.
+    pub children: Vec<Child>,
+    /// The annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One manifest of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// The manifest.
+    pub descriptor: Descriptor,
+    /// What it is for, where the index says so.
+    pub platform: Option<Platform>,
+    /// The annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Child {
+    /// Whether this is about another child, such as its provenance, and no image itself.
+    pub fn is_attestation(&self) -> bool {
+        let is_unknown = self
+            .platform
+            .as_ref()
+            .is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown");
+        is_unknown || self.annotations.contains_key(REFERENCE_TYPE)
+    }
+}
+
+impl Manifest {
+    /// Decodes by the document's media type (OCI image specification 1.1, Docker image manifest version 2).
+    pub fn decode(document: &Document) -> Result<Self, DecodeError> {
+        match document.media_type.as_str() {
+            OCI_MANIFEST | DOCKER_MANIFEST => decode_image(document).map(Self::Image),
+            OCI_INDEX | DOCKER_LIST => decode_index(&document.bytes).map(Self::Index),
+            DOCKER_SCHEMA1 | DOCKER_SCHEMA1_SIGNED => Ok(Self::Schema1),
+            other => Ok(Self::Unknown { media_type: other.to_owned() }),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawImage {
+    config: RawDescriptor,
+    layers: Vec<RawLayer>,
+    #[serde(default, deserialize_with = "lenient_map")]
+    annotations: BTreeMap<String, String>,
+    artifact_type: Option<String>,
+    manifests: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct RawLayer {
+    size: u64,
+}
+
+#[derive(Deserialize)]
+struct RawIndex {
+    manifests: Vec<RawChild>,
+    #[serde(default, deserialize_with = "lenient_map")]
+    annotations: BTreeMap<String, String>,
+    config: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct RawChild {
+    #[serde(flatten)]
+    descriptor: RawDescriptor,
+    platform: Option<RawPlatform>,
+    #[serde(default, deserialize_with = "lenient_map")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawDescriptor {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    size: u64,
+}
+
+#[derive(Deserialize)]
+struct RawPlatform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    variant: Option<String>,
+}
+
+impl From<RawDescriptor> for Descriptor {
+    fn from(raw: RawDescriptor) -> Self {
+        Self { media_type: raw.media_type, digest: raw.digest, size: raw.size }
+    }
+}
+
+impl RawPlatform {
+    fn named(self) -> Option<Platform> {
+        platform(self.os, self.architecture, self.variant)
+    }
+}
+
+fn decode_image(document: &Document) -> Result<ImageManifest, DecodeError> {
+    let error = |reason: &dyn ToString| DecodeError::new("image manifest", reason.to_string());
+    let raw: RawImage = json::object(&document.bytes).map_err(|reason| error(&reason))?;
+    // A document that can be read in two ways must not be read in either (CVE-2021-41190).
+    if raw.manifests.is_some() {
+        return Err(error(&"it also lists manifests"));
+    }
+    let config_type = raw.config.media_type.as_str();
+    let has_image_config = matches!(config_type, OCI_CONFIG | DOCKER_CONFIG)
+        || config_type == UNTYPED && document.media_type == DOCKER_MANIFEST;
+    Ok(ImageManifest {
+        layers_size: raw.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.size)),
+        annotations: raw.annotations,
+        artifact_type: raw.artifact_type.filter(|artifact_type| !artifact_type.is_empty()),
+        has_image_config,
+        config: raw.config.into(),
+    })
+}
+
+fn decode_index(bytes: &[u8]) -> Result<Index, DecodeError> {
+    let error = |reason: &dyn ToString| DecodeError::new("image index", reason.to_string());
+    let raw: RawIndex = json::object(bytes).map_err(|reason| error(&reason))?;
+    if raw.config.is_some() || raw.layers.is_some() {
+        return Err(error(&"it also has a configuration or layers"));
+    }
+    let child = |raw: RawChild| Child {
+        descriptor: raw.descriptor.into(),
+        platform: raw.platform.and_then(RawPlatform::named),
+        annotations: raw.annotations,
+    };
+    Ok(Index { children: raw.manifests.into_iter().map(child).collect(), annotations: raw.annotations })
+}
+
+/// A platform as documents write it: an empty variant is none, and without system and architecture it is none.
+pub(super) fn platform(os: String, architecture: String, variant: Option<String>) -> Option<Platform> {
+    if os.is_empty() || architecture.is_empty() {
+        return None;
+    }
+    Some(Platform { os, architecture, variant: variant.filter(|variant| !variant.is_empty()) })
+}
+
+/// Labels and annotations as they occur: null is none, and what is not a string is passed over.
+pub(super) fn lenient_map<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let map = Option::<BTreeMap<String, serde_json::Value>>::deserialize(deserializer)?.unwrap_or_default();
+    let texts = map.into_iter().filter_map(|(key, value)| match value {
+        serde_json::Value::String(text) => Some((key, text)),
+        _ => None,
+    });
+    Ok(texts.collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! What is known of each registry host: its budget, how it wants us to log in, whether it speaks TLS.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::HttpOptions;
+use super::auth::Login;
+use super::budget::{Budget, BudgetSnapshot, RequestKind};
+use crate::Name;
+
+/// How many hosts are remembered that nobody uses any more.
+const MAX_IDLE_HOSTS: usize = 1_024;
+
+/// One registry host.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// Canonical, as in image names: `docker.io`.
+    pub(super) name: Arc<str>,
+    pub(super) budget: Arc<Budget>,
+    learnt: Mutex<Learnt>,
+}
+
+#[derive(Debug, Default)]
+struct Learnt {
+    login: Option<Login>,
+    scheme: Option<Scheme>,
+}
+
+/// How to talk to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Https,
+    /// Only ever for hosts named insecure.
+    Http,
+}
+
+impl Scheme {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl Host {
+    fn new(name: &str, options: &HttpOptions) -> Arc<Self> {
+        let budget = Budget::new(options.limits_of(name));
+        Arc::new(Self { name: name.into(), budget, learnt: Mutex::default() })
+    }
+
+    /// How the host wants us to log in, as far as it has said so.
+    pub(super) fn login(&self) -> Option<Login> {
+        self.lock().login.clone()
+    }
+
+    /// The host has said how it wants us to log in.
+    pub(super) fn learn_login(&self, login: Login) {
+        self.lock().login = Some(login);
+    }
+
+    /// That way to log in does not work any more: ask without, and let the host say.
+    pub(super) fn forget_login(&self, outdated: &Login) {
+        let mut learnt = self.lock();
+        if learnt.login.as_ref() == Some(outdated) {
+            learnt.login = None;
+        }
+    }
+
+    /// How an insecure host answered last.
+    pub(super) fn scheme(&self) -> Option<Scheme> {
+        self.lock().scheme
+    }
+
+    /// An insecure host has answered this way, or, with `None`, does not do so any more.
+    pub(super) fn learn_scheme(&self, scheme: Option<Scheme>) {
+        self.lock().scheme = scheme;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Learnt> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All hosts.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    by_name: Mutex<HashMap<Arc<str>, Arc<Host>>>,
+}
+
+impl Hosts {
+    /// The host of a repository.
+    pub(super) fn of(&self, name: &Name, options: &HttpOptions) -> Arc<Host> {
+        let mut hosts = self.lock();
+        if let Some(host) = hosts.get(name.host()) {
+            return host.clone();
+        }
+        if hosts.len() >= MAX_IDLE_HOSTS {
+            hosts.retain(|_, host| Arc::strong_count(host) > 1 || !host.budget.is_at_rest());
+        }
+        let host = Host::new(name.host(), options);
+        hosts.insert(host.name.clone(), host.clone());
+        host
+    }
+
+    /// For how much longer requests to the host of a repository are held back.
+    pub(super) fn blocked_for(&self, name: &Name) -> Option<Duration> {
+        self.lock().get(name.host())?.budget.blocked_for(RequestKind::Registry)
+    }
+
+    /// Every host's budget, by name.
+    pub(super) fn budgets(&self) -> Vec<(String, BudgetSnapshot)> {
+        let hosts: Vec<_> = self.lock().values().cloned().collect();
+        let mut budgets: Vec<_> =
+            hosts.iter().map(|host| (host.name.to_string(), host.budget.snapshot())).collect();
+        budgets.sort_by(|(one, _), (other, _)| one.cmp(other));
+        budgets
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Host>>> {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

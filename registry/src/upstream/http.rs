@@ -1,0 +1,251 @@
+//! The client over HTTP: the factory that all repositories share, and one repository's operations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LINK};
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::budget::{BudgetSnapshot, Limits};
+use super::host::Hosts;
+use super::media_type;
+use super::observe::RequestObserver;
+use super::pages::{Pager, Progress};
+use super::session::{Question, Session};
+use super::token_cache::Tokens;
+use super::transport::{Answer, Transport};
+use super::{
+    Credentials, Document, ErrorKind, HttpOptions, ManifestSelector, Operation, TagList, Upstream,
+    UpstreamError, UpstreamFactory, Urgency, auth,
+};
+use crate::{Clock, Digest, Name, Tag};
+
+/// Bound of a manifest or index, in bytes: the size that the distribution protocol wants supported.
+pub const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
+/// Bound of an image configuration, in bytes.
+pub const MAX_CONFIG_BYTES: u64 = 8 * 1024 * 1024;
+/// Bound of one page of tags, in bytes: some registries list everything, with extras, on one.
+pub const MAX_TAG_PAGE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// What the registry calls the digest of a manifest.
+const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// The client could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpSetupError {
+    /// Limits under which no request would ever be sent.
+    #[error("invalid limits for {}: {reason}", host.as_deref().unwrap_or("all hosts"))]
+    Limits {
+        /// The host, absent if they are the limits of all.
+        host: Option<String>,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// TLS could not be set up, for instance because the system has no root certificates; or the user agent
+    /// cannot be sent.
+    #[error("the HTTP client could not be set up")]
+    Client(#[from] reqwest::Error),
+}
+
+/// Makes clients over HTTP that share connections, tokens, and a budget per host.
+#[derive(Debug)]
+pub struct HttpUpstreams {
+    transport: Arc<Transport>,
+    tokens: Arc<Tokens>,
+    hosts: Hosts,
+}
+
+impl HttpUpstreams {
+    /// Sets up the connections. `clock` dates what registries say in absolute times; `observer` is told of
+    /// every request (`Arc::new(())` for nobody).
+    pub fn new(
+        options: HttpOptions,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn RequestObserver>,
+    ) -> Result<Self, HttpSetupError> {
+        let all = std::iter::once((None, &options.limits));
+        for (host, limits) in all.chain(options.host_limits.iter().map(|(host, limits)| (Some(host), limits)))
+        {
+            Limits::check(limits).map_err(|reason| HttpSetupError::Limits { host: host.cloned(), reason })?;
+        }
+        let transport = Arc::new(Transport::new(options, clock, observer)?);
+        Ok(Self { transport, tokens: Arc::default(), hosts: Hosts::default() })
+    }
+
+    /// How the budget of every host stands, by canonical host.
+    pub fn budgets(&self) -> Vec<(String, BudgetSnapshot)> {
+        self.hosts.budgets()
+    }
+}
+
+impl UpstreamFactory for HttpUpstreams {
+    fn upstream(&self, name: &Name, credentials: &Credentials) -> Arc<dyn Upstream> {
+        let session = Session {
+            name: name.clone(),
+            credentials: credentials.clone(),
+            host: self.hosts.of(name, &self.transport.options),
+            transport: self.transport.clone(),
+            tokens: self.tokens.clone(),
+        };
+        Arc::new(HttpUpstream { session })
+    }
+
+    fn blocked_for(&self, name: &Name) -> Option<Duration> {
+        self.hosts.blocked_for(name)
+    }
+}
+
+/// One repository.
+#[derive(Debug)]
+struct HttpUpstream {
+    session: Session,
+}
+
+impl HttpUpstream {
+    async fn ask_for_manifest(
+        &self,
+        method: Method,
+        reference: &str,
+        operation: Operation,
+        urgency: Urgency,
+    ) -> Result<Answer, UpstreamError> {
+        let question = Question {
+            operation,
+            urgency,
+            method,
+            path: &format!("manifests/{reference}"),
+            query: None,
+            accept: Some(HeaderValue::from_static(media_type::ACCEPT_MANIFESTS)),
+            max_body: MAX_MANIFEST_BYTES,
+        };
+        self.session.ask(&question).await
+    }
+
+    fn failure(&self, answer: &Answer) -> ErrorKind {
+        answer.failure(&auth::describe(&self.session.credentials))
+    }
+
+    fn accept_page(&self, pager: &mut Pager, answer: &Answer) -> Result<Progress, ErrorKind> {
+        if !answer.status.is_success() {
+            return Err(match self.failure(answer) {
+                // The list had begun: the repository is there.
+                ErrorKind::NotFound { .. } if !pager.is_first() => ErrorKind::Protocol {
+                    message: "a page of tags that was promised is not there".to_owned(),
+                },
+                failure => failure,
+            });
+        }
+        let mut links = Vec::new();
+        for link in answer.headers.get_all(LINK) {
+            links.push(
+                str::from_utf8(link.as_bytes()).map_err(|_| ErrorKind::Protocol {
+                    message: "a Link header that is not text".to_owned(),
+                })?,
+            );
+        }
+        pager.accept(&answer.body, links)
+    }
+}
+
+#[async_trait]
+impl Upstream for HttpUpstream {
+    async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError> {
+        let operation = Operation::Tags;
+        let mut pager = Pager::new();
+        loop {
+            let query = pager.query().map(str::to_owned);
+            let question = Question {
+                operation,
+                urgency,
+                method: Method::GET,
+                path: "tags/list",
+                query: query.as_deref(),
+                accept: Some(HeaderValue::from_static("application/json")),
+                max_body: MAX_TAG_PAGE_BYTES,
+            };
+            let answer = self.session.ask(&question).await?;
+            if matches!(answer.status.as_u16(), 400 | 405) && pager.drop_page_size() {
+                continue;
+            }
+            let progress = self.accept_page(&mut pager, &answer);
+            if progress.map_err(|kind| self.session.error(operation, kind))? == Progress::End {
+                return Ok(pager.into_list());
+            }
+        }
+    }
+
+    async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError> {
+        let operation = Operation::Resolve;
+        let answer = self.ask_for_manifest(Method::HEAD, tag.as_str(), operation, urgency).await?;
+        if matches!(answer.status.as_u16(), 403 | 405) {
+            return Ok(None);
+        }
+        if !answer.status.is_success() {
+            return Err(self.session.error(operation, self.failure(&answer)));
+        }
+        Ok(announced_digest(&answer.headers))
+    }
+
+    async fn manifest(
+        &self,
+        what: ManifestSelector<'_>,
+        urgency: Urgency,
+    ) -> Result<Document, UpstreamError> {
+        let operation = Operation::Manifest;
+        let (reference, wanted) = match what {
+            ManifestSelector::Tag(tag) => (tag.to_string(), None),
+            ManifestSelector::Digest(digest) => (digest.to_string(), Some(digest.clone())),
+        };
+        let answer = self.ask_for_manifest(Method::GET, &reference, operation, urgency).await?;
+        if !answer.status.is_success() {
+            return Err(self.session.error(operation, self.failure(&answer)));
+        }
+        let announced = announced_digest(&answer.headers);
+        for expected in wanted.iter().chain(&announced) {
+            check_digest(expected, &answer.body).map_err(|kind| self.session.error(operation, kind))?;
+        }
+        let header = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        Ok(Document {
+            digest: wanted.or(announced).unwrap_or_else(|| Digest::sha256(&answer.body)),
+            media_type: media_type::of_manifest(header, &answer.body),
+            bytes: answer.body,
+        })
+    }
+
+    async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError> {
+        let operation = Operation::Config;
+        let question = Question {
+            operation,
+            urgency,
+            method: Method::GET,
+            path: &format!("blobs/{digest}"),
+            query: None,
+            accept: None,
+            max_body: MAX_CONFIG_BYTES,
+        };
+        let answer = self.session.ask(&question).await?;
+        if !answer.status.is_success() {
+            return Err(self.session.error(operation, self.failure(&answer)));
+        }
+        check_digest(digest, &answer.body).map_err(|kind| self.session.error(operation, kind))?;
+        Ok(answer.body)
+    }
+
+    fn counts_manifest_gets(&self) -> bool {
+        self.session.name.is_docker_hub()
+    }
+}
+
+/// The digest in the header. One that cannot be read, of an algorithm that we do not know, is as good as none.
+fn announced_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get(DOCKER_CONTENT_DIGEST)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn check_digest(expected: &Digest, bytes: &[u8]) -> Result<(), ErrorKind> {
+    if expected.verifies(bytes) {
+        return Ok(());
+    }
+    Err(ErrorKind::DigestMismatch { expected: expected.clone(), actual: expected.same_algorithm(bytes) })
+}

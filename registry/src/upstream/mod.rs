@@ -1,0 +1,149 @@
+//! Asking a registry: the trait that the warmer drives, and the client over HTTP that implements it.
+//!
+//! Invariants:
+//! - every request, tokens and redirects included, draws on the budget of its host, and waiting for the
+//!   budget is never charged to the request's timeout;
+//! - every byte named by a digest is checked against it, every body is bounded;
+//! - a secret goes to the origin it belongs to or to a token realm in its trust boundary, nowhere else;
+//! - plain http is spoken only to hosts named insecure, link-local and cloud metadata addresses are never
+//!   connected to, whoever names them.
+//!
+//! From the outside in: `http` holds the operations; `session` gets them past logins (`auth`, `challenge`,
+//! `trust`, `token_cache`); `transport` sends single requests within the `budget` and follows redirects. The rest is
+//! pure: `pages` and `link` read lists of tags, `document` and `image_config` what came, `docker_config`
+//! the credentials.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{Digest, Name, Secret, Tag};
+
+pub use budget::{BudgetSnapshot, Limits, RequestKind};
+pub use docker_config::{DockerConfig, DockerConfigError, DockerConfigProblem};
+pub use document::{Child, DecodeError, Descriptor, ImageManifest, Index, Manifest};
+pub use error::{ErrorClass, ErrorKind, Operation, Stage, UpstreamError};
+pub use http::{HttpSetupError, HttpUpstreams, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, MAX_TAG_PAGE_BYTES};
+pub use image_config::ImageConfig;
+pub use limits::Quota;
+pub use observe::{Outcome, RequestObserver, RequestRecord};
+pub use options::HttpOptions;
+
+mod addresses;
+mod auth;
+mod body;
+mod budget;
+mod challenge;
+mod docker_config;
+mod document;
+mod error;
+mod host;
+mod http;
+mod image_config;
+mod json;
+mod limits;
+mod link;
+mod listed_tags;
+mod media_type;
+mod observe;
+mod options;
+mod pages;
+mod redirect;
+mod session;
+mod token;
+mod token_cache;
+mod transport;
+mod trust;
+mod words;
+
+/// Who waits for the answer: decides who goes first when the budget is short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Urgency {
+    /// A person, a webhook or a reader asked for it.
+    Asked,
+    /// The schedule asked for it.
+    Background,
+}
+
+/// What to log in with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Credentials {
+    /// Nothing: the registry's anonymous access.
+    #[default]
+    Anonymous,
+    /// A user name and a password or access token.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The password.
+        password: Secret,
+        /// Where the credentials were found, for error messages: never the secret itself.
+        provenance: Arc<str>,
+    },
+}
+
+/// All tags of a repository, as the registry lists them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TagList {
+    /// The valid tags, ascending, each once.
+    pub tags: Vec<Tag>,
+    /// How many listed strings were not valid tags and were dropped.
+    pub invalid: usize,
+}
+
+/// One manifest or index, by tag or by digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestSelector<'a> {
+    /// What the tag points at now.
+    Tag(&'a Tag),
+    /// Exactly this document.
+    Digest(&'a Digest),
+}
+
+/// A manifest or index as the registry sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Digest of `bytes`, checked.
+    pub digest: Digest,
+    /// The `Content-Type` without parameters; where that says nothing, the type that the document names itself.
+    pub media_type: String,
+    /// The exact bytes.
+    pub bytes: Bytes,
+}
+
+/// One repository in one registry, with the credentials to use.
+///
+/// All methods wait for the host's budget first, also through a pause that the host has asked for: see
+/// [`UpstreamFactory::blocked_for`]. All are cancellation-safe: a dropped future leaves nothing behind.
+#[async_trait]
+pub trait Upstream: Debug + Send + Sync {
+    /// Lists all tags, following pagination to the end.
+    async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError>;
+
+    /// Asks what a tag points at, by HEAD. `None` where the registry does not say (no digest in the answer, or
+    /// HEAD refused): ask with [`Upstream::manifest`] then.
+    async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError>;
+
+    /// Fetches a manifest or an index (at most 4 MiB).
+    async fn manifest(&self, what: ManifestSelector<'_>, urgency: Urgency)
+    -> Result<Document, UpstreamError>;
+
+    /// Fetches an image configuration (at most 8 MiB).
+    async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError>;
+
+    /// Whether GETs of manifests count against a quota here and HEADs do not, as on Docker Hub: a new tag is then
+    /// resolved first and fetched by digest only if that digest is new.
+    fn counts_manifest_gets(&self) -> bool;
+}
+
+/// Makes the [`Upstream`] of a repository. Cheap: connections, tokens and budgets are shared by all of them.
+pub trait UpstreamFactory: Debug + Send + Sync {
+    /// The client for one repository.
+    fn upstream(&self, name: &Name, credentials: &Credentials) -> Arc<dyn Upstream>;
+
+    /// For how much longer the host of `name` has asked not to be asked, for not starting what would only wait.
+    fn blocked_for(&self, name: &Name) -> Option<Duration>;
+}

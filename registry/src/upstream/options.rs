@@ -1,0 +1,107 @@
+//! How the client over HTTP behaves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use url::Url;
+
+use super::budget::Limits;
+
+/// How the client over HTTP behaves. The defaults suit a registry on the internet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpOptions {
+    /// For connecting, TLS included. 5 s.
+    pub connect_timeout: Duration,
+    /// From sending a request to the header of the answer, connecting included. 30 s.
+    pub header_timeout: Duration,
+    /// How long the body of an answer may bring nothing. 30 s.
+    pub body_timeout: Duration,
+    /// For one request from sending to the last byte; each redirect hop and each retry counts anew. 120 s.
+    pub total_timeout: Duration,
+    /// What may be asked of each host. 50 requests a second, bursts of 10, 10 at a time.
+    pub limits: Limits,
+    /// Limits of single hosts, by canonical host (`docker.io`, `registry.example:5000`).
+    pub host_limits: BTreeMap<String, Limits>,
+    /// Hosts (`host` for any port, or `host:port`) with which plain http and unverified TLS are allowed.
+    pub insecure_hosts: BTreeSet<String>,
+    /// For a registry's canonical host, the further hosts (`host` or `host:port`) whose token service may be
+    /// sent the registry's credentials.
+    pub token_hosts: BTreeMap<String, BTreeSet<String>>,
+    /// The `User-Agent`.
+    pub user_agent: String,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            total_timeout: Duration::from_mins(2),
+            limits: Limits::default(),
+            host_limits: BTreeMap::new(),
+            insecure_hosts: BTreeSet::new(),
+            token_hosts: BTreeMap::new(),
+            user_agent: concat!("samovar/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+impl HttpOptions {
+    /// The limits of a canonical host.
+    pub(super) fn limits_of(&self, host: &str) -> Limits {
+        self.host_limits.get(host).copied().unwrap_or(self.limits)
+    }
+
+    /// Whether plain http and unverified TLS are allowed with the host of this URL.
+    pub(super) fn is_insecure(&self, url: &Url) -> bool {
+        names_host_of(&self.insecure_hosts, url)
+    }
+
+    /// Whether the configuration lets credentials of this registry go to the host of this URL.
+    pub(super) fn is_token_host(&self, registry: &str, url: &Url) -> bool {
+        self.token_hosts.get(registry).is_some_and(|hosts| names_host_of(hosts, url))
+    }
+}
+
+/// Whether the set names the URL's host, alone or with its port.
+fn names_host_of(hosts: &BTreeSet<String>, url: &Url) -> bool {
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return false;
+    };
+    let with_port = format!("{host}:{port}");
+    hosts.iter().any(|named| named.eq_ignore_ascii_case(host) || named.eq_ignore_ascii_case(&with_port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_insecure_for_all_ports_or_for_the_one_named() {
+        let insecure = |host: &str, url: &str| {
+            let options =
+                HttpOptions { insecure_hosts: BTreeSet::from([host.to_owned()]), ..Default::default() };
+            options.is_insecure(&Url::parse(url).unwrap())
+        };
+        assert!(insecure("Registry.local", "http://registry.local:5000/"));
+        assert!(insecure("registry.local:5000", "http://registry.local:5000/"));
+        assert!(insecure("registry.local:443", "https://registry.local/"));
+        assert!(insecure("[::1]", "http://[::1]:5000/"));
+        assert!(insecure("[::1]:5000", "http://[::1]:5000/"));
+        assert!(!insecure("registry.local:5000", "http://registry.local:5001/"));
+        assert!(!insecure("local", "http://registry.local:5000/"));
+        assert!(!insecure("", "http://registry.local/"));
+    }
+
+    #[test]
+    fn limits_of_a_host_win_over_those_of_all() {
+        let slow = Limits { rate: 1.0, burst: 1, concurrency: 1 };
+        let options = HttpOptions {
+            host_limits: BTreeMap::from([("docker.io".to_owned(), slow)]),
+            ..Default::default()
+        };
+        assert_eq!(options.limits_of("docker.io"), slow);
+        assert_eq!(options.limits_of("quay.io"), Limits::default());
+    }
+}

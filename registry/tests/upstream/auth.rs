@@ -1,0 +1,284 @@
+//! Logging in: exactly as many requests as needed, and no secret where it does not belong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::join_all;
+use samovar_registry::upstream::{
+    Credentials, ErrorKind, HttpOptions, Operation, TagList, UpstreamError, UpstreamFactory, Urgency,
+};
+use samovar_testing::Image;
+use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, RequestKind};
+
+use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options};
+
+async fn with_one_tag(options: HttpOptions) -> Setup {
+    let setup = Setup::with(options).await;
+    setup.registry.push(REPOSITORY, "v1", &Image::new("seed"));
+    setup
+}
+
+async fn list(setup: &Setup, credentials: &Credentials) -> Result<TagList, UpstreamError> {
+    setup.upstream_as(credentials).tags(Urgency::Background).await
+}
+
+fn authorizations(registry: &FakeRegistry) -> Vec<Option<String>> {
+    registry.requests().into_iter().map(|request| request.authorization).collect()
+}
+
+fn of_kind(registry: &FakeRegistry, kind: RequestKind) -> Vec<Recorded> {
+    registry.requests().into_iter().filter(|request| request.kind == kind).collect()
+}
+
+/// `alice` and her password, as Basic sends them.
+const BASIC_ALICE: &str = "Basic YWxpY2U6b3BlbiBzZXNhbWU=";
+
+#[tokio::test]
+async fn a_registry_that_is_open_to_all_is_asked_once() {
+    let setup = with_one_tag(options()).await;
+    list(&setup, &alice()).await.unwrap();
+    assert_eq!(setup.counts(), [1, 0, 0, 0, 0]);
+    assert_eq!(authorizations(&setup.registry), [None], "nobody asked for the password");
+}
+
+#[tokio::test]
+async fn a_password_is_sent_once_asked_for_and_at_once_from_then_on() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_basic("alice", PASSWORD);
+    list(&setup, &alice()).await.unwrap();
+    list(&setup, &alice()).await.unwrap();
+    assert_eq!(setup.counts(), [3, 0, 0, 0, 0]);
+    let basic = || Some(BASIC_ALICE.to_owned());
+    assert_eq!(authorizations(&setup.registry), [None, basic(), basic()]);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_once_and_not_shown() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_basic("alice", "another password");
+    let error = list(&setup, &alice()).await.unwrap_err();
+    let ErrorKind::Unauthorized { credentials, message } = &error.kind else { panic!("{error}") };
+    assert_eq!(credentials, r#"user "alice" from the test"#);
+    assert_eq!(message.as_deref(), Some("UNAUTHORIZED: authentication required"));
+    assert!(!format!("{error} {error:?}").contains(PASSWORD));
+    assert_eq!(setup.counts(), [2, 0, 0, 0, 0]);
+
+    let error = list(&setup, &Credentials::Anonymous).await.unwrap_err();
+    assert!(error.to_string().contains("unauthorised with no credentials"), "{error}");
+    assert_eq!(setup.counts(), [3, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_and_used_from_then_on() {
+    let bearers = [
+        Bearer::new(),
+        Bearer::new().token_field("access_token"),
+        Bearer::new().expires_in(None),
+        Bearer::new().service("a service, with = and & in it"),
+    ];
+    for bearer in bearers {
+        let setup = with_one_tag(options()).await;
+        setup.registry.require_bearer(bearer);
+        list(&setup, &Credentials::Anonymous).await.unwrap();
+        assert_eq!(setup.counts(), [2, 0, 0, 0, 1]);
+        list(&setup, &Credentials::Anonymous).await.unwrap();
+        assert_eq!(setup.counts(), [3, 0, 0, 0, 1]);
+        let token = &of_kind(&setup.registry, RequestKind::Token)[0];
+        assert_eq!(token.parameter("scope").as_deref(), Some("repository:team/app:pull"));
+        assert_eq!((token.parameter("account"), &token.authorization), (None, &None));
+    }
+}
+
+#[tokio::test]
+async fn the_password_goes_to_the_token_service_and_not_to_the_registry() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_bearer(Bearer::new().credentials("alice", PASSWORD));
+    list(&setup, &alice()).await.unwrap();
+    let token = &of_kind(&setup.registry, RequestKind::Token)[0];
+    assert_eq!(token.authorization.as_deref(), Some(BASIC_ALICE));
+    assert_eq!(token.parameter("account").as_deref(), Some("alice"));
+    let tags = of_kind(&setup.registry, RequestKind::Tags);
+    assert!(tags.iter().all(|request| request.authorization.as_deref() != Some(BASIC_ALICE)));
+
+    let error = list(&setup, &Credentials::Anonymous).await.unwrap_err();
+    assert_eq!(error.operation, Operation::Token);
+    assert!(matches!(error.kind, ErrorKind::Unauthorized { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn one_token_for_many_who_ask_at_once() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_bearer(Bearer::new());
+    setup.registry.fault(Fault::on(RequestKind::Token), Action::Delay(std::time::Duration::from_millis(50)));
+    let lists = join_all((0..20).map(|_| list(&setup, &Credentials::Anonymous))).await;
+    assert!(lists.iter().all(Result::is_ok));
+    assert_eq!(setup.registry.count(RequestKind::Token), 1);
+    assert_eq!(setup.registry.tokens()[0].uses, 20);
+}
+
+#[tokio::test]
+async fn tokens_are_kept_apart_by_repository_and_identity() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.push("team/other", "v1", &Image::new("seed"));
+    setup.registry.require_bearer(Bearer::new());
+    list(&setup, &Credentials::Anonymous).await.unwrap();
+    list(&setup, &alice()).await.unwrap();
+    let other = setup.factory.upstream(&setup.name("team/other"), &Credentials::Anonymous);
+    other.tags(Urgency::Background).await.unwrap();
+    // The way to log in was learnt once, by the first request.
+    assert_eq!(setup.counts(), [4, 0, 0, 0, 3]);
+    let tokens = setup.registry.tokens();
+    let scopes: Vec<_> = tokens.iter().flat_map(|token| token.scopes.clone()).collect();
+    assert_eq!(
+        scopes,
+        ["repository:team/app:pull", "repository:team/app:pull", "repository:team/other:pull"]
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_has_run_out_is_replaced_once() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_bearer(Bearer::new());
+    list(&setup, &Credentials::Anonymous).await.unwrap();
+    setup.registry.expire_tokens();
+    setup.registry.clear_requests();
+    list(&setup, &Credentials::Anonymous).await.unwrap();
+    assert_eq!(setup.counts(), [2, 0, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn tokens_that_are_never_accepted_end_in_unauthorised() {
+    let issuer = FakeRegistry::start().await;
+    issuer.require_bearer(Bearer::new());
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_bearer(Bearer::new().realm_url(format!("{}/token", issuer.url())));
+    let error = list(&setup, &Credentials::Anonymous).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Unauthorized { .. }), "{error}");
+    assert_eq!(setup.counts(), [2, 0, 0, 0, 0]);
+    assert_eq!(issuer.count(RequestKind::Token), 1);
+    // One refusal of the kept token, one of a fresh one.
+    list(&setup, &Credentials::Anonymous).await.unwrap_err();
+    assert_eq!(setup.counts(), [4, 0, 0, 0, 0]);
+    assert_eq!(issuer.count(RequestKind::Token), 2);
+}
+
+#[tokio::test]
+async fn a_realm_outside_the_trust_boundary_gets_no_secret() {
+    let elsewhere = FakeRegistry::start().await;
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_bearer(Bearer::new().realm_of(&elsewhere));
+    let error = list(&setup, &alice()).await.unwrap_err();
+    let ErrorKind::Refused { message } = &error.kind else { panic!("{error}") };
+    assert!(message.contains(&setup.registry.host()) && message.contains(&elsewhere.url()), "{message}");
+    assert_eq!(elsewhere.requests().len(), 0);
+
+    list(&setup, &Credentials::Anonymous).await.unwrap();
+    assert_eq!(authorizations(&elsewhere), [None]);
+}
+
+#[tokio::test]
+async fn a_realm_that_the_configuration_allows_gets_it() {
+    let elsewhere = FakeRegistry::start().await;
+    let registry = FakeRegistry::start().await;
+    registry.push(REPOSITORY, "v1", &Image::new("seed"));
+    registry.require_bearer(Bearer::new().realm_of(&elsewhere).credentials("alice", PASSWORD));
+    let token_hosts = BTreeMap::from([(registry.host(), BTreeSet::from([elsewhere.host()]))]);
+    let setup = Setup::around(registry, HttpOptions { token_hosts, ..options() });
+    list(&setup, &alice()).await.unwrap();
+    assert_eq!(authorizations(&elsewhere), [Some(BASIC_ALICE.to_owned())]);
+}
+
+#[tokio::test]
+async fn a_login_that_changes_is_learnt_anew() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_bearer(Bearer::new());
+    list(&setup, &alice()).await.unwrap();
+    setup.registry.require_basic("alice", PASSWORD);
+    setup.registry.clear_requests();
+    list(&setup, &alice()).await.unwrap();
+    // With the kept token, with a fresh one, with the password.
+    assert_eq!(setup.counts(), [3, 0, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn a_token_service_that_has_moved_is_found_again() {
+    let mut old = FakeRegistry::start().await;
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_bearer(Bearer::new().realm_of(&old));
+    list(&setup, &Credentials::Anonymous).await.unwrap();
+    old.stop().await;
+    setup.registry.require_bearer(Bearer::new());
+    setup.registry.expire_tokens();
+    let error = list(&setup, &Credentials::Anonymous).await.unwrap_err();
+    assert_eq!(error.operation, Operation::Token);
+    assert!(matches!(error.kind, ErrorKind::Transport { .. }), "{error}");
+    list(&setup, &Credentials::Anonymous).await.unwrap();
+}
+
+#[tokio::test]
+async fn challenges_that_ask_for_nothing_we_speak() {
+    for challenge in
+        ["Negotiate", "Bearer", "Bearer realm=", "Digest realm=\"x\"", "\"\"\"", "Bearer realm=\"mailto:x\""]
+    {
+        let setup = with_one_tag(options()).await;
+        setup.registry.require_bearer(Bearer::new());
+        setup.registry.wrong_challenge(challenge);
+        let error = list(&setup, &alice()).await.unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Unauthorized { .. }), "{challenge}: {error}");
+        assert_eq!(setup.counts(), [1, 0, 0, 0, 0], "{challenge}");
+    }
+}
+
+#[tokio::test]
+async fn a_choice_of_logins_and_a_realm_by_its_path() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_bearer(Bearer::new());
+    let challenge =
+        r#"Negotiate, Basic realm="a, \"b\"", Bearer realm="/token",service="fake-registry",scope="*""#;
+    setup.registry.wrong_challenge(challenge);
+    list(&setup, &Credentials::Anonymous).await.unwrap();
+    assert_eq!(setup.counts(), [2, 0, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn failures_of_the_token_service() {
+    let failing = async |action: Action, times: usize| {
+        let setup = with_one_tag(options()).await;
+        setup.registry.require_bearer(Bearer::new());
+        setup.registry.fault(Fault::on(RequestKind::Token).times(times), action);
+        let result = list(&setup, &Credentials::Anonymous).await;
+        (setup, result.map_err(|error| (error.operation, error.kind)))
+    };
+    let (setup, result) = failing(Action::status(503), 1).await;
+    assert!(result.is_ok());
+    assert_eq!(setup.counts(), [2, 0, 0, 0, 2]);
+
+    for (action, is_expected) in [
+        (
+            Action::status(500),
+            (|kind| matches!(kind, ErrorKind::Unavailable { .. })) as fn(&ErrorKind) -> bool,
+        ),
+        (Action::status(403), |kind| matches!(kind, ErrorKind::Denied { .. })),
+        // A token service that is not there says nothing of the repository.
+        (Action::status(404), |kind| matches!(kind, ErrorKind::Rejected { status: 404, .. })),
+        (Action::body("application/json", "{}"), |kind| matches!(kind, ErrorKind::Protocol { .. })),
+        (Action::EndlessBody, |kind| matches!(kind, ErrorKind::TooLarge { .. })),
+    ] {
+        let (_, result) = failing(action, 2).await;
+        let (operation, kind) = result.unwrap_err();
+        assert_eq!(operation, Operation::Token);
+        assert!(is_expected(&kind), "{kind}");
+    }
+
+    let (setup, result) = failing(Action::too_many_requests(60), 1).await;
+    let (operation, kind) = result.unwrap_err();
+    assert_eq!(operation, Operation::Token);
+    let message = Some("too many requests".to_owned());
+    assert_eq!(kind, ErrorKind::RateLimited { retry_after: std::time::Duration::from_mins(1), message });
+    assert_eq!(setup.counts(), [1, 0, 0, 0, 1]);
+    assert!(setup.budget().token_blocked_for.is_some());
+    assert_eq!(
+        setup.factory.blocked_for(&setup.name(REPOSITORY)),
+        None,
+        "the registry itself is not held back"
+    );
+}

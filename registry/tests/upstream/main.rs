@@ -1,0 +1,10 @@
+//! The upstream client against a registry that does, on command, what registries do and should not do.
+
+mod auth;
+mod docker_registry;
+mod failures;
+mod manifests;
+mod redirects;
+mod setup;
+mod tags;
+mod timeouts;

@@ -1,0 +1,173 @@
+//! Lists of tags: paging in every form, and lists that lie.
+
+use samovar_registry::Tag;
+use samovar_registry::upstream::{ErrorKind, Operation, TagList, UpstreamError, Urgency};
+use samovar_testing::Image;
+use samovar_testing::fake::{Action, FakeRegistry, Fault, Paging, RequestKind, TagsOrder};
+
+use crate::setup::{REPOSITORY, Setup};
+
+async fn list(setup: &Setup) -> Result<TagList, UpstreamError> {
+    setup.upstream().tags(Urgency::Background).await
+}
+
+fn texts(list: &TagList) -> Vec<&str> {
+    list.tags.iter().map(Tag::as_str).collect()
+}
+
+/// Pushes `v00`, `v01` … in an order that is not theirs.
+fn push_tags(registry: &FakeRegistry, count: usize) -> Vec<String> {
+    for number in (0..count).rev() {
+        registry.push(REPOSITORY, &format!("v{number:02}"), &Image::new("same"));
+    }
+    (0..count).map(|number| format!("v{number:02}")).collect()
+}
+
+#[tokio::test]
+async fn every_form_of_paging() {
+    for (paging, pages) in [
+        (Paging::None, 1),
+        (Paging::LastParameter, 4),
+        (Paging::OpaqueToken, 4),
+        (Paging::AbsoluteLink, 4),
+        (Paging::RootRelativeLink, 4),
+        (Paging::RelativeLink, 4),
+        (Paging::SeveralLinks, 4),
+        (Paging::LostPrefix, 4),
+        (Paging::QuayNextPage, 4),
+        (Paging::EcrMaxResults, 4),
+    ] {
+        for order in [TagsOrder::Sorted, TagsOrder::Registered] {
+            let setup = Setup::new().await;
+            setup.registry.paging(paging);
+            setup.registry.page_size(7);
+            setup.registry.set_tags_order(order);
+            let pushed = push_tags(&setup.registry, 25);
+
+            let list = list(&setup).await.unwrap();
+            assert_eq!(texts(&list), pushed, "{paging:?}");
+            assert_eq!(list.invalid, 0);
+            assert_eq!(setup.counts(), [pages, 0, 0, 0, 0], "{paging:?}");
+            assert_eq!(setup.registry.requests()[0].query, "n=1000");
+            let path = format!("/v2/{REPOSITORY}/tags/list");
+            assert!(setup.registry.requests().iter().all(|request| request.path == path));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_size_that_is_refused_is_left_out() {
+    for status in [400, 405] {
+        let setup = Setup::new().await;
+        let pushed = push_tags(&setup.registry, 3);
+        setup.registry.fault(Fault::on(RequestKind::Tags).query_containing("n="), Action::status(status));
+        assert_eq!(texts(&list(&setup).await.unwrap()), pushed);
+        let queries: Vec<_> = setup.registry.requests().into_iter().map(|request| request.query).collect();
+        assert_eq!(queries, ["n=1000", ""]);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_without_a_page_size_too_is_not_asked_for_ever() {
+    let setup = Setup::new().await;
+    push_tags(&setup.registry, 3);
+    setup.registry.fault(Fault::on(RequestKind::Tags), Action::status(405));
+    let error = list(&setup).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Rejected { status: 405, message: None });
+    assert_eq!(error.operation, Operation::Tags);
+    assert_eq!(setup.counts(), [2, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_link_to_another_host_is_never_contacted() {
+    let setup = Setup::new().await;
+    let pushed = push_tags(&setup.registry, 5);
+    setup.registry.page_size(3);
+    let elsewhere = FakeRegistry::start().await;
+    let link = format!("{}/v2/{REPOSITORY}/tags/list?n=3&last=v02", elsewhere.url());
+    setup.registry.fault(Fault::on(RequestKind::Tags).times(1), Action::LinkTo(link));
+    assert_eq!(texts(&list(&setup).await.unwrap()), pushed);
+    assert!(elsewhere.requests().is_empty());
+    assert_eq!(setup.registry.requests()[1].query, "n=3&last=v02");
+}
+
+#[tokio::test]
+async fn what_is_no_tag_is_dropped_and_counted() {
+    let setup = Setup::new().await;
+    push_tags(&setup.registry, 2);
+    for entry in ["v00", "not valid", "", "-leading", "übel"] {
+        setup.registry.list_extra(REPOSITORY, entry);
+    }
+    setup.registry.list_extra(REPOSITORY, serde_json::Value::Null);
+    let list = list(&setup).await.unwrap();
+    assert_eq!((texts(&list), list.invalid), (vec!["v00", "v01"], 5));
+}
+
+#[tokio::test]
+async fn endless_paging_is_an_error() {
+    let setup = Setup::new().await;
+    push_tags(&setup.registry, 1);
+    setup.registry.fault(Fault::on(RequestKind::Tags), Action::RepeatedPage);
+    let error = list(&setup).await.unwrap_err();
+    assert!(error.to_string().contains("a page that brings no new tag"), "{error}");
+    assert_eq!(setup.counts(), [2, 0, 0, 0, 0]);
+
+    setup.registry.clear_faults();
+    setup.registry.clear_requests();
+    setup.registry.fault(Fault::on(RequestKind::Tags), Action::EndlessPages);
+    let error = list(&setup).await.unwrap_err();
+    assert!(error.to_string().contains("more than 2000 pages"), "{error}");
+    assert_eq!(setup.counts(), [2_000, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_failure_half_way_fails_the_whole_list() {
+    let setup = Setup::new().await;
+    push_tags(&setup.registry, 10);
+    setup.registry.page_size(4);
+    for (status, is_expected) in [
+        (500, (|kind| matches!(kind, ErrorKind::Unavailable { .. })) as fn(&ErrorKind) -> bool),
+        (400, |kind| matches!(kind, ErrorKind::Rejected { status: 400, .. })),
+        // That a page is gone does not mean that the repository is.
+        (404, |kind| matches!(kind, ErrorKind::Protocol { .. })),
+    ] {
+        setup.registry.clear_faults();
+        setup.registry.fault(Fault::on(RequestKind::Tags).query_containing("last="), Action::status(status));
+        let error = list(&setup).await.unwrap_err();
+        assert!(is_expected(&error.kind), "{status}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_a_list_is_an_error() {
+    let setup = Setup::new().await;
+    push_tags(&setup.registry, 1);
+    for body in ["", "{", "{}", "[]", "<html>Sign in</html>", r#"{"tags":{"a":1}}"#] {
+        setup.registry.clear_faults();
+        setup.registry.fault(Fault::on(RequestKind::Tags), Action::body("application/json", body));
+        let error = list(&setup).await.unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Protocol { .. }), "{body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_without_tags_and_one_that_is_not_there() {
+    let setup = Setup::new().await;
+    let error = list(&setup).await.unwrap_err();
+    let message = Some("NAME_UNKNOWN: repository name not known to registry".to_owned());
+    assert_eq!(error.kind, ErrorKind::NotFound { message });
+    assert_eq!(error.repository, setup.name(REPOSITORY));
+
+    setup.registry.push_digest_only(REPOSITORY, &Image::new("untagged"));
+    assert_eq!(list(&setup).await.unwrap(), TagList::default());
+}
+
+#[tokio::test]
+async fn a_page_has_a_bound() {
+    let setup = Setup::new().await;
+    push_tags(&setup.registry, 1);
+    setup.registry.fault(Fault::on(RequestKind::Tags), Action::EndlessBody);
+    let error = list(&setup).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::TooLarge { limit: 32 * 1024 * 1024 });
+    assert_eq!(setup.counts(), [1, 0, 0, 0, 0]);
+}

@@ -1,0 +1,1 @@
+//! samovar keeps the metadata of container images warm.

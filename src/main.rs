@@ -1,0 +1,3 @@
+//! The `samovar` program.
+
+fn main() {}

@@ -1,0 +1,34 @@
+//! What the tests of samovar share. It knows nothing of the crates under test: plain strings and its own types, so
+//! that it is a second opinion and not an echo.
+//!
+//! - [`Image`], [`Index`]: images to push, described in a line, with bytes that are the same in every run;
+//! - [`fake::FakeRegistry`]: a registry in the test's own process that records every request and misbehaves on command;
+//!   [`fake::SilentHost`]: a host that accepts connections and says nothing;
+//! - [`DockerRegistry`]: Debian's `docker-registry`, a real server, filled by [`DockerRegistry::push`];
+//! - [`Skopeo`]: a real client, to compare with;
+//! - [`Samovar`]: our own binary.
+//!
+//! Everything listens on a free loopback port, keeps its files in its own temporary directory and ends with the value
+//! that stands for it, also when the test panics. What cannot be started panics and says what to install; nothing is
+//! skipped.
+
+mod answer;
+mod content;
+mod docker_registry;
+pub mod fake;
+mod image;
+mod index;
+pub mod media_type;
+mod pusher;
+mod samovar;
+mod server;
+mod skopeo;
+
+pub use answer::Answer;
+pub use content::{Content, Document, digest_of};
+pub use docker_registry::{DockerRegistry, DockerRegistryBuilder, LoggedRequest};
+pub use image::Image;
+pub use index::Index;
+pub use samovar::{Output, Samovar, SamovarServer};
+pub use server::{Launch, Server, free_port};
+pub use skopeo::Skopeo;
