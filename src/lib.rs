@@ -1,1 +1,3 @@
 //! samovar keeps the metadata of container images warm.
+
+pub mod store;
