@@ -1,3 +1,49 @@
-//! The `samovar` program.
+//! The `samovar` program: arguments → configuration → run.
 
-fn main() {}
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use samovar::cli::{self, Cli, Command, Failure, LogFormat};
+use samovar::config::process_environment;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Serve(arguments) => {
+            start_logging(cli.global.log_format, "info")?;
+            cli::serve::run(arguments, &process_environment).await
+        }
+        Command::Warm(arguments) => {
+            start_logging(cli.global.log_format, "error")?;
+            cli::warm::run(arguments, &process_environment, cli.global.output).await
+        }
+        Command::CheckConfig(arguments) => {
+            cli::check_config::run(arguments, &process_environment, cli.global.output)
+        }
+        Command::Ask(question) => question.run(&cli.global).await,
+    }
+}
+
+/// Logs go to standard error, at `level` unless `SAMOVAR_LOG` says otherwise.
+fn start_logging(format: LogFormat, level: &str) -> Result<(), Failure> {
+    let filter = process_environment("SAMOVAR_LOG").filter(|filter| !filter.is_empty());
+    let filter = EnvFilter::builder()
+        .parse(filter.as_deref().unwrap_or(level))
+        .map_err(|error| Failure::usage(format!("SAMOVAR_LOG: {error}")))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! The cache: answers what the warmer stored, and never asks a registry.
+//!
+//! [`Cache`] implements [`Registry`] over any [`Reader`]. Beyond the trait it tells how good an answer is:
+//! [`Cache::repository_state`] comes with age, completeness, the last error and why tags are unavailable.
+//!
+//! Invariants: the last good answer stays while refreshes fail; not watched, never listed and each of the five tag
+//! states are distinct outcomes; decorators see every image that leaves, by either method.
+
+pub mod page;
+pub mod records;
+pub mod stored;
+mod timestamp_labels;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use samovar_registry::{Clock, ImageInfo, Name, Reference, Registry, RepositoryMetadata, Tag};
+
+use self::records::{LastError, TagRecord, TagSide, TagState, Unavailable};
+use self::stored::{Loaded, Pages, load};
+use crate::store::{Reader, StoreError};
+
+pub use timestamp_labels::TimestampLabels;
+
+/// Changes images on their way to readers.
+pub trait Decorator: std::fmt::Debug + Send + Sync {
+    /// Changes `image`, of the repository `name`, in place.
+    fn decorate(&self, name: &Name, image: &mut ImageInfo);
+}
+
+/// A repository with what a reader must know to trust the answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageRepository {
+    /// The last good information.
+    pub metadata: Arc<RepositoryMetadata>,
+    /// Why tags have no image.
+    pub unavailable: BTreeMap<Tag, Unavailable>,
+    /// Whether nothing is missing: see [`stored::Head::complete`].
+    pub complete: bool,
+    /// Grows with every change that means something.
+    pub generation: u64,
+    /// When the list was last read to its end.
+    pub last_update: Option<Timestamp>,
+    /// What went wrong with the list since.
+    pub last_error: Option<LastError>,
+    /// When the list is read next.
+    pub next_refresh: Option<Timestamp>,
+}
+
+/// A repository in one line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RepositorySummary {
+    /// Tags listed; 0 before the first listing.
+    pub tag_count: usize,
+    /// Tags with an image.
+    pub image_count: usize,
+    /// Whether nothing is missing.
+    pub complete: bool,
+    /// When the list was last read to its end.
+    pub last_update: Option<Timestamp>,
+    /// What went wrong with the list since.
+    pub last_error: Option<LastError>,
+    /// When the list is read next.
+    pub next_refresh: Option<Timestamp>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CacheError {
+    /// Nothing is known of the repository: nobody asked for it to be kept.
+    #[error("{name} is not watched")]
+    NotWatched {
+        /// The repository.
+        name: Name,
+    },
+    /// It is watched, but its tags could never be listed; or the registry has refused us for too long.
+    #[error("{name} has not been listed yet{}", because(last_error.as_ref()))]
+    NeverListed {
+        /// The repository.
+        name: Name,
+        /// What went wrong, if it was tried.
+        last_error: Option<LastError>,
+        /// When it is tried next.
+        next_attempt: Option<Timestamp>,
+    },
+    /// The repository has no such tag, or none of its tags has that digest.
+    #[error("{reference} does not exist: {reason}")]
+    NoSuchImage {
+        /// What was asked for.
+        reference: Reference,
+        /// What is not so, in words.
+        reason: String,
+    },
+    /// The tag exists, but there is no image to show.
+    #[error("{reference} is {}{}", unavailable.state.as_str(), because(unavailable.reason.as_ref()))]
+    Unavailable {
+        /// What was asked for.
+        reference: Reference,
+        /// Why.
+        unavailable: Unavailable,
+    },
+    /// Part of the repository is missing from the store; the warmer brings it back.
+    #[error("{name} is being restored: part of it is missing from the store")]
+    Torn {
+        /// The repository.
+        name: Name,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn because(reason: Option<&impl std::fmt::Display>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+impl std::fmt::Display for LastError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (at {})", self.message, self.at)
+    }
+}
+
+/// Answers from what is stored.
+#[derive(Debug, Clone)]
+pub struct Cache<R> {
+    reader: R,
+    clock: Arc<dyn Clock>,
+    decorators: Vec<Arc<dyn Decorator>>,
+    max_stale_denied: Duration,
+}
+
+impl<R: Reader> Cache<R> {
+    /// How long what we know is still served after a registry began to refuse us, where nothing else is chosen.
+    pub const DEFAULT_MAX_STALE_DENIED: Duration = Duration::from_hours(24);
+
+    /// A cache over `reader`.
+    pub fn new(reader: R, clock: Arc<dyn Clock>) -> Self {
+        Self { reader, clock, decorators: Vec::new(), max_stale_denied: Self::DEFAULT_MAX_STALE_DENIED }
+    }
+
+    /// Applies `decorator` to every image that leaves, after those added before.
+    #[must_use]
+    pub fn with_decorator(mut self, decorator: Arc<dyn Decorator>) -> Self {
+        self.decorators.push(decorator);
+        self
+    }
+
+    /// Sets how long what we know is still served after a registry began to refuse us.
+    #[must_use]
+    pub fn with_max_stale_denied(mut self, limit: Duration) -> Self {
+        self.max_stale_denied = limit;
+        self
+    }
+
+    /// A repository with all that is known of it.
+    pub async fn repository_state(&self, name: &Name) -> Result<ImageRepository, CacheError> {
+        let loaded = self.load(name, Pages::All).await?;
+        let Some(head) = &loaded.head else {
+            return Err(never_listed(name, loaded));
+        };
+        if loaded.missing_pages > 0 {
+            return Err(CacheError::Torn { name: name.clone() });
+        }
+        let side = loaded.side.clone().unwrap_or_default();
+        let mut metadata = RepositoryMetadata::default();
+        let mut unavailable = BTreeMap::new();
+        for (tag, record, tag_side) in &loaded.tags {
+            metadata.tags.push(tag.clone());
+            if let Some(image) = self.image_info(name, Some(tag), record, tag_side) {
+                metadata.images.insert(tag.clone(), image);
+            } else if let Some(reason) = Unavailable::of(record, tag_side) {
+                unavailable.insert(tag.clone(), reason);
+            }
+        }
+        Ok(ImageRepository {
+            metadata: Arc::new(metadata),
+            unavailable,
+            complete: head.complete,
+            generation: head.generation,
+            last_update: side.last_update,
+            last_error: side.last_error,
+            next_refresh: side.next_listing,
+        })
+    }
+
+    /// The generation of a repository: one round trip, to tell whether anything changed.
+    pub async fn generation(&self, name: &Name) -> Result<u64, CacheError> {
+        let loaded = self.load(name, Pages::None).await?;
+        match &loaded.head {
+            Some(head) => Ok(head.generation),
+            None => Err(never_listed(name, loaded)),
+        }
+    }
+
+    /// A repository in one line, also before its first listing.
+    pub async fn summary(&self, name: &Name) -> Result<RepositorySummary, CacheError> {
+        let loaded = load(&self.reader, name, Pages::None).await?;
+        let side = loaded.side.unwrap_or_default();
+        let head = loaded.head.as_ref();
+        Ok(RepositorySummary {
+            tag_count: head.map_or(0, |head| head.counts.total()),
+            image_count: head.map_or(0, |head| head.counts.ok),
+            complete: head.is_some_and(|head| head.complete),
+            last_update: side.last_update,
+            last_error: side.last_error,
+            next_refresh: side.next_listing,
+        })
+    }
+
+    /// Loads, unless nothing may be shown.
+    async fn load(&self, name: &Name, pages: Pages<'_>) -> Result<Loaded, CacheError> {
+        let loaded = load(&self.reader, name, pages).await?;
+        let denied_since = loaded.side.as_ref().and_then(|side| side.denied_since);
+        if denied_since.is_some_and(|since| self.clock.now() - self.max_stale_denied > since) {
+            return Err(never_listed(name, loaded));
+        }
+        Ok(loaded)
+    }
+
+    fn image_info(
+        &self,
+        name: &Name,
+        tag: Option<&Tag>,
+        record: &TagRecord,
+        side: &TagSide,
+    ) -> Option<ImageInfo> {
+        let TagState::Ok(image) = &record.state else {
+            return None;
+        };
+        let mut info = image.info(name, tag, record, side);
+        for decorator in &self.decorators {
+            decorator.decorate(name, &mut info);
+        }
+        Some(info)
+    }
+
+    async fn image_by_tag(&self, reference: &Reference, tag: &Tag) -> Result<ImageInfo, CacheError> {
+        let name = reference.name();
+        let loaded = self.load(name, Pages::Holding(tag)).await?;
+        if loaded.head.is_none() {
+            return Err(never_listed(name, loaded));
+        }
+        if loaded.missing_pages > 0 {
+            return Err(CacheError::Torn { name: name.clone() });
+        }
+        let Some((_, record, side)) = loaded.tags.iter().find(|(listed, ..)| listed == tag) else {
+            let reason = "the registry does not list this tag".to_owned();
+            return Err(CacheError::NoSuchImage { reference: reference.clone(), reason });
+        };
+        if let Some(unavailable) = Unavailable::of(record, side) {
+            return Err(CacheError::Unavailable { reference: reference.clone(), unavailable });
+        }
+        let image = self.image_info(name, Some(tag), record, side);
+        let Some(image) = image.filter(|image| reference.digest().is_none_or(|asked| *asked == image.digest))
+        else {
+            let reason = "the tag resolves to another digest".to_owned();
+            return Err(CacheError::NoSuchImage { reference: reference.clone(), reason });
+        };
+        Ok(ImageInfo { id: reference.clone(), ..image })
+    }
+
+    /// By digest: of what the repository's tags point at, or of a configuration. Reads the whole repository.
+    async fn image_by_digest(&self, reference: &Reference) -> Result<ImageInfo, CacheError> {
+        let name = reference.name();
+        let loaded = self.load(name, Pages::All).await?;
+        if loaded.head.is_none() {
+            return Err(never_listed(name, loaded));
+        }
+        let by_digest = |(_, record, side): &(Tag, TagRecord, TagSide)| {
+            (record.state.digest() == reference.digest())
+                .then(|| self.image_info(name, None, record, side))
+                .flatten()
+        };
+        loaded.tags.iter().find_map(by_digest).ok_or_else(|| {
+            if loaded.missing_pages > 0 {
+                return CacheError::Torn { name: name.clone() };
+            }
+            let reason = "no tag of the repository resolves to this digest".to_owned();
+            CacheError::NoSuchImage { reference: reference.clone(), reason }
+        })
+    }
+}
+
+fn never_listed(name: &Name, loaded: Loaded) -> CacheError {
+    let name = name.clone();
+    match loaded.side {
+        None => CacheError::NotWatched { name },
+        Some(side) => {
+            CacheError::NeverListed { name, last_error: side.last_error, next_attempt: side.next_listing }
+        }
+    }
+}
+
+#[async_trait]
+impl<R: Reader> Registry for Cache<R> {
+    type Error = CacheError;
+
+    async fn repository(&self, name: &Name) -> Result<Arc<RepositoryMetadata>, CacheError> {
+        Ok(self.repository_state(name).await?.metadata)
+    }
+
+    async fn image(&self, reference: &Reference) -> Result<ImageInfo, CacheError> {
+        match (reference.tag(), reference.digest()) {
+            (Some(tag), _) => self.image_by_tag(reference, tag).await,
+            (None, Some(_)) => self.image_by_digest(reference).await,
+            (None, None) => {
+                let reason = "a tag or a digest is needed to name an image".to_owned();
+                Err(CacheError::NoSuchImage { reference: reference.clone(), reason })
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The server's answers as far as the commands read them. Lenient: what is not needed may be absent, what is not
+//! known here is skipped, so that an older program understands a newer server.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use samovar_registry::ImageInfo;
+use serde::Deserialize;
+
+/// `GET /api/v1/repositories/{name}`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct RepositoryAnswer {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) tags: Vec<String>,
+    #[serde(default)]
+    pub(super) images: BTreeMap<String, ImageInfo>,
+    #[serde(default)]
+    pub(super) unavailable: BTreeMap<String, UnavailableTag>,
+    #[serde(default)]
+    pub(super) complete: bool,
+    #[serde(default)]
+    pub(super) last_update: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) last_error: Option<LastError>,
+}
+
+/// A tag that is listed and has no image to show.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct UnavailableTag {
+    pub(super) state: String,
+    #[serde(default)]
+    pub(super) reason: Option<String>,
+    #[serde(default)]
+    pub(super) attempts: Option<u64>,
+    #[serde(default)]
+    pub(super) next_attempt: Option<Timestamp>,
+}
+
+/// Why the list of tags could not be read again.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct LastError {
+    pub(super) message: String,
+    pub(super) at: Timestamp,
+}
+
+/// `GET /api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct StatusAnswer {
+    pub(super) version: String,
+    #[serde(default)]
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) ready: bool,
+    pub(super) store: StoreStatus,
+    pub(super) warmer: WarmerStatus,
+    #[serde(default)]
+    pub(super) sources: Vec<SourceStatus>,
+    #[serde(default)]
+    pub(super) hosts: Vec<HostStatus>,
+}
+
+/// The store behind the server.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct StoreStatus {
+    pub(super) kind: String,
+    pub(super) url: String,
+}
+
+/// How far the warmer is.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct WarmerStatus {
+    pub(super) repositories: u64,
+    pub(super) complete: u64,
+    pub(super) queued: u64,
+    pub(super) running: u64,
+}
+
+/// Where the watch list comes from.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct SourceStatus {
+    pub(super) name: String,
+    pub(super) repositories: u64,
+}
+
+/// What may still be asked of a registry host.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct HostStatus {
+    pub(super) host: String,
+    pub(super) rate: f64,
+    pub(super) burst: f64,
+    pub(super) in_flight: u64,
+    pub(super) waiting: u64,
+    #[serde(default)]
+    pub(super) blocked_for_seconds: Option<f64>,
+    #[serde(default)]
+    pub(super) quota: Option<QuotaStatus>,
+}
+
+/// What the registry says of its own limit.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct QuotaStatus {
+    #[serde(default)]
+    pub(super) limit: Option<u64>,
+    #[serde(default)]
+    pub(super) remaining: Option<u64>,
+    #[serde(default)]
+    pub(super) window_seconds: Option<u64>,
+}
+
+/// An error by RFC 9457.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct ProblemAnswer {
+    #[serde(rename = "type", default)]
+    pub(super) problem_type: Option<String>,
+    #[serde(default)]
+    pub(super) title: Option<String>,
+    #[serde(default)]
+    pub(super) detail: Option<String>,
+}
+
+impl ProblemAnswer {
+    /// The last part of the type: `not-watched` for `https://…/not-watched` and for `not-watched`.
+    pub(super) fn kind(&self) -> &str {
+        let problem_type = self.problem_type.as_deref().unwrap_or_default();
+        problem_type.rsplit(['/', ':', '#']).next().unwrap_or_default()
+    }
+}

@@ -1,0 +1,149 @@
+//! The command line: one file per command, and what they share.
+//!
+//! Data goes to standard output, everything else to standard error. The exit codes are 0 for success and those of
+//! [`ExitStatus`]. The asking commands speak HTTP to a running server and know nothing of its store.
+
+mod answers;
+mod assembly;
+pub mod check_config;
+mod client;
+mod failure;
+mod image;
+pub mod output;
+mod refresh;
+pub mod serve;
+mod status;
+mod tags;
+#[cfg(test)]
+mod tests;
+pub mod warm;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use reqwest::StatusCode;
+
+pub use check_config::CheckConfigArgs;
+pub use client::{Answer, ServerClient};
+pub use failure::{ExitStatus, Failure};
+pub use image::ImageArgs;
+pub use output::OutputFormat;
+pub use refresh::RefreshArgs;
+pub use tags::TagsArgs;
+pub use warm::WarmArgs;
+
+use crate::config::ServeArgs;
+
+/// The metadata of container images, kept warm.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "samovar", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// What every command has.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+}
+
+/// Where the help lists the flags of [`GlobalArgs`].
+const HEADING: &str = "Options of every command";
+
+/// The flags that every command has.
+#[expect(clippy::doc_markdown, reason = "the text is the help that a terminal shows")]
+#[derive(Debug, Clone, Args)]
+pub struct GlobalArgs {
+    /// The running server to ask
+    #[arg(
+        long,
+        global = true,
+        help_heading = HEADING,
+        value_name = "URL",
+        env = "SAMOVAR_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub server: String,
+
+    /// How to print data
+    #[arg(
+        long,
+        global = true,
+        help_heading = HEADING,
+        value_enum,
+        value_name = "FORMAT",
+        env = "SAMOVAR_OUTPUT",
+        default_value = "table"
+    )]
+    pub output: OutputFormat,
+
+    /// How to write logs, to standard error; SAMOVAR_LOG says which
+    #[arg(
+        long,
+        global = true,
+        help_heading = HEADING,
+        value_enum,
+        value_name = "FORMAT",
+        env = "SAMOVAR_LOG_FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Keep image repositories warm and answer questions about them
+    Serve(Box<ServeArgs>),
+    /// Fill the store once, without a server
+    Warm(Box<WarmArgs>),
+    /// Say whether a configuration file is valid, and what it means
+    CheckConfig(CheckConfigArgs),
+    /// What asks a running server.
+    #[command(flatten)]
+    Ask(Question),
+}
+
+/// The commands that ask a running server.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Question {
+    /// List the tags of an image repository
+    Tags(TagsArgs),
+    /// Show what is known of one image
+    Image(ImageArgs),
+    /// Look at the registry now
+    Refresh(RefreshArgs),
+    /// Show how the server and the registries behind it are doing
+    Status,
+}
+
+impl Question {
+    /// Asks the server and prints the answer.
+    pub async fn run(&self, global: &GlobalArgs) -> Result<(), Failure> {
+        let server = ServerClient::new(&global.server)?;
+        let format = global.output;
+        match self {
+            Self::Tags(args) => tags::run(args, &server, format).await,
+            Self::Image(args) => image::run(args, &server, format).await,
+            Self::Refresh(args) => refresh::run(args, &server, format).await,
+            Self::Status => status::run(&server, format).await,
+        }
+    }
+}
+
+/// Where the server covers a name on demand, it accepts the question and has no answer yet.
+fn not_fetched_if_accepted(answer: &Answer, image: &str) -> Result<(), Failure> {
+    if answer.status != StatusCode::ACCEPTED {
+        return Ok(());
+    }
+    Err(Failure::not_found(format!("{image} is not fetched yet, the server has begun"))
+        .with_hint(format!("ask again soon, or wait for it: `samovar refresh {image}`")))
+}

@@ -1,0 +1,81 @@
+//! `samovar serve`: keeps repositories warm and answers questions about them, until it is told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::assembly::Assembly;
+use super::failure::Failure;
+use crate::cache::{Cache, TimestampLabels};
+use crate::config::{Config, Environment, ServeArgs};
+use crate::server::{self, Doors};
+use crate::sources::ImageSource;
+
+/// Answers that are not out by then are cut when samovar stops.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT, then stores what was learnt.
+pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<(), Failure> {
+    let config = Config::for_serve(arguments, environment)?;
+    let Assembly { clock, metrics, store, upstreams, warmer, source } = Assembly::new(&config)?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", config.listen)))?;
+    let address = listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?;
+    if !address.ip().is_loopback() {
+        warn!(server.address = %address, "anybody who can reach this address can ask and refresh: samovar does not check who asks");
+    }
+    if config.watch.is_empty() {
+        warn!("nothing is watched; name repositories with --watch or in the configuration file");
+    }
+    let shutdown = CancellationToken::new();
+    let timestamp_labels = Arc::new(TimestampLabels::new(config.timestamp_labels.clone()));
+    let cache = Cache::new(Arc::clone(&store), Arc::clone(&clock))
+        .with_decorator(timestamp_labels.clone())
+        .with_max_stale_denied(config.upstream.max_stale_denied);
+    let doors = Doors {
+        cache,
+        warmer: warmer.handle(),
+        store,
+        store_url: config.store.to_string(),
+        upstreams,
+        metrics,
+        timestamp_labels,
+        aliases: config.aliases.clone(),
+        started_at: clock.now(),
+        clock,
+        sources: vec![source.name().to_owned()],
+        shutdown: shutdown.clone(),
+        loopback_only: address.ip().is_loopback(),
+    };
+    let stopping = stop_signal()?;
+    let warming = tokio::spawn(warmer.run(vec![Box::new(source)], shutdown.clone()));
+    let serving = tokio::spawn(server::serve(listener, Arc::new(doors)));
+    info!(server.address = %address, store = %config.store, repositories = config.watch.len(), "listening");
+    stopping.await;
+    info!("stopping");
+    shutdown.cancel();
+    let answered = tokio::time::timeout(SHUTDOWN_LIMIT, serving);
+    let (answered, warmed) = tokio::join!(answered, warming);
+    if answered.is_err() {
+        warn!("some answers were cut: their clients are too slow");
+    }
+    warmed.map_err(|error| Failure::failed(format!("the warmer ended badly: {error}")))
+}
+
+/// Resolves when the process is told to stop.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,107 @@
+//! The configuration file: which keys there are, and of what type.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::document::{Document, Section, Value};
+use super::error::{Origin, Problems};
+use super::settings::{HostSettings, Setting, Settings, UpstreamSettings, WatchSetting};
+
+/// A larger file is not a configuration. Bytes.
+const MAX_FILE_SIZE: u64 = 4 * 1024 * 1024;
+
+/// What the file says; what is wrong with it is added to `problems`.
+pub(super) fn read(path: &Path, problems: &mut Problems) -> Settings {
+    match read_bounded(path) {
+        Ok(text) => parse(path, &text, problems),
+        Err(error) => {
+            let origin = Origin::File { path: path.into(), line: None, key: String::new() };
+            problems.add(&origin, format!("cannot read the configuration file: {error}"));
+            Settings::default()
+        }
+    }
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_SIZE {
+        return Err(io::Error::other(format!("larger than {MAX_FILE_SIZE} bytes")));
+    }
+    Ok(text)
+}
+
+/// What the text of a file says.
+pub(super) fn parse(path: &Path, text: &str, problems: &mut Problems) -> Settings {
+    let document = Document::new(path, text);
+    let settings = document.root().map(root).unwrap_or_default();
+    problems.append(document.into_problems());
+    settings
+}
+
+fn root(mut root: Section<'_>) -> Settings {
+    let settings = Settings {
+        watch: root.take("watch").and_then(watch_list),
+        store: root.text("store"),
+        listen: root.text("listen"),
+        insecure_host: root.texts("insecure_host"),
+        alias: root.texts("alias"),
+        timestamp_labels: root.texts("timestamp_labels"),
+        platform: root.texts("platform"),
+        poll_interval: root.text("poll_interval"),
+        rps: root.number("rps"),
+        burst: root.number("burst"),
+        docker_config: root.text("docker_config"),
+        upstream: root.section("upstream").map(upstream).unwrap_or_default(),
+        hosts: root.section("hosts").map(hosts).unwrap_or_default(),
+    };
+    root.finish();
+    settings
+}
+
+fn watch_list(value: Value<'_>) -> Option<Vec<WatchSetting>> {
+    Some(value.into_list()?.into_iter().filter_map(watch_entry).collect())
+}
+
+fn watch_entry(value: Value<'_>) -> Option<WatchSetting> {
+    if !value.is_section() {
+        return value.into_text().map(WatchSetting::image);
+    }
+    let mut section = value.into_section()?;
+    let image = section.required_text("image");
+    let tags = section.texts("tags");
+    let ignore_tags = section.texts("ignore_tags").unwrap_or_default();
+    let poll_interval = section.text("poll_interval");
+    section.finish();
+    Some(WatchSetting { image: image?, tags, ignore_tags, poll_interval })
+}
+
+fn upstream(mut section: Section<'_>) -> UpstreamSettings {
+    let settings = UpstreamSettings {
+        connect_timeout: section.text("connect_timeout"),
+        header_timeout: section.text("header_timeout"),
+        body_timeout: section.text("body_timeout"),
+        total_timeout: section.text("total_timeout"),
+        concurrency: section.number("concurrency"),
+        max_stale_denied: section.text("max_stale_denied"),
+    };
+    section.finish();
+    settings
+}
+
+fn hosts(section: Section<'_>) -> Vec<HostSettings> {
+    let host = |(host, value): (Setting, Value<'_>)| {
+        let mut section = value.into_section()?;
+        let settings = HostSettings {
+            host,
+            rps: section.number("rps"),
+            burst: section.number("burst"),
+            concurrency: section.number("concurrency"),
+            token_hosts: section.texts("token_hosts").unwrap_or_default(),
+        };
+        section.finish();
+        Some(settings)
+    };
+    section.into_named_values().into_iter().filter_map(host).collect()
+}

@@ -1,0 +1,161 @@
+//! The flags of the commands that run a warmer, and the environment variables that stand for them.
+//!
+//! Flags arrive here as text and are validated together with what the file and the environment say, so that
+//! all problems are shown at once and the same rules hold everywhere. The variables are read through a lookup
+//! function rather than by the argument parser, so that tests need not change the process's environment.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::error::Origin;
+use super::settings::{Setting, Settings, WatchSetting};
+
+/// Looks up an environment variable; `None` where it is not set.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The process's environment. Bytes that are not UTF-8 are replaced, so that they are refused where they are
+/// read rather than passed over.
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// The flags of `samovar serve`.
+#[expect(clippy::doc_markdown, reason = "the text is the help that a terminal shows")]
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
+    /// Keep this image repository warm; with a tag, only that tag [env: SAMOVAR_WATCH, comma separated]
+    #[arg(long, value_name = "IMAGE")]
+    pub watch: Vec<String>,
+
+    /// Answer on this address and port [default: 127.0.0.1:8080] [env: SAMOVAR_LISTEN]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+
+    /// List the tags of a repository this often, such as 90s, 5m or 1h30m [default: 5m] [env: SAMOVAR_POLL_INTERVAL]
+    #[arg(long, value_name = "DURATION")]
+    pub poll_interval: Option<String>,
+
+    /// What `warm` has as well.
+    #[command(flatten)]
+    pub shared: SharedArgs,
+}
+
+/// The flags that `samovar serve` and `samovar warm` share.
+#[expect(clippy::doc_markdown, reason = "the text is the help that a terminal shows")]
+#[derive(Debug, Clone, Default, Args)]
+pub struct SharedArgs {
+    /// Read settings from this TOML file; flags and variables come first [env: SAMOVAR_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Keep what is learnt here: embedded:PATH or memory: [default: embedded, in the state or data directory] [env: SAMOVAR_STORE]
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+
+    /// Allow plain http and unverified TLS for this registry host [env: SAMOVAR_INSECURE_HOST, comma separated]
+    #[arg(long, value_name = "HOST")]
+    pub insecure_host: Vec<String>,
+
+    /// Read NAME as this registry host wherever it begins an image name [env: SAMOVAR_ALIAS, comma separated]
+    #[arg(long, value_name = "NAME=HOST")]
+    pub alias: Vec<String>,
+
+    /// Take the creation time of images whose name matches from their labels; `*` is any text [env: SAMOVAR_TIMESTAMP_LABELS, comma separated]
+    #[arg(long, value_name = "GLOB")]
+    pub timestamp_labels: Vec<String>,
+
+    /// Look at this platform of an image, the first one first [default: linux/amd64 and linux/arm64] [env: SAMOVAR_PLATFORM, comma separated]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Vec<String>,
+
+    /// Ask a registry host at most this many times a second [default: 50] [env: SAMOVAR_RPS]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub rps: Option<String>,
+
+    /// How many requests to a registry host may follow one another at once [default: 10] [env: SAMOVAR_BURST]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub burst: Option<String>,
+
+    /// Take registry credentials from this file [default: config.json in $DOCKER_CONFIG or ~/.docker, if it exists] [env: SAMOVAR_DOCKER_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub docker_config: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            watch: flag_list("--watch", &self.watch).map(watch_images),
+            listen: flag("--listen", self.listen.as_deref()),
+            poll_interval: flag("--poll-interval", self.poll_interval.as_deref()),
+            ..self.shared.settings()
+        }
+    }
+}
+
+impl SharedArgs {
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            store: flag("--store", self.store.as_deref()),
+            insecure_host: flag_list("--insecure-host", &self.insecure_host),
+            alias: flag_list("--alias", &self.alias),
+            timestamp_labels: flag_list("--timestamp-labels", &self.timestamp_labels),
+            platform: flag_list("--platform", &self.platform),
+            rps: flag("--rps", self.rps.as_deref()),
+            burst: flag("--burst", self.burst.as_deref()),
+            docker_config: self.docker_config.as_ref().map(|path| Setting {
+                value: path.to_string_lossy().into_owned(),
+                origin: Origin::Flag("--docker-config"),
+            }),
+            ..Settings::default()
+        }
+    }
+}
+
+/// The images that `samovar warm` was given, as a watch list.
+pub(super) fn image_arguments(images: &[String]) -> Vec<WatchSetting> {
+    watch_images(flag_list("argument IMAGE", images).unwrap_or_default())
+}
+
+/// What the environment says.
+pub(super) fn from_environment(environment: Environment<'_>) -> Settings {
+    Settings {
+        watch: variable_list(environment, "SAMOVAR_WATCH").map(watch_images),
+        store: variable(environment, "SAMOVAR_STORE"),
+        listen: variable(environment, "SAMOVAR_LISTEN"),
+        insecure_host: variable_list(environment, "SAMOVAR_INSECURE_HOST"),
+        alias: variable_list(environment, "SAMOVAR_ALIAS"),
+        timestamp_labels: variable_list(environment, "SAMOVAR_TIMESTAMP_LABELS"),
+        platform: variable_list(environment, "SAMOVAR_PLATFORM"),
+        poll_interval: variable(environment, "SAMOVAR_POLL_INTERVAL"),
+        rps: variable(environment, "SAMOVAR_RPS"),
+        burst: variable(environment, "SAMOVAR_BURST"),
+        docker_config: variable(environment, "SAMOVAR_DOCKER_CONFIG"),
+        ..Settings::default()
+    }
+}
+
+/// A variable that is set and not empty: deployment templates write an empty one where nothing is meant.
+pub(super) fn variable(environment: Environment<'_>, name: &str) -> Option<Setting> {
+    let value = environment(name).filter(|value| !value.is_empty())?;
+    Some(Setting { value, origin: Origin::Variable(name.to_owned()) })
+}
+
+fn variable_list(environment: Environment<'_>, name: &str) -> Option<Vec<Setting>> {
+    let list = variable(environment, name)?;
+    let items = list.value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    Some(items.map(|item| Setting { value: item.to_owned(), origin: list.origin.clone() }).collect())
+}
+
+fn flag(name: &'static str, value: Option<&str>) -> Option<Setting> {
+    value.map(|value| Setting { value: value.to_owned(), origin: Origin::Flag(name) })
+}
+
+fn flag_list(name: &'static str, values: &[String]) -> Option<Vec<Setting>> {
+    let items = values.iter().map(|value| Setting { value: value.clone(), origin: Origin::Flag(name) });
+    if values.is_empty() { None } else { Some(items.collect()) }
+}
+
+fn watch_images(images: Vec<Setting>) -> Vec<WatchSetting> {
+    images.into_iter().map(WatchSetting::image).collect()
+}

@@ -1,0 +1,141 @@
+//! One validated [`Config`] from defaults, the TOML file, the environment and the flags, each over the one before.
+//!
+//! Invariants:
+//! - what counts and is invalid refuses the start: an unknown key, a broken glob, a number out of bounds. No mistake
+//!   ever means "everything". All problems are shown at once, each with its place;
+//! - a value or a list that a higher layer gives replaces the one below it, which is then not looked at further
+//!   than its type;
+//! - the process's environment is read through a lookup function that is passed in, and nowhere else.
+//!
+//! Deliberately absent: reloading while the process runs, and a file that is looked for where none was named.
+
+mod document;
+mod error;
+mod file;
+mod flags;
+mod settings;
+mod store_url;
+mod tag_filter;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod values;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use samovar_registry::{Aliases, Globs, Platforms};
+
+pub use error::{ConfigError, Origin, Problem};
+pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
+pub use store_url::{StoreUrl, StoreUrlError};
+pub use tag_filter::{TagFilter, TagSelection, Verdict};
+pub use values::{parse_duration, shown as shown_duration};
+pub use watch::WatchEntry;
+
+use error::Problems;
+use settings::Settings;
+
+/// Everything that can be configured, validated.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What to keep warm: each repository once, in the order of names.
+    pub watch: Vec<WatchEntry>,
+    /// Where to keep it. By default embedded, in the state or data directory.
+    pub store: StoreUrl,
+    /// Where to answer. By default `127.0.0.1:8080`.
+    pub listen: SocketAddr,
+    /// Registry hosts, canonical, for which plain http and unverified TLS are allowed.
+    pub insecure_hosts: BTreeSet<String>,
+    /// Short names of registry hosts.
+    pub aliases: Aliases,
+    /// The repositories whose images take their creation time from labels.
+    pub timestamp_labels: Globs,
+    /// The platforms to look at. By default `linux/amd64` and `linux/arm64`.
+    pub platforms: Platforms,
+    /// How often the tags of a repository are listed: between a second and a week, by default 5 minutes.
+    pub poll_interval: Duration,
+    /// Requests a second that a host may be asked, unless its own entry says otherwise. By default 50.
+    pub rate: f64,
+    /// Requests that may follow one another at once, unless the host's own entry says otherwise. By default 10.
+    pub burst: u32,
+    /// How upstream registries are asked.
+    pub upstream: UpstreamConfig,
+    /// What is different for single hosts, by canonical host.
+    pub hosts: BTreeMap<String, HostConfig>,
+    /// Docker's `config.json`, for credentials.
+    pub docker_config: Option<PathBuf>,
+}
+
+/// The `[upstream]` table: how registries are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    /// For connecting, TLS included. By default 5 s.
+    pub connect_timeout: Duration,
+    /// For the header of the answer. By default 30 s.
+    pub header_timeout: Duration,
+    /// For the next bytes of a body. By default 30 s.
+    pub body_timeout: Duration,
+    /// For the request as a whole, not counting the wait for the budget. By default 120 s.
+    pub total_timeout: Duration,
+    /// Requests under way at once per host. By default 10.
+    pub concurrency: usize,
+    /// How long a registry may refuse us before what was known is no longer served. By default 24 h.
+    pub max_stale_denied: Duration,
+}
+
+/// A `[hosts."…"]` table: what is different for one host. What is `None` is as for all hosts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HostConfig {
+    /// Requests a second.
+    pub rate: Option<f64>,
+    /// Requests that may follow one another at once.
+    pub burst: Option<u32>,
+    /// Requests under way at once.
+    pub concurrency: Option<usize>,
+    /// Hosts, canonical, besides the well-known ones that may be sent this registry's credentials for a token.
+    pub token_hosts: BTreeSet<String>,
+}
+
+impl Config {
+    /// The configuration of `samovar serve`.
+    pub fn for_serve(flags: &ServeArgs, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        Self::from_layers(flags.settings(), flags.shared.config.as_deref(), environment)
+    }
+
+    /// The configuration of `samovar warm`: as for `serve`, but the watch list is what the command was given.
+    pub fn for_warm(
+        images: &[String],
+        flags: &SharedArgs,
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
+        let settings = Settings { watch: Some(flags::image_arguments(images)), ..flags.settings() };
+        Self::from_layers(settings, flags.config.as_deref(), environment)
+    }
+
+    /// What a file alone configures: variables that stand for flags are left out, those that say where
+    /// directories are count.
+    pub fn from_file(path: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
+        let directories_only = |name: &str| {
+            if name.starts_with("SAMOVAR_") { None } else { environment(name) }
+        };
+        Self::from_layers(Settings::default(), Some(path), &directories_only)
+    }
+
+    fn from_layers(
+        flags: Settings,
+        file: Option<&Path>,
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
+        let mut problems = Problems::default();
+        let variable =
+            flags::variable(environment, "SAMOVAR_CONFIG").map(|setting| PathBuf::from(setting.value));
+        let path = file.map(Path::to_path_buf).or(variable);
+        let file = path.map(|path| file::read(&path, &mut problems)).unwrap_or_default();
+        let settings = flags.over(flags::from_environment(environment)).over(file);
+        validate::config(&settings, environment, problems)
+    }
+}

@@ -1,0 +1,89 @@
+//! Settings as they were written, each with its origin: what file, environment and flags have in common
+//! before anything is validated.
+
+use super::error::Origin;
+
+/// A text and where it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) value: String,
+    pub(super) origin: Origin,
+}
+
+/// One entry of the watch list. Only the file can say more than the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WatchSetting {
+    pub(super) image: Setting,
+    pub(super) tags: Option<Vec<Setting>>,
+    pub(super) ignore_tags: Vec<Setting>,
+    pub(super) poll_interval: Option<Setting>,
+}
+
+impl WatchSetting {
+    /// An entry that is only an image.
+    pub(super) fn image(image: Setting) -> Self {
+        Self { image, tags: None, ignore_tags: Vec::new(), poll_interval: None }
+    }
+}
+
+/// The `[upstream]` table of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct UpstreamSettings {
+    pub(super) connect_timeout: Option<Setting>,
+    pub(super) header_timeout: Option<Setting>,
+    pub(super) body_timeout: Option<Setting>,
+    pub(super) total_timeout: Option<Setting>,
+    pub(super) concurrency: Option<Setting>,
+    pub(super) max_stale_denied: Option<Setting>,
+}
+
+/// One `[hosts."…"]` table of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostSettings {
+    pub(super) host: Setting,
+    pub(super) rps: Option<Setting>,
+    pub(super) burst: Option<Setting>,
+    pub(super) concurrency: Option<Setting>,
+    pub(super) token_hosts: Vec<Setting>,
+}
+
+/// Everything that one layer says. What a layer does not mention is `None`, so that the next one may speak;
+/// a list that is mentioned replaces the list of the layer below, empty or not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub(super) watch: Option<Vec<WatchSetting>>,
+    pub(super) store: Option<Setting>,
+    pub(super) listen: Option<Setting>,
+    pub(super) insecure_host: Option<Vec<Setting>>,
+    pub(super) alias: Option<Vec<Setting>>,
+    pub(super) timestamp_labels: Option<Vec<Setting>>,
+    pub(super) platform: Option<Vec<Setting>>,
+    pub(super) poll_interval: Option<Setting>,
+    pub(super) rps: Option<Setting>,
+    pub(super) burst: Option<Setting>,
+    pub(super) docker_config: Option<Setting>,
+    pub(super) upstream: UpstreamSettings,
+    pub(super) hosts: Vec<HostSettings>,
+}
+
+impl Settings {
+    /// These settings, and where they are silent, those of the layer below.
+    pub(super) fn over(self, below: Self) -> Self {
+        Self {
+            watch: self.watch.or(below.watch),
+            store: self.store.or(below.store),
+            listen: self.listen.or(below.listen),
+            insecure_host: self.insecure_host.or(below.insecure_host),
+            alias: self.alias.or(below.alias),
+            timestamp_labels: self.timestamp_labels.or(below.timestamp_labels),
+            platform: self.platform.or(below.platform),
+            poll_interval: self.poll_interval.or(below.poll_interval),
+            rps: self.rps.or(below.rps),
+            burst: self.burst.or(below.burst),
+            docker_config: self.docker_config.or(below.docker_config),
+            // Only the file, the lowest layer, has these.
+            upstream: below.upstream,
+            hosts: below.hosts,
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Which layer wins, and what valid settings mean.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use samovar_registry::Name;
+
+use super::load;
+use crate::config::{
+    Config, HostConfig, Origin, ServeArgs, SharedArgs, TagFilter, UpstreamConfig, Verdict, shown_duration,
+};
+
+fn watched(config: &Config) -> Vec<&str> {
+    config.watch.iter().map(|entry| entry.name.as_str()).collect()
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let config = load("", &[], &[]).unwrap();
+    assert!(config.watch.is_empty());
+    assert_eq!(config.store.to_string(), "embedded:/data/samovar/store");
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.platforms.to_string(), "linux/amd64,linux/arm64");
+    assert_eq!(config.poll_interval, Duration::from_mins(5));
+    assert_eq!((config.rate, config.burst), (50.0, 10));
+    assert_eq!(config.upstream.max_stale_denied, Duration::from_hours(24));
+    assert!(config.timestamp_labels.is_empty(), "no glob is not every name");
+    assert_eq!(config.docker_config, None);
+}
+
+/// For every setting: the file's value beats the default, the variable's the file's, the flag's the variable's.
+#[test]
+fn flag_beats_environment_beats_file_beats_default() {
+    type Shown = fn(&Config) -> String;
+    let cases: [(&str, [&str; 3], Shown); 10] = [
+        ("watch", ["quay.io/file/a", "quay.io/env/a", "quay.io/flag/a"], |config| watched(config).join(",")),
+        ("store", ["embedded:/file", "embedded:/env", "embedded:/flag"], |config| config.store.to_string()),
+        ("listen", ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], |config| config.listen.to_string()),
+        ("insecure_host", ["file.io", "env.io", "flag.io"], |config| {
+            config.insecure_hosts.iter().cloned().collect::<Vec<_>>().join(",")
+        }),
+        ("alias", ["up=file.io", "up=env.io", "up=flag.io"], |config| {
+            format!("up={}", config.aliases.host_of("up").unwrap_or_default())
+        }),
+        ("timestamp_labels", ["file.io/*", "env.io/*", "flag.io/*"], |config| {
+            let candidates = ["file.io", "env.io", "flag.io"].into_iter();
+            let matching = candidates.filter(|host| config.timestamp_labels.matches(&format!("{host}/x")));
+            matching.map(|host| format!("{host}/*")).collect::<Vec<_>>().join(",")
+        }),
+        ("platform", ["linux/386", "linux/arm", "linux/s390x"], |config| config.platforms.to_string()),
+        ("poll_interval", ["1m", "2m", "3m"], |config| shown_duration(config.poll_interval)),
+        ("rps", ["1", "2.5", "3"], |config| config.rate.to_string()),
+        ("burst", ["1", "2", "3"], |config| config.burst.to_string()),
+    ];
+    for (key, [in_file, in_variable, in_flag], shown) in cases {
+        let written = match key {
+            "rps" | "burst" => in_file.to_owned(),
+            "store" | "listen" | "poll_interval" => format!("\"{in_file}\""),
+            _ => format!("[\"{in_file}\"]"),
+        };
+        let file = format!("{key} = {written}\n");
+        let variable = format!("SAMOVAR_{}", key.to_uppercase());
+        let variables = [(variable.as_str(), in_variable)];
+        let flag = format!("--{}", key.replace('_', "-"));
+        let flags = [flag.as_str(), in_flag];
+
+        assert_ne!(
+            shown(&load("", &[], &[]).unwrap()),
+            in_file,
+            "{key}: the default would pass for the file's"
+        );
+        assert_eq!(shown(&load(&file, &[], &[]).unwrap()), in_file, "{key}");
+        assert_eq!(shown(&load(&file, &variables, &[]).unwrap()), in_variable, "{key}");
+        assert_eq!(shown(&load(&file, &variables, &flags).unwrap()), in_flag, "{key}");
+        let empty = [(variable.as_str(), "")];
+        assert_eq!(
+            shown(&load(&file, &empty, &[]).unwrap()),
+            in_file,
+            "{key}: an empty variable says nothing"
+        );
+    }
+}
+
+#[test]
+fn lists_in_variables_are_separated_by_commas_and_flags_are_repeated() {
+    let config = load("", &[("SAMOVAR_WATCH", "alpine, busybox,,ghcr.io/a/b ,")], &[]).unwrap();
+    assert_eq!(watched(&config), ["docker.io/library/alpine", "docker.io/library/busybox", "ghcr.io/a/b"]);
+    let config = load("", &[], &["--watch", "alpine", "--watch", "busybox"]).unwrap();
+    assert_eq!(watched(&config), ["docker.io/library/alpine", "docker.io/library/busybox"]);
+    // A comma in a flag is part of the value, and no name has one.
+    let error = load("", &[], &["--watch", "alpine,busybox"]).unwrap_err();
+    assert_eq!(error.problems().len(), 1);
+}
+
+#[test]
+fn the_file_can_be_named_by_a_variable() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("named.toml");
+    std::fs::write(&path, "store = 'memory:'\nburst = 7\n").unwrap();
+    let lookup = |name: &str| (name == "SAMOVAR_CONFIG").then(|| path.display().to_string());
+    assert_eq!(Config::for_serve(&ServeArgs::default(), &lookup).unwrap().burst, 7);
+
+    let lookup = |name: &str| (name == "SAMOVAR_CONFIG").then(|| "/nowhere/x.toml".to_owned());
+    let error = Config::for_serve(&ServeArgs::default(), &lookup).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/x.toml: cannot read the configuration file: "), "{error}");
+}
+
+#[test]
+fn everything_that_a_file_can_say_is_read() {
+    let file = r#"
+        watch = [
+            "alpine",
+            { image = "up/team/app", tags = ["v*"], ignore_tags = ["*-rc*"], poll_interval = "30s" },
+        ]
+        store = "memory:"
+        alias = ["up=127.0.0.1:5000"]
+        insecure_host = ["up", "Registry.Example:443"]
+
+        [upstream]
+        connect_timeout = "1s"
+        header_timeout = "2s"
+        body_timeout = "3s"
+        total_timeout = "4s"
+        concurrency = 5
+        max_stale_denied = "6h"
+
+        [hosts."registry.example:5000"]
+        rps = 0.5
+        burst = 2
+        concurrency = 3
+        token_hosts = ["Auth.Example"]
+    "#;
+    let config = load(file, &[], &[]).unwrap();
+    assert_eq!(watched(&config), ["127.0.0.1:5000/team/app", "docker.io/library/alpine"]);
+    let app = &config.watch[0];
+    assert_eq!(app.poll_interval, Duration::from_secs(30));
+    assert_eq!(app.tags.verdict(&"v1".parse().unwrap()), Verdict::Wanted);
+    assert_eq!(app.tags.verdict(&"v1-rc1".parse().unwrap()), Verdict::Ignored("matches ignore_tags"));
+    assert_eq!(app.tags.verdict(&"main".parse().unwrap()), Verdict::Ignored("not among the watched tags"));
+    assert_eq!(config.watch[1].poll_interval, config.poll_interval);
+    let insecure: Vec<&str> = config.insecure_hosts.iter().map(String::as_str).collect();
+    assert_eq!(insecure, ["127.0.0.1:5000", "registry.example"]);
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        config.upstream,
+        UpstreamConfig {
+            connect_timeout: seconds(1),
+            header_timeout: seconds(2),
+            body_timeout: seconds(3),
+            total_timeout: seconds(4),
+            concurrency: 5,
+            max_stale_denied: seconds(6 * 3600),
+        }
+    );
+    let host = HostConfig {
+        rate: Some(0.5),
+        burst: Some(2),
+        concurrency: Some(3),
+        token_hosts: BTreeSet::from(["auth.example".to_owned()]),
+    };
+    assert_eq!(config.hosts, BTreeMap::from([("registry.example:5000".to_owned(), host)]));
+}
+
+#[test]
+fn one_repository_is_watched_once() {
+    let flags = [
+        "--watch",
+        "alpine:3.20",
+        "--watch",
+        "docker.io/library/alpine:3.21",
+        "--watch",
+        "index.docker.io/busybox",
+    ];
+    let config = load("", &[], &flags).unwrap();
+    assert_eq!(watched(&config), ["docker.io/library/alpine", "docker.io/library/busybox"]);
+    let alpine = &config.watch[0].tags;
+    for (tag, expected) in [
+        ("3.20", Verdict::Wanted),
+        ("3.21", Verdict::Wanted),
+        ("3.2", Verdict::Ignored("not among the watched tags")),
+    ] {
+        assert_eq!(alpine.verdict(&tag.parse().unwrap()), expected, "{tag}");
+    }
+    let config = load("", &[], &["--watch", "alpine:3.20", "--watch", "docker.io/alpine"]).unwrap();
+    assert_eq!(config.watch[0].tags, TagFilter::All, "a whole repository wins");
+}
+
+#[test]
+fn the_shortest_interval_of_a_repository_holds() {
+    let file =
+        "watch = [{image = 'alpine', poll_interval = '1h'}, {image = 'alpine:3', poll_interval = '10s'}]";
+    assert_eq!(load(file, &[], &[]).unwrap().watch[0].poll_interval, Duration::from_secs(10));
+    let file = "poll_interval = '2m'\nwatch = [{image = 'alpine', poll_interval = '1h'}, 'alpine:3']";
+    assert_eq!(load(file, &[], &[]).unwrap().watch[0].poll_interval, Duration::from_mins(2));
+}
+
+/// Every way in which a file can be wrong, with the place and the words.
+#[test]
+fn dockers_own_credentials_are_found_where_docker_looks() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join(".docker");
+    std::fs::create_dir(&directory).unwrap();
+    let home = home.path().to_str().unwrap();
+    assert_eq!(load("", &[("HOME", home)], &[]).unwrap().docker_config, None, "there is no file yet");
+
+    let file = directory.join("config.json");
+    std::fs::write(&file, "{}").unwrap();
+    assert_eq!(load("", &[("HOME", home)], &[]).unwrap().docker_config.as_ref(), Some(&file));
+    let moved = [("HOME", home), ("DOCKER_CONFIG", "/nowhere")];
+    assert_eq!(load("", &moved, &[]).unwrap().docker_config, None, "$DOCKER_CONFIG stands in for ~/.docker");
+}
+
+#[test]
+fn warming_takes_its_images_from_the_command() {
+    let environment = |name: &str| match name {
+        "SAMOVAR_WATCH" => Some("busybox".to_owned()),
+        "SAMOVAR_STORE" => Some("memory:".to_owned()),
+        _ => None,
+    };
+    let config = Config::for_warm(&["alpine:3".to_owned()], &SharedArgs::default(), &environment).unwrap();
+    assert_eq!(watched(&config), ["docker.io/library/alpine"]);
+    let error = Config::for_warm(&["A".to_owned()], &SharedArgs::default(), &environment).unwrap_err();
+    assert_eq!(error.problems()[0].origin, Origin::Flag("argument IMAGE"));
+}
+
+#[test]
+fn aliases_win_over_organisations_in_the_watch_list() {
+    let config = load("", &[], &["--alias", "up=127.0.0.1:5000", "--watch", "up/team/app"]).unwrap();
+    assert_eq!(config.watch[0].name, "127.0.0.1:5000/team/app".parse::<Name>().unwrap());
+}

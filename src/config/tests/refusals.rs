@@ -1,0 +1,201 @@
+//! What is refused, with which place and which words.
+
+use super::load;
+
+/// The problems as they are shown, the directory of the file left out.
+fn problems(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Vec<String> {
+    let error = load(file, variables, flags).unwrap_err();
+    let shown = error.problems().iter().map(ToString::to_string);
+    shown
+        .map(|problem| problem.find("samovar.toml").map_or(problem.clone(), |at| problem[at..].to_owned()))
+        .collect()
+}
+
+#[test]
+fn files_are_refused_with_the_place_and_the_reason() {
+    for (file, expected) in [
+        (
+            "stroe = 'memory:'",
+            "samovar.toml:1: key stroe: unknown key; known here: alias, burst, docker_config, hosts, insecure_host, listen, platform, poll_interval, rps, store, timestamp_labels, upstream, watch",
+        ),
+        (
+            "\n[upstream]\nretries = 3",
+            "samovar.toml:3: key upstream.retries: unknown key; known here: body_timeout, concurrency, connect_timeout, header_timeout, max_stale_denied, total_timeout",
+        ),
+        (
+            "hosts.'a.io'.rate = 3",
+            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: burst, concurrency, rps, token_hosts",
+        ),
+        (
+            "watch = [{image = 'a', tag = '1'}]",
+            "samovar.toml:1: key watch[0].tag: unknown key; known here: ignore_tags, image, poll_interval, tags",
+        ),
+        (
+            "watch = [\n  'alpine',\n  {tags = ['1']},\n]",
+            "samovar.toml:3: key watch[1]: the key image is missing",
+        ),
+        (
+            "watch = 'alpine'",
+            "samovar.toml:1: key watch: expected a list in brackets, found the string \"alpine\"",
+        ),
+        ("watch = [5]", "samovar.toml:1: key watch[0]: expected a string in quotes, found the number 5"),
+        ("watch = ['Foo/bar']", "samovar.toml:1: key watch[0]: invalid image name \"Foo/bar\" at offset 0: "),
+        (
+            "watch = ['alpine@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855']",
+            "samovar.toml:1: key watch[0]: \"alpine@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\" names a digest, which never changes: watch a tag or the repository",
+        ),
+        (
+            "watch = [{image = 'alpine:3', tags = ['4']}]",
+            "samovar.toml:1: key watch[0].image: \"alpine:3\" names a tag already: leave out tags and ignore_tags",
+        ),
+        (
+            "watch = [{image = 'alpine', tags = []}]",
+            "samovar.toml:1: key watch[0].image: tags is an empty list, so that no tag would be watched",
+        ),
+        (
+            "watch = [{image = 'alpine', tags = ['']}]",
+            "samovar.toml:1: key watch[0].tags[0]: invalid glob \"\" at offset 0: ",
+        ),
+        (
+            "watch = [{image = 'alpine', poll_interval = '0s'}]",
+            "samovar.toml:1: key watch[0].poll_interval: \"0s\" is out of bounds: from 1s to 7d",
+        ),
+        (
+            "timestamp_labels = ['']",
+            "samovar.toml:1: key timestamp_labels[0]: invalid glob \"\" at offset 0: ",
+        ),
+        (
+            "store = 'redis://:hunter2@h'",
+            "samovar.toml:1: key store: redis stores are not supported in this version; use embedded:PATH or memory:",
+        ),
+        ("store = 5", "samovar.toml:1: key store: expected a string in quotes, found the number 5"),
+        ("listen = '8080'", "samovar.toml:1: key listen: \"8080\" is not an IP address with a port, "),
+        (
+            "insecure_host = ['registry']",
+            "samovar.toml:1: key insecure_host[0]: invalid registry host \"registry\" at offset 8: ",
+        ),
+        (
+            "insecure_host = ['http://a.io']",
+            "samovar.toml:1: key insecure_host[0]: invalid registry host \"http://a.io\" at offset ",
+        ),
+        ("alias = ['up']", "samovar.toml:1: key alias[0]: invalid alias \"up\" at offset 2: "),
+        (
+            "alias = ['up=a.io', 'up=b.io']",
+            "samovar.toml:1: key alias[1]: invalid alias \"up=b.io\" at offset 0: the alias is given twice",
+        ),
+        ("platform = ['linux']", "samovar.toml:1: key platform[0]: invalid platform \"linux\" at offset "),
+        (
+            "poll_interval = 300",
+            "samovar.toml:1: key poll_interval: expected a string in quotes, found the number 300",
+        ),
+        (
+            "poll_interval = 'often'",
+            "samovar.toml:1: key poll_interval: \"often\" is not a duration such as 90s, 5m or 1h30m",
+        ),
+        ("rps = '50'", "samovar.toml:1: key rps: expected a number without quotes, found the string \"50\""),
+        (
+            "rps = inf",
+            "samovar.toml:1: key rps: \"inf\" is out of bounds: from 0.001 to 100000 requests a second",
+        ),
+        ("rps = 0", "samovar.toml:1: key rps: \"0\" is out of bounds: "),
+        ("burst = 0", "samovar.toml:1: key burst: \"0\" is not a whole number from 1 to 100000"),
+        ("burst = 1.5", "samovar.toml:1: key burst: \"1.5\" is not a whole number from 1 to 100000"),
+        (
+            "docker_config = '/nowhere/config.json'",
+            "samovar.toml:1: key docker_config: cannot read \"/nowhere/config.json\": ",
+        ),
+        ("docker_config = '/'", "samovar.toml:1: key docker_config: \"/\" is a directory, not a file"),
+        ("upstream = 5", "samovar.toml:1: key upstream: expected a table, found the number 5"),
+        (
+            "upstream.connect_timeout = '2h'",
+            "samovar.toml:1: key upstream.connect_timeout: \"2h\" is out of bounds: from 10ms to 1h",
+        ),
+        (
+            "upstream.concurrency = 0",
+            "samovar.toml:1: key upstream.concurrency: \"0\" is not a whole number from 1 to 1000",
+        ),
+        ("[hosts]\n'a.io' = 1", "samovar.toml:2: key hosts.\"a.io\": expected a table, found the number 1"),
+        (
+            "hosts.plain.rps = 1",
+            "samovar.toml:1: key hosts.plain: invalid registry host \"plain\" at offset ",
+        ),
+        (
+            "hosts.'a.io'.rps = 1\nhosts.'A.io:443'.rps = 2",
+            "samovar.toml:1: key hosts.\"a.io\": \"a.io\" is a.io, which has a table already",
+        ),
+        ("a = 1\nrps = ", "samovar.toml:2: not TOML: "),
+        ("burst = 1\nburst = 2", "samovar.toml:2: not TOML: "),
+    ] {
+        let problems = problems(file, &[], &[]);
+        assert_eq!(problems.len(), 1, "{file}: {problems:#?}");
+        assert!(problems[0].starts_with(expected), "{file}: {}", problems[0]);
+    }
+}
+
+#[test]
+fn flags_and_variables_are_refused_by_name() {
+    for (flags, expected) in [
+        (["--watch", ""], "--watch: invalid image name \"\" at offset 0: "),
+        (
+            ["--store", "sqlite:x"],
+            "--store: \"sqlite:x\" is not a store; known are embedded:PATH and memory:",
+        ),
+        (["--listen", "localhost"], "--listen: \"localhost\" is not an IP address with a port"),
+        (["--insecure-host", "a b"], "--insecure-host: invalid registry host \"a b\""),
+        (["--alias", "v2=a.io"], "--alias: invalid alias \"v2=a.io\" at offset 0: v2 is a reserved word"),
+        (["--timestamp-labels", ""], "--timestamp-labels: invalid glob \"\""),
+        (["--platform", "LINUX/amd64"], "--platform: invalid platform \"LINUX/amd64\""),
+        (["--poll-interval", "8d"], "--poll-interval: \"8d\" is out of bounds: from 1s to 7d"),
+        (["--rps", "-1"], "--rps: \"-1\" is out of bounds: "),
+        (["--burst", "-1"], "--burst: \"-1\" is not a whole number"),
+        (["--docker-config", "/nowhere"], "--docker-config: cannot read \"/nowhere\": "),
+    ] {
+        let from_flag = problems("", &[], &flags);
+        assert_eq!(from_flag.len(), 1, "{from_flag:#?}");
+        assert!(from_flag[0].starts_with(expected), "{}", from_flag[0]);
+        if flags[1].is_empty() {
+            continue;
+        }
+        let name = format!("SAMOVAR_{}", flags[0].trim_start_matches('-').replace('-', "_").to_uppercase());
+        let from_variable = problems("", &[(&name, flags[1])], &[]);
+        let expected = expected.replacen(flags[0], &format!("variable {name}"), 1);
+        assert!(from_variable[0].starts_with(&expected), "{}", from_variable[0]);
+    }
+}
+
+#[test]
+fn all_problems_are_shown_in_the_order_of_their_places() {
+    let file = "burst = 0\nstroe = 'memory:'\nwatch = ['A/b',\n'c d']";
+    let variables = [("SAMOVAR_RPS", "none")];
+    let error = load(file, &variables, &["--listen", "x"]).unwrap_err();
+    let lines: Vec<String> = error.to_string().lines().map(str::to_owned).collect();
+    assert_eq!(lines[0], "invalid configuration, 6 problems:");
+    for (line, expected) in lines[1..].iter().zip([
+        "samovar.toml:1: key burst: ",
+        "samovar.toml:2: key stroe: ",
+        "samovar.toml:3: key watch[0]: ",
+        "samovar.toml:4: key watch[1]: ",
+        "  variable SAMOVAR_RPS: ",
+        "  --listen: ",
+    ]) {
+        assert!(line.contains(expected), "{line} lacks {expected}");
+    }
+    assert_eq!(lines.len(), 7);
+}
+
+#[test]
+fn a_flood_of_problems_is_cut() {
+    let file = format!("watch = [{}]", "'A',".repeat(70));
+    let message = load(&file, &[], &[]).unwrap_err().to_string();
+    assert_eq!(message.lines().count(), 52);
+    assert!(message.starts_with("invalid configuration, 70 problems:\n"));
+    assert!(message.ends_with("\n  and 20 more"));
+}
+
+#[test]
+fn passwords_in_store_urls_are_never_shown() {
+    for url in ["redis://:hunter2@h", "rediss3://user:hunter2@h", "user:hunter2@h"] {
+        let error = load("", &[("SAMOVAR_STORE", url)], &[]).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}

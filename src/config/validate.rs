@@ -1,0 +1,194 @@
+//! From settings to the validated [`Config`]: every rule that a setting has to keep.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use samovar_registry::{Aliases, Glob, Globs, ParseError, Platform, Platforms, canonical_host};
+
+use super::error::{ConfigError, Origin, Problems, quoted};
+use super::flags::{Environment, variable};
+use super::settings::{HostSettings, Setting, Settings, UpstreamSettings};
+use super::watch::watch_list;
+use super::{Config, HostConfig, StoreUrl, UpstreamConfig, values};
+
+const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
+
+/// For each of the timeouts of a request.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
+
+/// How long a registry may refuse us before what was known is no longer served.
+const STALE_DENIED: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
+
+const BURSTS: RangeInclusive<u32> = 1..=100_000;
+
+const CONCURRENCIES: RangeInclusive<usize> = 1..=1_000;
+
+/// Validates all settings. What stands in for an invalid one is never used: the problem refuses the whole.
+pub(super) fn config(
+    settings: &Settings,
+    environment: Environment<'_>,
+    mut problems: Problems,
+) -> Result<Config, ConfigError> {
+    let config = collect(settings, environment, &mut problems);
+    problems.none_or(config)
+}
+
+fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Problems) -> Config {
+    let aliases = aliases(listed(settings.alias.as_ref()), problems);
+    let interval = settings.poll_interval.as_ref().and_then(|setting| poll_interval(setting, problems));
+    let poll_interval = interval.unwrap_or(Duration::from_mins(5));
+    let listen = checked(settings.listen.as_ref(), problems, values::socket_address);
+    Config {
+        watch: watch_list(listed(settings.watch.as_ref()), &aliases, poll_interval, problems),
+        store: store(settings.store.as_ref(), environment, problems).unwrap_or(StoreUrl::Memory),
+        listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
+        insecure_hosts: hosts(listed(settings.insecure_host.as_ref()), &aliases, problems),
+        timestamp_labels: globs(listed(settings.timestamp_labels.as_ref()), problems),
+        platforms: platforms(listed(settings.platform.as_ref()), problems),
+        poll_interval,
+        rate: checked(settings.rps.as_ref(), problems, values::rate).unwrap_or(50.0),
+        burst: burst(settings.burst.as_ref(), problems).unwrap_or(10),
+        upstream: upstream(&settings.upstream, problems),
+        hosts: host_configs(&settings.hosts, &aliases, problems),
+        docker_config: docker_config(settings.docker_config.as_ref(), environment, problems),
+        aliases,
+    }
+}
+
+fn listed<T>(list: Option<&Vec<T>>) -> &[T] {
+    list.map_or(&[], Vec::as_slice)
+}
+
+/// How often the tags of a repository are listed.
+pub(super) fn poll_interval(setting: &Setting, problems: &mut Problems) -> Option<Duration> {
+    problems.keep(&setting.origin, values::parse_duration(&setting.value, POLL_INTERVALS))
+}
+
+/// All globs; one that is invalid is a problem, never one that matches everything.
+pub(super) fn globs(patterns: &[Setting], problems: &mut Problems) -> Globs {
+    let valid = |pattern: &Setting| problems.keep(&pattern.origin, Glob::new(&pattern.value));
+    patterns.iter().filter_map(valid).collect()
+}
+
+fn checked<T>(
+    setting: Option<&Setting>,
+    problems: &mut Problems,
+    check: impl FnOnce(&str) -> Result<T, String>,
+) -> Option<T> {
+    let setting = setting?;
+    problems.keep(&setting.origin, check(&setting.value))
+}
+
+fn aliases(written: &[Setting], problems: &mut Problems) -> Aliases {
+    let mut accepted: Vec<&str> = Vec::new();
+    let mut aliases = Aliases::default();
+    for setting in written {
+        // Parsed together with those before it: what is given twice is found where it is given again.
+        accepted.push(&setting.value);
+        match Aliases::parse(&accepted) {
+            Ok(valid) => aliases = valid,
+            Err(error) => {
+                accepted.pop();
+                problems.add(&setting.origin, error.to_string());
+            }
+        }
+    }
+    aliases
+}
+
+/// A registry host in canonical form; an alias stands for its host here too.
+fn host(text: &str, aliases: &Aliases) -> Result<String, ParseError> {
+    aliases.host_of(text).map_or_else(|| canonical_host(text), |host| Ok(host.to_owned()))
+}
+
+fn hosts(settings: &[Setting], aliases: &Aliases, problems: &mut Problems) -> BTreeSet<String> {
+    let valid = |setting: &Setting| problems.keep(&setting.origin, host(&setting.value, aliases));
+    settings.iter().filter_map(valid).collect()
+}
+
+fn platforms(settings: &[Setting], problems: &mut Problems) -> Platforms {
+    let valid = |setting: &Setting| problems.keep(&setting.origin, setting.value.parse::<Platform>());
+    Platforms::new(settings.iter().filter_map(valid).collect()).unwrap_or_default()
+}
+
+fn store(
+    setting: Option<&Setting>,
+    environment: Environment<'_>,
+    problems: &mut Problems,
+) -> Option<StoreUrl> {
+    match setting {
+        Some(setting) => problems.keep(&setting.origin, setting.value.parse()),
+        None => problems.keep(&Origin::Default { key: "store" }, StoreUrl::default_in(environment)),
+    }
+}
+
+fn burst(setting: Option<&Setting>, problems: &mut Problems) -> Option<u32> {
+    checked(setting, problems, |text| values::whole(text, BURSTS))
+}
+
+fn concurrency(setting: Option<&Setting>, problems: &mut Problems) -> Option<usize> {
+    checked(setting, problems, |text| values::whole(text, CONCURRENCIES))
+}
+
+fn upstream(settings: &UpstreamSettings, problems: &mut Problems) -> UpstreamConfig {
+    let mut timeout = |setting: &Option<Setting>, default: Duration| {
+        let check = |text: &str| values::parse_duration(text, TIMEOUTS);
+        checked(setting.as_ref(), problems, check).unwrap_or(default)
+    };
+    UpstreamConfig {
+        connect_timeout: timeout(&settings.connect_timeout, Duration::from_secs(5)),
+        header_timeout: timeout(&settings.header_timeout, Duration::from_secs(30)),
+        body_timeout: timeout(&settings.body_timeout, Duration::from_secs(30)),
+        total_timeout: timeout(&settings.total_timeout, Duration::from_mins(2)),
+        concurrency: concurrency(settings.concurrency.as_ref(), problems).unwrap_or(10),
+        max_stale_denied: checked(settings.max_stale_denied.as_ref(), problems, |text| {
+            values::parse_duration(text, STALE_DENIED)
+        })
+        .unwrap_or(Duration::from_hours(24)),
+    }
+}
+
+fn host_configs(
+    settings: &[HostSettings],
+    aliases: &Aliases,
+    problems: &mut Problems,
+) -> BTreeMap<String, HostConfig> {
+    let mut configs = BTreeMap::new();
+    for setting in settings {
+        let config = HostConfig {
+            rate: checked(setting.rps.as_ref(), problems, values::rate),
+            burst: burst(setting.burst.as_ref(), problems),
+            concurrency: concurrency(setting.concurrency.as_ref(), problems),
+            token_hosts: hosts(&setting.token_hosts, &Aliases::default(), problems),
+        };
+        let Some(host) = problems.keep(&setting.host.origin, host(&setting.host.value, aliases)) else {
+            continue;
+        };
+        if configs.contains_key(&host) {
+            let reason = format!("{} is {host}, which has a table already", quoted(&setting.host.value));
+            problems.add(&setting.host.origin, reason);
+            continue;
+        }
+        configs.insert(host, config);
+    }
+    configs
+}
+
+/// The credentials file that is named, which must exist; else docker's own, if it exists.
+fn docker_config(
+    setting: Option<&Setting>,
+    environment: Environment<'_>,
+    problems: &mut Problems,
+) -> Option<PathBuf> {
+    if let Some(setting) = setting {
+        return checked(Some(setting), problems, values::existing_file);
+    }
+    let directory = match variable(environment, "DOCKER_CONFIG") {
+        Some(directory) => PathBuf::from(directory.value),
+        None => Path::new(&variable(environment, "HOME")?.value).join(".docker"),
+    };
+    values::existing_file(&directory.join("config.json").to_string_lossy()).ok()
+}

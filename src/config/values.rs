@@ -1,0 +1,164 @@
+//! Single values: numbers, durations, addresses. Each parser says what it expected and shows what it got.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::{Span, SpanRelativeTo};
+
+use super::error::quoted;
+
+/// Requests a second. Below the smallest, waiting for a turn takes longer than anyone can mean; above the largest,
+/// the budget limits nothing.
+const RATES: RangeInclusive<f64> = 0.001..=100_000.0;
+
+/// A duration such as `90s`, `5m` or `1h30m` within `bounds`. Days have 24 hours; longer units are refused.
+pub fn parse_duration(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let not_a_duration = || format!("{} is not a duration such as 90s, 5m or 1h30m", quoted(text));
+    let span = Span::from_str(text).map_err(|_| not_a_duration())?;
+    let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| not_a_duration())?;
+    let duration = Duration::try_from(signed).map_err(|_| not_a_duration())?;
+    if bounds.contains(&duration) {
+        return Ok(duration);
+    }
+    let (least, most) = (shown(*bounds.start()), shown(*bounds.end()));
+    Err(format!("{} is out of bounds: from {least} to {most}", quoted(text)))
+}
+
+/// A duration as [`parse_duration`] reads it, in days, hours, minutes, seconds and milliseconds.
+pub fn shown(duration: Duration) -> String {
+    const UNITS: [(&str, u128); 5] =
+        [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let mut rest = duration.as_millis();
+    let mut parts = Vec::new();
+    for (unit, milliseconds) in UNITS {
+        if rest >= milliseconds {
+            parts.push(format!("{}{unit}", rest / milliseconds));
+            rest %= milliseconds;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.concat() }
+}
+
+/// A rate in requests a second.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    let rate = f64::from_str(text).map_err(|_| format!("{} is not a number", quoted(text)))?;
+    if RATES.contains(&rate) {
+        return Ok(rate);
+    }
+    let (least, most) = (RATES.start(), RATES.end());
+    Err(format!("{} is out of bounds: from {least} to {most} requests a second", quoted(text)))
+}
+
+/// A whole number within `bounds`.
+pub(super) fn whole<N>(text: &str, bounds: RangeInclusive<N>) -> Result<N, String>
+where
+    N: FromStr + PartialOrd + Display,
+{
+    let expected = || format!("a whole number from {} to {}", bounds.start(), bounds.end());
+    match N::from_str(text) {
+        Ok(number) if bounds.contains(&number) => Ok(number),
+        _ => Err(format!("{} is not {}", quoted(text), expected())),
+    }
+}
+
+/// An address to listen on.
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let reason = || {
+        let shown = quoted(text);
+        format!("{shown} is not an IP address with a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080")
+    };
+    text.parse().map_err(|_| reason())
+}
+
+/// A file that must exist.
+pub(super) fn existing_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => Err(format!("{} is a directory, not a file", quoted(text))),
+        Ok(_) => Ok(path),
+        Err(error) => Err(format!("cannot read {}: {error}", quoted(text))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: RangeInclusive<Duration> = Duration::ZERO..=Duration::MAX;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("5m", 300),
+            ("1h30m", 5_400),
+            ("1h 30m", 5_400),
+            ("7d", 604_800),
+            ("PT5M", 300),
+            ("0s", 0),
+        ] {
+            assert_eq!(parse_duration(text, ANY), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(parse_duration("250ms", ANY), Ok(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn what_is_not_a_duration_is_refused() {
+        for text in ["", "5", "5 apples", "-5m", "5m ago", "1mo", "1y", "m", "1e3s"] {
+            let refused = parse_duration(text, ANY).unwrap_err();
+            assert_eq!(refused, format!("{text:?} is not a duration such as 90s, 5m or 1h30m"));
+        }
+    }
+
+    #[test]
+    fn bounds_are_part_of_the_range_and_named_otherwise() {
+        let bounds = Duration::from_secs(1)..=Duration::from_hours(168);
+        assert!(parse_duration("1s", bounds.clone()).is_ok());
+        assert!(parse_duration("7d", bounds.clone()).is_ok());
+        let refused = parse_duration("999ms", bounds.clone()).unwrap_err();
+        assert_eq!(refused, "\"999ms\" is out of bounds: from 1s to 7d");
+        assert!(parse_duration("168h1s", bounds).is_err());
+    }
+
+    #[test]
+    fn shown_durations_are_read_back() {
+        for milliseconds in [0, 1, 999, 1_000, 61_001, 5_400_000, 604_800_000] {
+            let duration = Duration::from_millis(milliseconds);
+            assert_eq!(parse_duration(&shown(duration), ANY), Ok(duration), "{milliseconds} ms");
+        }
+        assert_eq!(shown(Duration::from_mins(90)), "1h30m");
+    }
+
+    #[test]
+    fn rates_are_positive_and_finite() {
+        assert_eq!(rate("50"), Ok(50.0));
+        assert_eq!(rate("0.5"), Ok(0.5));
+        for text in ["0", "-1", "inf", "NaN", "1e300", "0.0001"] {
+            let refused = rate(text).unwrap_err();
+            assert_eq!(refused, format!("{text:?} is out of bounds: from 0.001 to 100000 requests a second"));
+        }
+        assert_eq!(rate("many").unwrap_err(), "\"many\" is not a number");
+    }
+
+    #[test]
+    fn whole_numbers_keep_to_their_bounds() {
+        assert_eq!(whole("10", 1..=20_u32), Ok(10));
+        for text in ["0", "21", "-1", "1.5", "", "ten", "99999999999999999999"] {
+            let refused = whole(text, 1..=20_u32).unwrap_err();
+            assert_eq!(refused, format!("{text:?} is not a whole number from 1 to 20"));
+        }
+    }
+
+    #[test]
+    fn addresses_need_an_ip_and_a_port() {
+        assert_eq!(socket_address("[::]:8080").unwrap().port(), 8080);
+        assert_eq!(socket_address("127.0.0.1:0").unwrap().port(), 0);
+        for text in [":8080", "localhost:8080", "127.0.0.1", "8080", "127.0.0.1:65536"] {
+            assert!(socket_address(text).unwrap_err().contains("is not an IP address with a port"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The watch list: which repositories are kept warm, and which of their tags.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use samovar_registry::{Aliases, Name, Reference};
+
+use super::error::{Problems, quoted};
+use super::settings::WatchSetting;
+use super::tag_filter::TagFilter;
+use super::validate;
+
+/// One repository to keep warm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchEntry {
+    /// The repository.
+    pub name: Name,
+    /// Which of its tags.
+    pub tags: TagFilter,
+    /// How often its tags are listed.
+    pub poll_interval: Duration,
+}
+
+/// The watch list in the order of names, each repository once: where it is written several times, any tag that one
+/// of the entries wants is wanted, and the shortest interval holds.
+pub(super) fn watch_list(
+    settings: &[WatchSetting],
+    aliases: &Aliases,
+    default_interval: Duration,
+    problems: &mut Problems,
+) -> Vec<WatchEntry> {
+    let mut merged: BTreeMap<Name, WatchEntry> = BTreeMap::new();
+    for setting in settings {
+        let Some(entry) = watch_entry(setting, aliases, default_interval, problems) else {
+            continue;
+        };
+        let entry = match merged.remove(&entry.name) {
+            Some(other) => WatchEntry {
+                tags: other.tags.union(entry.tags),
+                poll_interval: other.poll_interval.min(entry.poll_interval),
+                name: entry.name,
+            },
+            None => entry,
+        };
+        merged.insert(entry.name.clone(), entry);
+    }
+    merged.into_values().collect()
+}
+
+fn watch_entry(
+    setting: &WatchSetting,
+    aliases: &Aliases,
+    default_interval: Duration,
+    problems: &mut Problems,
+) -> Option<WatchEntry> {
+    // All parts are looked at before any is given up, so that every problem is seen.
+    let include = setting.tags.as_deref().map(|patterns| validate::globs(patterns, problems));
+    let ignore = validate::globs(&setting.ignore_tags, problems);
+    let interval = setting.poll_interval.as_ref();
+    let interval = interval.map(|interval| validate::poll_interval(interval, problems));
+
+    let image = &setting.image;
+    if setting.tags.as_ref().is_some_and(Vec::is_empty) {
+        problems.add(&image.origin, "tags is an empty list, so that no tag would be watched");
+    }
+    let reference = problems.keep(&image.origin, Reference::parse(&image.value, aliases))?;
+    if reference.digest().is_some() {
+        let reason = format!(
+            "{} names a digest, which never changes: watch a tag or the repository",
+            quoted(&image.value)
+        );
+        problems.add(&image.origin, reason);
+        return None;
+    }
+    let tags = match reference.tag() {
+        Some(_) if setting.tags.is_some() || !setting.ignore_tags.is_empty() => {
+            let reason =
+                format!("{} names a tag already: leave out tags and ignore_tags", quoted(&image.value));
+            problems.add(&image.origin, reason);
+            return None;
+        }
+        Some(tag) => TagFilter::exactly(tag.clone()),
+        None => TagFilter::matching(include, ignore),
+    };
+    let poll_interval = interval.flatten().unwrap_or(default_interval);
+    Some(WatchEntry { name: reference.name().clone(), tags, poll_interval })
+}

@@ -1,0 +1,288 @@
+//! Every metric, declared in one place. `docs/operations.md` lists them with their meaning; a test compares the two.
+//!
+//! Labels are bounded: hosts (as many as are watched), outcomes and states (enums). Never repositories or tags.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use samovar_registry::upstream::{ErrorClass, Operation, Outcome, RequestObserver, RequestRecord};
+
+use crate::cache::records::TagStateName;
+use crate::cache::stored::TagCounts;
+use crate::warmer::{ChangeKind, RepositoryOverview};
+
+/// From a cache hit in a registry's CDN to a slow one's listing, in seconds.
+const UPSTREAM_BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+/// From no wait to a quota's window, in seconds.
+const WAIT_BUCKETS: [f64; 8] = [0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0];
+/// From a small repository to the largest, in seconds.
+const DOOR_BUCKETS: [f64; 9] = [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
+
+/// How passes end, as a label.
+const PASS_OUTCOMES: [&str; 4] = ["ok", "upstream_error", "store_error", "stopped"];
+
+/// All metrics of one samovar.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    upstream_requests: IntCounterVec,
+    upstream_duration: HistogramVec,
+    upstream_wait: HistogramVec,
+    upstream_bytes: IntCounterVec,
+    passes: IntCounterVec,
+    changes: IntCounterVec,
+    documents_saved: IntCounter,
+    repositories: IntGaugeVec,
+    tags: IntGaugeVec,
+    unparsable_labels: IntGauge,
+    waiting_requests: IntGauge,
+    http_requests: IntCounterVec,
+    http_duration: HistogramVec,
+    requests_sent: AtomicU64,
+    bytes_received: AtomicU64,
+}
+
+impl Metrics {
+    /// All metrics, with known label values at 0, and the process's own.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let metrics = Self {
+            upstream_requests: counters(
+                &registry,
+                "samovar_upstream_requests_total",
+                "Requests sent to registries, token servers and CDNs, by registry host, operation and outcome.",
+                &["host", "operation", "outcome"],
+            ),
+            upstream_duration: histograms(
+                &registry,
+                "samovar_upstream_request_duration_seconds",
+                "Time from sending a request upstream to the end of its answer, waiting for the budget left out.",
+                &["operation"],
+                &UPSTREAM_BUCKETS,
+            ),
+            upstream_wait: histograms(
+                &registry,
+                "samovar_budget_wait_seconds",
+                "Time that requests waited for their host's budget.",
+                &["operation"],
+                &WAIT_BUCKETS,
+            ),
+            upstream_bytes: counters(
+                &registry,
+                "samovar_upstream_received_bytes_total",
+                "Bytes of bodies received from upstream, by registry host.",
+                &["host"],
+            ),
+            passes: counters(
+                &registry,
+                "samovar_refresh_passes_total",
+                "Refreshes of one repository that ended, by how.",
+                &["outcome"],
+            ),
+            changes: counters(&registry, "samovar_changes_total", "Changes seen, by type.", &["type"]),
+            documents_saved: counter(
+                &registry,
+                "samovar_documents_saved_total",
+                "Manifests and configurations that were not asked for because the store had them by digest.",
+            ),
+            repositories: gauges(
+                &registry,
+                "samovar_repositories",
+                "Watched repositories: complete, incomplete, or never listed.",
+                &["state"],
+            ),
+            tags: gauges(&registry, "samovar_tags", "Tags of watched repositories, by state.", &["state"]),
+            unparsable_labels: gauge(
+                &registry,
+                "samovar_timestamp_labels_unparsable",
+                "How often a timestamp label was met that is not a time by RFC 3339.",
+            ),
+            waiting_requests: gauge(
+                &registry,
+                "samovar_refresh_requests_waiting",
+                "Requests to refresh that wait to be started.",
+            ),
+            http_requests: counters(
+                &registry,
+                "samovar_http_requests_total",
+                "Requests answered, by route and status.",
+                &["route", "code"],
+            ),
+            http_duration: histograms(
+                &registry,
+                "samovar_http_request_duration_seconds",
+                "Time to answer a request (to its header), long polls and waits included.",
+                &["route"],
+                &DOOR_BUCKETS,
+            ),
+            requests_sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            registry,
+        };
+        metrics.start_at_zero();
+        metrics
+    }
+
+    /// Known label values are there from the start, so that rates and alerts see the first increase.
+    fn start_at_zero(&self) {
+        let build =
+            gauges(&self.registry, "samovar_build_info", "1, with the version as a label.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for outcome in PASS_OUTCOMES {
+            self.passes.with_label_values(&[outcome]);
+        }
+        for kind in ChangeKind::ALL {
+            self.changes.with_label_values(&[kind.as_str()]);
+        }
+        for operation in Operation::ALL {
+            self.upstream_duration.with_label_values(&[operation.as_str()]);
+            self.upstream_wait.with_label_values(&[operation.as_str()]);
+        }
+        for route in crate::server::ROUTES {
+            self.http_requests.with_label_values(&[route, "200"]);
+            self.http_duration.with_label_values(&[route]);
+        }
+        self.overview(std::iter::empty());
+        #[cfg(target_os = "linux")]
+        register(&self.registry, prometheus::process_collector::ProcessCollector::for_self());
+    }
+
+    /// Makes the label values of a host known, at 0.
+    pub fn host(&self, host: &str) {
+        for operation in Operation::ALL {
+            let outcomes = [Outcome::Ok, Outcome::NotModified, Outcome::Cancelled];
+            for outcome in outcomes.into_iter().chain(ErrorClass::ALL.map(Outcome::Failed)) {
+                self.upstream_requests.with_label_values(&[host, operation.as_str(), outcome.as_str()]);
+            }
+        }
+        self.upstream_bytes.with_label_values(&[host]);
+    }
+
+    pub(crate) fn pass_ended(&self, problem: Option<&crate::warmer::Problem>) {
+        use crate::warmer::Problem;
+        let outcome = match problem {
+            None => PASS_OUTCOMES[0],
+            Some(Problem::Upstream(_)) => PASS_OUTCOMES[1],
+            Some(Problem::Store(_)) => PASS_OUTCOMES[2],
+            Some(Problem::Stopped) => PASS_OUTCOMES[3],
+        };
+        self.passes.with_label_values(&[outcome]).inc();
+    }
+
+    pub(crate) fn change(&self, kind: ChangeKind) {
+        self.changes.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    pub(crate) fn documents_saved(&self) {
+        self.documents_saved.inc();
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, route: &str, status: u16, duration: Duration) {
+        self.http_requests.with_label_values(&[route, &status.to_string()]).inc();
+        self.http_duration.with_label_values(&[route]).observe(duration.as_secs_f64());
+    }
+
+    /// Sets the gauges that are counted when they are asked for.
+    pub(crate) fn overview(&self, repositories: impl Iterator<Item = RepositoryOverview>) {
+        let (mut complete, mut incomplete, mut never_listed) = (0, 0, 0);
+        let mut tags = TagStateName::ALL.map(|state| (state, 0_usize));
+        for repository in repositories {
+            match repository {
+                RepositoryOverview { listed: false, .. } => never_listed += 1,
+                RepositoryOverview { complete: true, .. } => complete += 1,
+                RepositoryOverview { .. } => incomplete += 1,
+            }
+            for (sum, (_, count)) in tags.iter_mut().zip(TagCounts::by_state(&repository.counts)) {
+                sum.1 += count;
+            }
+        }
+        let set = |state: &str, count: i64| self.repositories.with_label_values(&[state]).set(count);
+        set("complete", complete);
+        set("incomplete", incomplete);
+        set("never_listed", never_listed);
+        for (state, count) in tags {
+            self.tags.with_label_values(&[state.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(crate) fn set_unparsable_labels(&self, count: u64) {
+        self.unparsable_labels.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn set_waiting_requests(&self, count: usize) {
+        self.waiting_requests.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Requests sent upstream and bytes received so far, over all hosts.
+    pub fn upstream_totals(&self) -> (u64, u64) {
+        (self.requests_sent.load(Ordering::Relaxed), self.bytes_received.load(Ordering::Relaxed))
+    }
+
+    /// The page that Prometheus scrapes, in its text format.
+    pub fn render(&self) -> String {
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut page).expect("writes to memory");
+        String::from_utf8(page).expect("the text format is UTF-8")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RequestObserver for Metrics {
+    fn request(&self, record: &RequestRecord<'_>) {
+        let outcome = record.outcome.as_str();
+        let operation = record.operation.as_str();
+        self.upstream_requests.with_label_values(&[record.host, operation, outcome]).inc();
+        self.upstream_duration.with_label_values(&[operation]).observe(record.duration.as_secs_f64());
+        self.upstream_wait.with_label_values(&[operation]).observe(record.waited.as_secs_f64());
+        self.upstream_bytes.with_label_values(&[record.host]).inc_by(record.bytes);
+        self.requests_sent.fetch_add(1, Ordering::Relaxed);
+        self.bytes_received.fetch_add(record.bytes, Ordering::Relaxed);
+    }
+}
+
+const VALID: &str = "names and labels are valid and declared once, here";
+
+fn register(registry: &Registry, collector: impl prometheus::core::Collector + 'static) {
+    registry.register(Box::new(collector)).expect(VALID);
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let metric = IntCounter::new(name, help).expect(VALID);
+    register(registry, metric.clone());
+    metric
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let metric = IntGauge::new(name, help).expect(VALID);
+    register(registry, metric.clone());
+    metric
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let metric = IntCounterVec::new(Opts::new(name, help), labels).expect(VALID);
+    register(registry, metric.clone());
+    metric
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect(VALID);
+    register(registry, metric.clone());
+    metric
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    let metric = HistogramVec::new(options, labels).expect(VALID);
+    register(registry, metric.clone());
+    metric
+}

@@ -1,0 +1,67 @@
+//! Taking connections: a bounded number, each with a bound on how long its client may take to say what it wants.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Connections at once; more wait in the system's queue.
+const MOST_CONNECTIONS: usize = 10_000;
+/// A client that has not sent a request's header by then is cut; so is an idle connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A header is no larger.
+const MOST_HEADER_BYTES: usize = 64 * 1024;
+/// An HTTP/2 client that does not answer a ping within this is gone.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// When a connection cannot be taken (no descriptors left), the next try comes after this.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves `router` until `shutdown`; then takes no more connections and returns when the last request is answered.
+pub(super) async fn accept(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MOST_HEADER_BYTES);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_EVERY);
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let connections = GracefulShutdown::new();
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "a connection cannot be taken");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(error = %error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.shutdown().await;
+}

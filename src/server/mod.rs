@@ -1,0 +1,115 @@
+//! The doors: how controllers and operators reach what the warmer keeps.
+//!
+//! | path | module |
+//! |---|---|
+//! | `/api/v1/repositories…` | [`repositories`] |
+//! | `/api/v1/images/…` | [`images`] |
+//! | `/api/v1/refresh` | [`refresh`] |
+//! | `/api/v1/status`, `/metrics`, `/healthz`, `/readyz` | [`operations`] |
+//!
+//! Handlers read from the cache and may ask the warmer for a refresh; they never write to the store and never speak to
+//! a registry. Everything that goes wrong under `/api` is answered as a [`problem::Problem`].
+
+mod caching;
+mod guard;
+mod images;
+mod listen;
+mod operations;
+mod problem;
+mod query;
+mod refresh;
+mod repositories;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use jiff::Timestamp;
+use samovar_registry::upstream::HttpUpstreams;
+use samovar_registry::{Aliases, Clock};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::problem::{Problem, ProblemType};
+use crate::cache::{Cache, TimestampLabels};
+use crate::metrics::Metrics;
+use crate::store::Client;
+use crate::warmer::Handle;
+
+/// A request's body is no larger: only refreshes have one, and it is a name.
+const MOST_BODY_BYTES: usize = 16 * 1024;
+
+/// What the doors stand on.
+#[derive(Debug)]
+pub struct Doors {
+    /// Answers.
+    pub cache: Cache<Arc<dyn Client>>,
+    /// Takes requests to refresh.
+    pub warmer: Handle,
+    /// The store, for readiness and status.
+    pub store: Arc<dyn Client>,
+    /// The store as it was configured, without secrets.
+    pub store_url: String,
+    /// The registries' budgets, for status.
+    pub upstreams: Arc<HttpUpstreams>,
+    /// Counts what is answered.
+    pub metrics: Arc<Metrics>,
+    /// How often a timestamp label could not be read.
+    pub timestamp_labels: Arc<TimestampLabels>,
+    /// Stand for hosts in the names that are asked for.
+    pub aliases: Aliases,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// When samovar started.
+    pub started_at: Timestamp,
+    /// The names of the sources.
+    pub sources: Vec<String>,
+    /// Ends long polls.
+    pub shutdown: CancellationToken,
+    /// Whether only this machine can reach the doors: then only names of this machine are accepted as `Host`.
+    pub loopback_only: bool,
+}
+
+/// The routes, as they are counted; what is not among them is counted as `other`.
+pub(crate) const ROUTES: [&str; 9] = [
+    "/api/v1/repositories",
+    "/api/v1/repositories/{*name}",
+    "/api/v1/images/{*reference}",
+    "/api/v1/refresh",
+    "/api/v1/status",
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "other",
+];
+
+/// All routes.
+pub fn router(doors: Arc<Doors>) -> Router {
+    let [list, repository, image, refresh, status, metrics, healthy, ready, _] = ROUTES;
+    Router::new()
+        .route(list, get(repositories::list))
+        .route(repository, get(repositories::one))
+        .route(image, get(images::one))
+        .route(refresh, post(refresh::refresh))
+        .route(status, get(operations::status))
+        .route(metrics, get(operations::metrics))
+        .route(healthy, get(operations::healthy))
+        .route(ready, get(operations::ready))
+        .fallback(|| async { Problem::new(ProblemType::NotFound, "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(ProblemType::MethodNotAllowed, "this path does not take this method")
+        })
+        .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), guard::check))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), guard::count))
+        .with_state(doors)
+}
+
+/// Serves until `doors.shutdown`, then answers what is being asked and returns.
+pub async fn serve(listener: TcpListener, doors: Arc<Doors>) {
+    let shutdown = doors.shutdown.clone();
+    listen::accept(listener, router(doors), shutdown).await;
+}

@@ -1,0 +1,155 @@
+//! `/metrics`, `/healthz`, `/readyz` and `GET /api/v1/status`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Doors;
+use super::query::{NoParameters, StrictQuery};
+use crate::store::Key;
+
+/// A store that does not answer within this is not ready.
+const READY_LIMIT: Duration = Duration::from_secs(2);
+
+/// The page that Prometheus scrapes.
+pub(super) async fn metrics(State(doors): State<Arc<Doors>>) -> Response {
+    doors.metrics.overview(doors.warmer.overview().into_values());
+    doors.metrics.set_unparsable_labels(doors.timestamp_labels.unparsable());
+    doors.metrics.set_waiting_requests(doors.warmer.waiting_requests());
+    let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
+    ([content_type], doors.metrics.render()).into_response()
+}
+
+/// The process answers.
+pub(super) async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// Configuration is loaded and the store answers. Never depends on a registry.
+pub(super) async fn ready(State(doors): State<Arc<Doors>>) -> (StatusCode, String) {
+    match store_answers(&doors).await {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn store_answers(doors: &Doors) -> Result<(), String> {
+    let any_key = Key::Lane("ready".to_owned());
+    match tokio::time::timeout(READY_LIMIT, doors.store.get(&any_key)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("the store does not answer within {}s", READY_LIMIT.as_secs())),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    version: &'static str,
+    started_at: Timestamp,
+    ready: bool,
+    store: StoreStatus,
+    warmer: WarmerStatus,
+    sources: Vec<SourceStatus>,
+    hosts: Vec<HostStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct StoreStatus {
+    kind: &'static str,
+    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct WarmerStatus {
+    repositories: usize,
+    complete: usize,
+    never_listed: usize,
+    /// Requests to refresh that wait to be started.
+    queued: usize,
+    /// Repositories being refreshed.
+    running: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct SourceStatus {
+    name: String,
+    repositories: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct HostStatus {
+    host: String,
+    rate: f64,
+    burst: u32,
+    in_flight: usize,
+    waiting: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_for_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<QuotaStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct QuotaStatus {
+    limit: u64,
+    remaining: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window_seconds: Option<u64>,
+}
+
+/// How samovar is doing.
+pub(super) async fn status(
+    State(doors): State<Arc<Doors>>,
+    StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
+) -> Response {
+    let store_error = store_answers(&doors).await.err();
+    let overview = doors.warmer.overview();
+    let watched = doors.warmer.watch_list().0.len();
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: doors.started_at,
+        ready: store_error.is_none(),
+        store: StoreStatus { kind: doors.store.kind(), url: doors.store_url.clone(), error: store_error },
+        warmer: WarmerStatus {
+            repositories: watched,
+            complete: overview.values().filter(|repository| repository.complete).count(),
+            never_listed: overview.values().filter(|repository| !repository.listed).count(),
+            queued: doors.warmer.waiting_requests(),
+            running: doors.warmer.running_passes(),
+        },
+        sources: doors
+            .sources
+            .iter()
+            .map(|name| SourceStatus { name: name.clone(), repositories: watched })
+            .collect(),
+        hosts: hosts(&doors),
+    };
+    Json(status).into_response()
+}
+
+fn hosts(doors: &Doors) -> Vec<HostStatus> {
+    let budgets = doors.upstreams.budgets().into_iter();
+    budgets
+        .map(|(host, budget)| HostStatus {
+            host,
+            rate: budget.rate,
+            burst: budget.burst,
+            in_flight: budget.in_flight,
+            waiting: budget.waiting,
+            blocked_for_seconds: budget.blocked_for.map(|blocked| blocked.as_secs_f64()),
+            quota: budget.quota.map(|quota| QuotaStatus {
+                limit: quota.limit,
+                remaining: quota.remaining,
+                window_seconds: quota.window.map(|window| window.as_secs()),
+            }),
+        })
+        .collect()
+}

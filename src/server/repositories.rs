@@ -1,0 +1,185 @@
+//! `GET /api/v1/repositories` and `GET /api/v1/repositories/{name}`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use samovar_registry::{ImageInfo, Name, Tag};
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+
+use super::problem::Problem;
+use super::query::{self, StrictQuery, WaitParameters};
+use super::{Doors, caching};
+use crate::cache::records::{LastError, Unavailable};
+use crate::cache::{CacheError, ImageRepository, RepositorySummary};
+
+/// Repositories on one page where the client does not say, and at most.
+const DEFAULT_LIMIT: usize = 100;
+const MOST_LIMIT: usize = 1000;
+/// Summaries read from the store at once.
+const SUMMARIES_AT_ONCE: usize = 32;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParameters {
+    #[serde(default)]
+    prefix: String,
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct RepositoryPage {
+    repositories: Vec<RepositoryRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Name>,
+}
+
+#[derive(Debug, Serialize)]
+struct RepositoryRow {
+    name: Name,
+    tag_count: usize,
+    image_count: usize,
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_update: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<LastError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_refresh: Option<Timestamp>,
+}
+
+impl RepositoryRow {
+    fn new(name: Name, summary: RepositorySummary) -> Self {
+        let RepositorySummary { tag_count, image_count, complete, last_update, last_error, next_refresh } =
+            summary;
+        Self { name, tag_count, image_count, complete, last_update, last_error, next_refresh }
+    }
+}
+
+/// The watched repositories, by name.
+pub(super) async fn list(
+    State(doors): State<Arc<Doors>>,
+    StrictQuery(parameters): StrictQuery<ListParameters>,
+) -> Result<Response, Problem> {
+    let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MOST_LIMIT).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit: must be from 1 to {MOST_LIMIT}")));
+    }
+    let watch_list = doors.warmer.watch_list();
+    let after = parameters.after.as_deref().unwrap_or_default();
+    let mut names: Vec<Name> = watch_list
+        .0
+        .keys()
+        .filter(|name| name.as_str() > after && name.as_str().starts_with(&parameters.prefix))
+        .take(limit + 1)
+        .cloned()
+        .collect();
+    let more = names.len() > limit;
+    names.truncate(limit);
+    let next = if more { names.last().cloned() } else { None };
+    let repositories = stream::iter(names)
+        .map(|name| {
+            let doors = &doors;
+            async move { doors.cache.summary(&name).await.map(|summary| RepositoryRow::new(name, summary)) }
+        })
+        .buffered(SUMMARIES_AT_ONCE)
+        .try_collect()
+        .await
+        .map_err(|error| Problem::of(error, doors.clock.now()))?;
+    Ok(Json(RepositoryPage { repositories, next }).into_response())
+}
+
+#[derive(Debug, Serialize)]
+struct RepositoryBody<'a> {
+    name: &'a Name,
+    tags: &'a [Tag],
+    images: &'a BTreeMap<Tag, ImageInfo>,
+    unavailable: &'a BTreeMap<Tag, Unavailable>,
+    complete: bool,
+    generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_update: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: &'a Option<LastError>,
+}
+
+/// One repository. With `wait` and `If-None-Match`, when it changes; with `wait` alone, when it is first listed.
+pub(super) async fn one(
+    State(doors): State<Arc<Doors>>,
+    path: Result<Path<String>, PathRejection>,
+    StrictQuery(parameters): StrictQuery<WaitParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let name = query::name(path, &doors.aliases)?;
+    if !doors.warmer.is_watched(&name) {
+        return Err(Problem::of(CacheError::NotWatched { name }, doors.clock.now()));
+    }
+    let deadline = Instant::now() + parameters.wait.unwrap_or_default();
+    // Before the first look: what is published in between must not be missed.
+    let mut publications = doors.warmer.publications();
+    loop {
+        let unchanged = match doors.cache.generation(&name).await {
+            Ok(generation) if caching::client_has(&headers, generation) => Ok(generation),
+            Ok(_) => return answer(&doors, &name).await,
+            Err(error @ CacheError::NeverListed { .. }) => Err(error),
+            Err(error) => return Err(Problem::of(error, doors.clock.now())),
+        };
+        let published = loop {
+            tokio::select! {
+                biased;
+                published = publications.recv() => match published {
+                    Ok(published) if published != name => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => break true,
+                    Err(RecvError::Closed) => break false,
+                },
+                () = tokio::time::sleep_until(deadline) => break false,
+                () = doors.shutdown.cancelled() => break false,
+            }
+        };
+        if !published {
+            return match unchanged {
+                Ok(generation) => Ok(not_modified(generation)),
+                Err(error) => Err(Problem::of(error, doors.clock.now())),
+            };
+        }
+    }
+}
+
+fn not_modified(generation: u64) -> Response {
+    (StatusCode::NOT_MODIFIED, [(header::ETAG, caching::entity_tag(generation))]).into_response()
+}
+
+/// The repository as it is now.
+pub(super) async fn answer(doors: &Doors, name: &Name) -> Result<Response, Problem> {
+    let now = doors.clock.now();
+    let repository = doors.cache.repository_state(name).await.map_err(|error| Problem::of(error, now))?;
+    let ImageRepository { metadata, unavailable, complete, generation, last_update, last_error, .. } =
+        repository;
+    let body = RepositoryBody {
+        name,
+        tags: &metadata.tags,
+        images: &metadata.images,
+        unavailable: &unavailable,
+        complete,
+        generation,
+        last_update,
+        last_error: &last_error,
+    };
+    let mut response = Json(body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, caching::entity_tag(generation));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Some(age) = caching::age(last_update, now) {
+        headers.insert(header::AGE, age);
+    }
+    Ok(response)
+}

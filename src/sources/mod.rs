@@ -1,0 +1,68 @@
+//! Which images to keep warm, and with which credentials.
+
+mod configuration;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures_util::stream::BoxStream;
+use samovar_registry::Name;
+use samovar_registry::upstream::Credentials;
+
+pub use crate::config::{TagFilter, Verdict};
+pub use configuration::ConfigurationSource;
+
+/// Tells which repositories to keep warm: a stream of lists, each replacing the one before.
+pub trait ImageSource: Debug + Send {
+    /// What the source is called in status and logs.
+    fn name(&self) -> &str;
+
+    /// The lists, as they change. A source that ends keeps its last list.
+    fn watch_lists(&mut self) -> BoxStream<'_, WatchList>;
+}
+
+/// The repositories to keep warm.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WatchList(pub BTreeMap<Name, Watch>);
+
+/// How to keep one repository warm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watch {
+    /// Which tags are wanted.
+    pub tags: TagFilter,
+    /// What to log in with.
+    pub credentials: Credentials,
+    /// How often to list, where not as usual.
+    pub poll_interval: Option<Duration>,
+}
+
+impl WatchList {
+    /// Adds another source's list. A repository that is in both is kept as both want: their tags together, the
+    /// shorter interval, credentials before none.
+    #[must_use]
+    pub fn merged(mut self, other: Self) -> Self {
+        for (name, watch) in other.0 {
+            let merged = match self.0.remove(&name) {
+                Some(own) => own.merged(watch),
+                None => watch,
+            };
+            self.0.insert(name, merged);
+        }
+        self
+    }
+}
+
+impl Watch {
+    fn merged(self, other: Self) -> Self {
+        let credentials = match self.credentials {
+            Credentials::Anonymous => other.credentials,
+            own @ Credentials::Basic { .. } => own,
+        };
+        let poll_interval = match (self.poll_interval, other.poll_interval) {
+            (Some(one), Some(another)) => Some(one.min(another)),
+            (one, another) => one.or(another),
+        };
+        Self { tags: self.tags.union(other.tags), credentials, poll_interval }
+    }
+}

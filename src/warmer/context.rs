@@ -1,0 +1,113 @@
+//! What every lane and every pass needs: the store, the registries, the clock, and where to report to.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use samovar_registry::upstream::UpstreamFactory;
+use samovar_registry::{Clock, Name};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use super::WarmerOptions;
+use super::change::Change;
+use super::fetch::Fetcher;
+use super::publish::Published;
+use crate::cache::stored::TagCounts;
+use crate::metrics::Metrics;
+use crate::store::Client;
+
+/// Changes that a slow subscriber may lag behind before it misses some.
+const CHANGES_KEPT: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) store: Arc<dyn Client>,
+    pub(super) upstreams: Arc<dyn UpstreamFactory>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) fetcher: Fetcher,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) options: WarmerOptions,
+    pub(super) shutdown: CancellationToken,
+    /// Passes under way in all lanes.
+    pub(super) running_passes: AtomicUsize,
+    changes: broadcast::Sender<Arc<Change>>,
+    /// Tells that something of a repository was published, for those who wait for it.
+    publications: broadcast::Sender<Name>,
+    overview: Mutex<HashMap<Name, RepositoryOverview>>,
+    random: Mutex<fastrand::Rng>,
+}
+
+/// What the warmer knows of a repository at a glance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RepositoryOverview {
+    /// How many tags are in which state.
+    pub counts: TagCounts,
+    /// Whether nothing is missing.
+    pub complete: bool,
+    /// Whether it was ever listed.
+    pub listed: bool,
+}
+
+impl Context {
+    pub(super) fn new(
+        store: Arc<dyn Client>,
+        upstreams: Arc<dyn UpstreamFactory>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        options: WarmerOptions,
+    ) -> Self {
+        let fetcher = Fetcher::new(Arc::clone(&store), options.platforms.clone(), Arc::clone(&metrics));
+        let random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        Self {
+            store,
+            upstreams,
+            clock,
+            fetcher,
+            metrics,
+            options,
+            shutdown: CancellationToken::new(),
+            running_passes: AtomicUsize::new(0),
+            changes: broadcast::Sender::new(CHANGES_KEPT),
+            publications: broadcast::Sender::new(CHANGES_KEPT),
+            overview: Mutex::default(),
+            random: Mutex::new(random),
+        }
+    }
+
+    /// The time to the millisecond: what is stored and shown.
+    pub(super) fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+
+    /// A random number from 0 to 1, the same sequence for the same seed.
+    pub(super) fn random(&self) -> f64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).f64()
+    }
+
+    /// Tells everybody what is now visible to readers.
+    pub(super) fn published(&self, name: &Name, published: Published) {
+        let Published { changes, counts, complete, listed } = published;
+        self.overview().insert(name.clone(), RepositoryOverview { counts, complete, listed });
+        for change in changes {
+            self.metrics.change(change.kind);
+            // Nobody listens: nobody misses it.
+            let _ = self.changes.send(Arc::new(change));
+        }
+        let _ = self.publications.send(name.clone());
+    }
+
+    pub(super) fn overview(&self) -> MutexGuard<'_, HashMap<Name, RepositoryOverview>> {
+        self.overview.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Change>> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn subscribe_publications(&self) -> broadcast::Receiver<Name> {
+        self.publications.subscribe()
+    }
+}

@@ -1,0 +1,242 @@
+//! The warmer: follows the watch list, asks registries what changed, and stores the answers.
+//!
+//! ```text
+//! sources → watch list → lanes (one per host) → passes (one per repository) → store
+//!                          ↑ requests to refresh                             → changes
+//! ```
+//! - [`lane`]: decides which repository is next, for one host;
+//! - [`pass`]: refreshes one repository: list, compare, ask about tags, publish as it goes;
+//! - [`fetch`]: learns what one tag points at, with as few requests as can be;
+//! - [`working_copy`]: how states follow one another; [`publish`]: how they get into the store;
+//! - [`cadence`]: how long to wait before asking again; [`requests`]: what goes first.
+//!
+//! Invariants: lanes never wait for one another; what was learnt is published as it comes; nothing is told to
+//! subscribers that readers cannot see yet.
+
+mod cadence;
+mod change;
+mod context;
+mod fetch;
+mod lane;
+mod once;
+mod pass;
+mod publish;
+mod requests;
+mod working_copy;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, SelectAll};
+use samovar_registry::upstream::UpstreamFactory;
+use samovar_registry::{Clock, Name, Platforms, Tag};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::context::Context;
+use self::lane::Lane;
+use self::requests::{Request, Requests, Wanted};
+use crate::metrics::Metrics;
+use crate::sources::{ImageSource, WatchList};
+use crate::store::Client;
+
+pub use change::{Cause, Change, ChangeKind};
+pub use context::RepositoryOverview;
+pub use once::WarmedOnce;
+pub(crate) use pass::Problem;
+pub use requests::{RefreshResult, RequestRefused, Ticket};
+
+/// How long lanes may take to store what they have learnt when samovar stops.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How the warmer works.
+#[derive(Debug, Clone)]
+pub struct WarmerOptions {
+    /// How often a repository is listed, where its watch does not say.
+    pub poll_interval: Duration,
+    /// Which platforms' images are wanted.
+    pub platforms: Platforms,
+    /// Tags of one repository that are asked about at once; the host's budget bounds the requests.
+    pub fetches_per_repository: usize,
+    /// Makes jitter repeatable; random where absent.
+    pub seed: Option<u64>,
+}
+
+impl Default for WarmerOptions {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_mins(5),
+            platforms: Platforms::default(),
+            fetches_per_repository: 16,
+            seed: None,
+        }
+    }
+}
+
+/// Keeps repositories warm.
+#[derive(Debug)]
+pub struct Warmer {
+    context: Arc<Context>,
+    watch_list: watch::Sender<Arc<WatchList>>,
+    asked: mpsc::UnboundedReceiver<Request>,
+    handle: Handle,
+}
+
+/// Speaks to a running [`Warmer`]: asks for refreshes, follows what changes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    context: Arc<Context>,
+    watch_list: watch::Receiver<Arc<WatchList>>,
+    requests: Arc<Requests>,
+    /// Bounded by [`Requests`].
+    asking: mpsc::UnboundedSender<Request>,
+}
+
+/// The lanes that run; all end with this value.
+#[derive(Debug, Default)]
+struct Lanes {
+    by_host: HashMap<String, mpsc::UnboundedSender<Request>>,
+    running: JoinSet<()>,
+}
+
+impl Warmer {
+    /// A warmer that stores in `store` what it learns from `upstreams`.
+    pub fn new(
+        store: Arc<dyn Client>,
+        upstreams: Arc<dyn UpstreamFactory>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        options: WarmerOptions,
+    ) -> Self {
+        let context = Arc::new(Context::new(store, upstreams, clock, metrics, options));
+        let (watch_list, watched) = watch::channel(Arc::default());
+        let (asking, asked) = mpsc::unbounded_channel();
+        let requests = Arc::default();
+        let handle = Handle { context: Arc::clone(&context), watch_list: watched, requests, asking };
+        Self { context, watch_list, asked, handle }
+    }
+
+    /// For those who ask and listen.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Follows `sources` until `shutdown`, then stores what was learnt and returns.
+    pub async fn run(mut self, mut sources: Vec<Box<dyn ImageSource>>, shutdown: CancellationToken) {
+        let mut lanes = Lanes::default();
+        let mut latest: Vec<WatchList> = vec![WatchList::default(); sources.len()];
+        let mut lists: SelectAll<_> = stream::select_all(
+            sources
+                .iter_mut()
+                .enumerate()
+                .map(|(position, source)| source.watch_lists().map(move |list| (position, list)).boxed()),
+        );
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some((position, list)) = lists.next() => {
+                    latest[position] = list;
+                    let merged = latest.iter().cloned().fold(WatchList::default(), WatchList::merged);
+                    self.adopt(merged, &mut lanes);
+                }
+                Some(request) = self.asked.recv() => if let Some(lane) = lanes.by_host.get(request.wanted.name.host()) { drop(lane.send(request)) } else {
+                    self.handle.requests.started(&request.wanted);
+                    request.answer(Err("the repository is not watched".into()));
+                },
+            }
+        }
+        self.context.shutdown.cancel();
+        if tokio::time::timeout(SHUTDOWN_LIMIT, lanes.running.join_all()).await.is_err() {
+            warn!("some refreshes did not end in time; what they had not stored yet is asked for again");
+        }
+    }
+
+    /// Makes a new watch list known, and starts lanes for hosts that have none. A lane without repositories sleeps.
+    fn adopt(&self, list: WatchList, lanes: &mut Lanes) {
+        let list = Arc::new(list);
+        let changed = self.watch_list.send_if_modified(|current| {
+            let differs = **current != *list;
+            if differs {
+                *current = Arc::clone(&list);
+            }
+            differs
+        });
+        if !changed {
+            return;
+        }
+        info!(repositories = list.0.len(), "the watch list changed");
+        for name in list.0.keys() {
+            if lanes.by_host.contains_key(name.host()) {
+                continue;
+            }
+            let host = name.host().to_owned();
+            let (requests, incoming) = mpsc::unbounded_channel();
+            let watch_list = self.watch_list.subscribe();
+            let (context, waiting) = (Arc::clone(&self.context), Arc::clone(&self.handle.requests));
+            let lane = Lane::new(host.clone(), context, watch_list, incoming, waiting);
+            lanes.running.spawn(lane.run());
+            lanes.by_host.insert(host, requests);
+        }
+    }
+}
+
+impl Handle {
+    /// Asks for a refresh of a repository (its list and every tag) or of one tag, ahead of the schedule and whatever
+    /// its deadlines. Requests for the same thing that have not started merge.
+    pub fn refresh(&self, name: &Name, tag: Option<Tag>) -> Result<Ticket, RequestRefused> {
+        if !self.is_watched(name) {
+            return Err(RequestRefused::NotWatched);
+        }
+        let (ticket, request) = self.requests.add(Wanted { name: name.clone(), tag })?;
+        if let Some(request) = request {
+            // A warmer that has ended drops the request, which the ticket tells.
+            let _ = self.asking.send(request);
+        }
+        Ok(ticket)
+    }
+
+    /// Whether a repository is kept warm.
+    pub fn is_watched(&self, name: &Name) -> bool {
+        self.watch_list.borrow().0.contains_key(name)
+    }
+
+    /// What is kept warm now.
+    pub fn watch_list(&self) -> Arc<WatchList> {
+        Arc::clone(&self.watch_list.borrow())
+    }
+
+    /// Whether the sources have told yet what to keep warm.
+    pub fn has_watch_list(&self) -> bool {
+        self.watch_list.has_changed().unwrap_or(true) || !self.watch_list.borrow().0.is_empty()
+    }
+
+    /// The changes from now on. A subscriber that lags far behind misses some, and is told how many.
+    pub fn changes(&self) -> broadcast::Receiver<Arc<Change>> {
+        self.context.subscribe()
+    }
+
+    /// The names of repositories of which something was published, from now on.
+    pub fn publications(&self) -> broadcast::Receiver<Name> {
+        self.context.subscribe_publications()
+    }
+
+    /// All repositories at a glance.
+    pub fn overview(&self) -> HashMap<Name, RepositoryOverview> {
+        self.context.overview().clone()
+    }
+
+    /// Passes that are under way.
+    pub fn running_passes(&self) -> usize {
+        self.context.running_passes.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait to be started.
+    pub fn waiting_requests(&self) -> usize {
+        self.requests.len()
+    }
+}

@@ -1,0 +1,64 @@
+//! Warming once, for `samovar warm`: every repository until nothing more can be learnt now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use samovar_registry::Name;
+
+use super::change::Cause;
+use super::pass::{Pass, Problem, Scope};
+use super::publish::WorkingCopy;
+use super::{RepositoryOverview, Warmer};
+use crate::sources::{Watch, WatchList};
+
+/// Repositories warmed at once; the budgets of their hosts decide how fast they go.
+const AT_ONCE: usize = 16;
+/// A registry that wants to be left alone for longer than this is left alone: the rest is for another time.
+const LONGEST_WAIT: Duration = Duration::from_mins(2);
+
+/// How warming one repository went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmedOnce {
+    /// The repository.
+    pub name: Name,
+    /// What it looks like now.
+    pub overview: RepositoryOverview,
+    /// What could not be done.
+    pub problem: Option<String>,
+}
+
+impl Warmer {
+    /// Lists every repository of `list` and asks about all its tags, once.
+    pub async fn warm_once(self, list: WatchList) -> Vec<WarmedOnce> {
+        stream::iter(list.0)
+            .map(|(name, watch)| self.warm_repository(name, watch))
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await
+    }
+
+    async fn warm_repository(&self, name: Name, watch: Watch) -> WarmedOnce {
+        let context = &self.context;
+        let platforms = context.options.platforms.to_string();
+        let copy = match WorkingCopy::load(&*context.store, &name, &platforms).await {
+            Ok(copy) => Arc::new(copy),
+            Err(error) => {
+                let overview = RepositoryOverview::default();
+                return WarmedOnce { name, overview, problem: Some(error.to_string()) };
+            }
+        };
+        let pass = Pass { context: Arc::clone(context), name, watch, copy, cause: Cause::Request };
+        let mut scope = Scope::Everything;
+        let problem = loop {
+            let problem = pass.run(scope).await.problem;
+            scope = Scope::Due;
+            match problem.as_ref().and_then(Problem::retry_after) {
+                Some(wait) if wait <= LONGEST_WAIT => tokio::time::sleep(wait).await,
+                _ => break problem,
+            }
+        };
+        let overview = context.overview().get(&pass.name).copied().unwrap_or_default();
+        WarmedOnce { name: pass.name, overview, problem: problem.map(|problem| problem.to_string()) }
+    }
+}

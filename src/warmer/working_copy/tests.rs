@@ -1,0 +1,370 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use samovar_registry::Globs;
+
+use super::*;
+
+fn name() -> Name {
+    "registry.example/team/app".parse().unwrap()
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+fn image(seed: &str) -> Arc<ImageRecord> {
+    Arc::new(ImageRecord {
+        digest: Digest::sha256(seed.as_bytes()),
+        image_id: None,
+        media_type: String::new(),
+        size: None,
+        created_at: None,
+        labels: Arc::default(),
+        platforms: Vec::new(),
+    })
+}
+
+fn list(tags: &[&str]) -> TagList {
+    TagList { tags: tags.iter().map(|text| tag(text)).collect(), invalid: 0 }
+}
+
+fn at(hours: i64) -> Circumstance {
+    Circumstance { now: Timestamp::from_second(hours * 3600).unwrap(), cause: Cause::Poll, jitter: 0.5 }
+}
+
+const POLL: Duration = Duration::from_mins(5);
+
+fn empty() -> State {
+    let loaded = Loaded { head_entry: None, head: None, side: None, tags: Vec::new(), missing_pages: 0 };
+    State::new(name(), loaded, "")
+}
+
+/// A repository with these tags listed at hour 0 and each known to point at an image named like it.
+fn warmed(tags: &[&str]) -> State {
+    let mut state = empty();
+    state.apply_list(&list(tags), at(0).now, &TagFilter::All, POLL, at(0));
+    for text in tags {
+        state.apply_answer(&tag(text), TagAnswer::Image(image(text)), at(0));
+    }
+    state.changes.clear();
+    state
+}
+
+fn kinds(state: &mut State) -> Vec<(ChangeKind, String)> {
+    let changes = std::mem::take(&mut state.changes);
+    let tag = |change: &Change| change.tag.as_ref().map(ToString::to_string).unwrap_or_default();
+    changes.iter().map(|change| (change.kind, tag(change))).collect()
+}
+
+#[test]
+fn the_first_listing_announces_nothing_and_a_later_tag_is_announced_once_known() {
+    let mut state = empty();
+    state.apply_list(&list(&["1", "2"]), at(0).now, &TagFilter::All, POLL, at(0));
+    state.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(0));
+    assert_eq!(state.tags[&tag("1")].record.first_seen, None);
+    assert!(state.changes.is_empty());
+
+    state.apply_list(&list(&["1", "2", "3"]), at(1).now, &TagFilter::All, POLL, at(1));
+    assert!(state.changes.is_empty(), "nothing can be said of it yet");
+    state.apply_answer(&tag("3"), TagAnswer::Image(image("3")), at(1));
+    assert_eq!(kinds(&mut state), [(ChangeKind::TagAdded, "3".to_owned())]);
+    assert_eq!(state.tags[&tag("3")].record.first_seen, Some(at(1).now));
+}
+
+#[test]
+fn moved_and_removed_tags_are_announced_with_their_digests() {
+    let mut state = warmed(&["1", "2", "3"]);
+    state.apply_answer(&tag("1"), TagAnswer::Image(image("other")), at(1));
+    state.apply_list(&list(&["1", "3"]), at(1).now, &TagFilter::All, POLL, at(1));
+    let changes = state.changes.clone();
+    assert_eq!(
+        kinds(&mut state),
+        [(ChangeKind::TagMoved, "1".to_owned()), (ChangeKind::TagRemoved, "2".to_owned())]
+    );
+    assert_eq!(changes[0].old, Some(image("1").digest.clone()));
+    assert_eq!(changes[0].new, Some(image("other").digest.clone()));
+    assert_eq!(changes[1].old, Some(image("2").digest.clone()));
+}
+
+/// D4 of the ancestor's ledger: it announced something on every pass as long as any tag had no image.
+#[test]
+fn a_pass_that_changes_nothing_announces_nothing() {
+    let mut state = warmed(&["1", "2"]);
+    state.apply_list(&list(&["1", "2", "3", "4"]), at(1).now, &TagFilter::All, POLL, at(1));
+    state.apply_answer(&tag("3"), TagAnswer::Unknown, at(1));
+    state.apply_answer(&tag("4"), excluded(), at(1));
+    state.changes.clear();
+    for hour in 2..7 {
+        state.apply_list(&list(&["1", "2", "3", "4"]), at(hour).now, &TagFilter::All, POLL, at(hour));
+        state.apply_answer(&tag("1"), TagAnswer::Same, at(hour));
+        state.apply_answer(&tag("3"), TagAnswer::Unknown, at(hour));
+        state.apply_answer(&tag("4"), TagAnswer::Same, at(hour));
+        assert!(state.changes.is_empty());
+    }
+}
+
+fn excluded() -> TagAnswer {
+    let (why, reason) = (Exclusion::Platform, "no wanted platform".to_owned());
+    TagAnswer::Excluded { digest: Digest::sha256(b"index"), why, reason }
+}
+
+fn failed(moved_to: Option<Digest>) -> TagAnswer {
+    TagAnswer::Failed { class: ErrorClass::Unavailable, reason: "500".into(), moved_to }
+}
+
+#[test]
+fn a_failure_keeps_what_was_known_and_backs_off() {
+    let mut state = warmed(&["1"]);
+    for failures in 1..4 {
+        state.apply_answer(&tag("1"), failed(None), at(1));
+        let kept = &state.tags[&tag("1")];
+        assert_eq!(kept.record.state, TagState::Ok(image("1")));
+        assert!(kept.record.is_settled(), "the last good answer stands");
+        assert_eq!(kept.side.attempts, failures);
+        assert_eq!(kept.side.next, Some(at(1).now + cadence::after_failure(failures, 0.5)));
+    }
+    state.apply_answer(&tag("1"), TagAnswer::Same, at(2));
+    assert_eq!(state.tags[&tag("1")].side.attempts, 0);
+    assert!(state.changes.is_empty());
+}
+
+#[test]
+fn a_tag_that_moved_but_cannot_be_followed_makes_the_repository_incomplete() {
+    let mut state = warmed(&["1"]);
+    state.apply_answer(&tag("1"), failed(Some(Digest::sha256(b"new"))), at(1));
+    let record = &state.tags[&tag("1")].record;
+    assert_eq!(record.state, TagState::Ok(image("1")), "still offered");
+    assert!(!record.is_settled());
+    state.apply_answer(&tag("1"), TagAnswer::Image(image("new")), at(2));
+    assert!(state.tags[&tag("1")].record.is_settled());
+    assert_eq!(kinds(&mut state), [(ChangeKind::TagMoved, "1".to_owned())]);
+}
+
+#[test]
+fn a_failed_tag_remembers_since_when() {
+    let mut state = empty();
+    state.apply_list(&list(&["1"]), at(0).now, &TagFilter::All, POLL, at(0));
+    state.apply_answer(&tag("1"), failed(None), at(1));
+    state.apply_answer(&tag("1"), failed(None), at(2));
+    let record = &state.tags[&tag("1")].record;
+    assert_eq!(record.since, at(1).now);
+    assert!(matches!(record.state, TagState::Failed { class: ErrorClass::Unavailable, .. }));
+}
+
+/// D8 of the ledger: a tag without a manifest was asked about on every pass, for ever.
+#[test]
+fn unknown_and_excluded_tags_are_asked_about_once_a_day() {
+    let mut state = warmed(&["1", "2"]);
+    state.apply_answer(&tag("1"), TagAnswer::Unknown, at(0));
+    state.apply_answer(&tag("2"), excluded(), at(0));
+    assert!(state.due(at(23).now, false).is_empty());
+    assert_eq!(state.due(at(24).now, false).len(), 2);
+    assert!(state.tags.values().all(|kept| kept.record.is_settled()));
+}
+
+/// D9 of the ledger: a priority refresh respected the deadlines and so saw nothing.
+#[test]
+fn whoever_asks_for_everything_gets_everything_but_what_is_ignored() {
+    let mut state = empty();
+    let ignored: Globs = [samovar_registry::Glob::new("ignored*").unwrap()].into_iter().collect();
+    let filter = TagFilter::matching(None, ignored);
+    state.apply_list(&list(&["1", "2", "ignored-3"]), at(0).now, &filter, POLL, at(0));
+    state.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(0));
+    assert_eq!(state.due(at(0).now, false).len(), 1, "the one that is pending");
+    let all: Vec<String> = state.due(at(0).now, true).iter().map(|due| due.tag.to_string()).collect();
+    assert_eq!(all, ["2", "1"], "what is new first");
+}
+
+#[test]
+fn a_tag_moves_between_wanted_and_ignored_with_the_configuration() {
+    let mut state = warmed(&["1", "2"]);
+    let only_one = TagFilter::exactly(tag("1"));
+    state.apply_list(&list(&["1", "2"]), at(1).now, &only_one, POLL, at(1));
+    assert_eq!(kinds(&mut state), [(ChangeKind::TagRemoved, "2".to_owned())]);
+    assert!(matches!(state.tags[&tag("2")].record.state, TagState::Excluded { .. }));
+    state.apply_list(&list(&["1", "2"]), at(2).now, &TagFilter::All, POLL, at(2));
+    assert_eq!(state.tags[&tag("2")].record.state, TagState::Pending);
+}
+
+#[test]
+fn a_list_that_lost_most_of_its_tags_is_held_back_until_confirmed() {
+    let mut state = warmed(&["1", "2", "3", "4", "5"]);
+    for shrunken in [&[][..], &["1", "2"]] {
+        let mut state = warmed(&["1", "2", "3", "4", "5"]);
+        let verdict = state.apply_list(&list(shrunken), at(1).now, &TagFilter::All, POLL, at(1));
+        assert_eq!(verdict, ListVerdict::HeldBack);
+        assert_eq!(state.tags.len(), 5);
+        assert!(state.held_back);
+        assert!(state.side.last_error.as_ref().unwrap().message.contains("shrank from 5"));
+        assert!(state.side.next_listing.unwrap() <= at(1).now + Duration::from_mins(1));
+        assert_eq!(
+            state.apply_list(&list(shrunken), at(2).now, &TagFilter::All, POLL, at(2)),
+            ListVerdict::Accepted
+        );
+        assert_eq!(state.tags.len(), shrunken.len());
+        assert!(!state.held_back && state.side.last_error.is_none());
+    }
+    assert_eq!(
+        state.apply_list(&list(&["1", "2", "3"]), at(1).now, &TagFilter::All, POLL, at(1)),
+        ListVerdict::Accepted
+    );
+}
+
+#[test]
+fn a_held_back_list_is_forgotten_when_the_next_one_is_whole() {
+    let mut state = warmed(&["1", "2", "3", "4"]);
+    state.apply_list(&list(&["1"]), at(1).now, &TagFilter::All, POLL, at(1));
+    state.apply_list(&list(&["1", "2", "3", "4"]), at(2).now, &TagFilter::All, POLL, at(2));
+    assert!(!state.held_back && state.side.held_back_tags.is_none());
+    assert_eq!(
+        state.apply_list(&list(&["1"]), at(3).now, &TagFilter::All, POLL, at(3)),
+        ListVerdict::HeldBack
+    );
+}
+
+fn listing_error(kind: ErrorKind) -> UpstreamError {
+    let operation = samovar_registry::upstream::Operation::Tags;
+    UpstreamError { repository: name(), operation, kind }
+}
+
+#[test]
+fn failure_and_recovery_of_the_list_are_announced_once_each() {
+    let mut state = warmed(&["1"]);
+    let error = listing_error(ErrorKind::Unavailable { status: 503, message: None });
+    state.list_failed(&error, at(1));
+    state.list_failed(&error, at(2));
+    assert_eq!(state.tags.len(), 1, "what was known stays");
+    assert!(state.side.last_error.is_some());
+    state.apply_list(&list(&["1"]), at(3).now, &TagFilter::All, POLL, at(3));
+    state.apply_list(&list(&["1"]), at(4).now, &TagFilter::All, POLL, at(4));
+    let expected = [ChangeKind::RepositoryFailed, ChangeKind::RepositoryRecovered];
+    assert_eq!(kinds(&mut state), expected.map(|kind| (kind, String::new())));
+}
+
+#[test]
+fn retry_after_is_obeyed_exactly() {
+    let mut state = warmed(&["1"]);
+    let retry_after = Duration::from_hours(2);
+    state.list_failed(&listing_error(ErrorKind::RateLimited { retry_after, message: None }), at(1));
+    assert_eq!(state.side.next_listing, Some(at(3).now));
+}
+
+#[test]
+fn a_repository_that_is_gone_is_removed_after_three_confirmations_over_a_day() {
+    let gone = listing_error(ErrorKind::NotFound { message: None });
+    let mut state = warmed(&["1"]);
+    for hour in [1, 2, 3, 24] {
+        state.list_failed(&gone, at(hour));
+        assert!(state.listed && !state.removed, "after {hour} hours");
+    }
+    state.list_failed(&gone, at(25));
+    assert!(state.removed && !state.listed && state.tags.is_empty());
+    assert!(kinds(&mut state).contains(&(ChangeKind::RepositoryRemoved, String::new())));
+
+    let mut state = warmed(&["1"]);
+    state.list_failed(&gone, at(1));
+    state.list_failed(&gone, at(30));
+    assert!(state.listed, "two are not three");
+    state.apply_list(&list(&["1"]), at(31).now, &TagFilter::All, POLL, at(31));
+    assert_eq!(state.side.gone, None);
+}
+
+#[test]
+fn refusals_are_dated_from_the_first_one() {
+    let mut state = warmed(&["1"]);
+    let denied = |status: bool| {
+        let credentials = "no credentials".to_owned();
+        listing_error(if status {
+            ErrorKind::Unauthorized { credentials, message: None }
+        } else {
+            ErrorKind::Denied { credentials, message: None }
+        })
+    };
+    state.list_failed(&denied(true), at(1));
+    state.list_failed(&denied(false), at(5));
+    assert_eq!(state.side.denied_since, Some(at(1).now));
+    state.apply_list(&list(&["1"]), at(6).now, &TagFilter::All, POLL, at(6));
+    assert_eq!(state.side.denied_since, None);
+}
+
+#[test]
+fn images_chosen_for_other_platforms_are_looked_at_again() {
+    let head = Head {
+        generation: 1,
+        complete: true,
+        held_back: false,
+        invalid_tags: 0,
+        counts: crate::cache::stored::TagCounts::default(),
+        platforms: "linux/amd64".into(),
+        pages: Vec::new(),
+    };
+    let tags = warmed(&["1"]).tags.into_iter().map(|(tag, kept)| (tag, kept.record, kept.side));
+    let loaded =
+        Loaded { head_entry: None, head: Some(head), side: None, tags: tags.collect(), missing_pages: 0 };
+    let same = State::new(name(), loaded.clone(), "linux/amd64");
+    assert!(same.due(at(0).now, false).is_empty());
+    let mut other = State::new(name(), loaded, "linux/arm64");
+    assert!(matches!(other.tags[&tag("1")].record.state, TagState::Ok(_)), "offered until known better");
+    assert!(other.due(at(0).now, false)[0].other_platforms);
+    assert!(other.next_wake().unwrap() <= at(0).now);
+    other.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(0));
+    assert!(other.due(at(0).now, false).is_empty());
+}
+
+/// What a registry may say about a tag, in any order.
+fn any_answer() -> impl Strategy<Value = TagAnswer> {
+    prop_oneof![
+        Just(TagAnswer::Same),
+        (0..3_u8).prop_map(|seed| TagAnswer::Image(image(&seed.to_string()))),
+        Just(excluded()),
+        Just(TagAnswer::Unknown),
+        proptest::option::of(Just(Digest::sha256(b"new"))).prop_map(failed),
+    ]
+}
+
+proptest! {
+    /// Whoever follows the announcements knows which tags are available and where they point.
+    #[test]
+    fn announcements_replay_to_the_state(
+        steps in proptest::collection::vec((0..4_usize, any_answer(), any::<bool>()), 1..60),
+    ) {
+        let all = ["1", "2", "3", "4"];
+        let mut state = warmed(&all);
+        let available = |state: &State| -> BTreeMap<String, Digest> {
+            state.tags.iter().filter_map(|(tag, kept)| Some((tag.to_string(), image_digest(&kept.record)?))).collect()
+        };
+        let mut followed = available(&state);
+        for (hour, (which, answer, lists)) in (1..).zip(steps) {
+            if lists {
+                let without: Vec<&str> = all.iter().enumerate().filter(|(at, _)| *at != which).map(|(_, tag)| *tag).collect();
+                state.apply_list(&list(if hour % 2 == 0 { &all } else { &without }), at(hour).now, &TagFilter::All, POLL, at(hour));
+            } else {
+                state.apply_answer(&tag(all[which]), answer, at(hour));
+            }
+            for change in std::mem::take(&mut state.changes) {
+                let Some(tag) = change.tag.map(|tag| tag.to_string()) else { continue };
+                prop_assert_eq!(followed.get(&tag), change.old.as_ref());
+                match change.new {
+                    Some(digest) => followed.insert(tag, digest),
+                    None => followed.remove(&tag),
+                };
+            }
+            prop_assert_eq!(&followed, &available(&state));
+        }
+    }
+
+    /// The same answer twice in a row changes nothing that readers see.
+    #[test]
+    fn answers_are_idempotent(answers in proptest::collection::vec(any_answer(), 1..20)) {
+        let mut state = warmed(&["1"]);
+        for (hour, answer) in (1..).zip(answers) {
+            state.apply_answer(&tag("1"), answer.clone(), at(hour));
+            let once = state.tags[&tag("1")].record.clone();
+            state.changes.clear();
+            state.apply_answer(&tag("1"), answer, at(hour));
+            prop_assert_eq!(&once, &state.tags[&tag("1")].record);
+            prop_assert!(state.changes.is_empty());
+        }
+    }
+}

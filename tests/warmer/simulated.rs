@@ -1,0 +1,171 @@
+//! A registry in memory, without a network: time is tokio's, so that days pass in milliseconds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use samovar_registry::upstream::{
+    Credentials, Document, ErrorKind, ManifestSelector, Operation, TagList, Upstream, UpstreamError,
+    UpstreamFactory, Urgency,
+};
+use samovar_registry::{Digest, Name, Tag};
+use samovar_testing::Content;
+
+/// One request, as the registry saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) name: Name,
+    pub(crate) operation: Operation,
+    /// The tag or digest.
+    pub(crate) what: String,
+    pub(crate) urgency: Urgency,
+}
+
+/// All registries of a simulated world.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct World(Arc<Mutex<Contents>>);
+
+#[derive(Debug, Default)]
+struct Contents {
+    tags: HashMap<Name, BTreeMap<Tag, Digest>>,
+    documents: HashMap<Digest, (String, Bytes)>,
+    /// Per host: how long an answer takes.
+    latency: HashMap<String, Duration>,
+    /// Per host: what every request meets.
+    failures: HashMap<String, ErrorKind>,
+    asked: Vec<Asked>,
+}
+
+impl World {
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) fn push(&self, name: &Name, tag: &str, content: &dyn Content) -> Digest {
+        let mut contents = self.contents();
+        for document in content.blobs().into_iter().chain(content.children()).chain([content.manifest()]) {
+            contents
+                .documents
+                .insert(document.digest.parse().unwrap(), (document.media_type, document.bytes));
+        }
+        let digest: Digest = content.digest().parse().unwrap();
+        contents.tags.entry(name.clone()).or_default().insert(tag.parse().unwrap(), digest.clone());
+        digest
+    }
+
+    pub(crate) fn remove(&self, name: &Name, tag: &str) {
+        self.contents().tags.get_mut(name).unwrap().remove(tag);
+    }
+
+    pub(crate) fn set_latency(&self, host: &str, latency: Duration) {
+        self.contents().latency.insert(host.to_owned(), latency);
+    }
+
+    /// Every request to `host` fails like this, or no longer.
+    pub(crate) fn set_failure(&self, host: &str, failure: Option<ErrorKind>) {
+        let mut contents = self.contents();
+        match failure {
+            Some(failure) => contents.failures.insert(host.to_owned(), failure),
+            None => contents.failures.remove(host),
+        };
+    }
+
+    /// What was asked since the last call.
+    pub(crate) fn take_asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.contents().asked)
+    }
+
+    pub(crate) fn count(&self, operation: Operation) -> usize {
+        self.contents().asked.iter().filter(|asked| asked.operation == operation).count()
+    }
+}
+
+impl UpstreamFactory for World {
+    fn upstream(&self, name: &Name, _: &Credentials) -> Arc<dyn Upstream> {
+        Arc::new(Repository { world: self.clone(), name: name.clone() })
+    }
+
+    fn blocked_for(&self, _: &Name) -> Option<Duration> {
+        None
+    }
+}
+
+#[derive(Debug)]
+struct Repository {
+    world: World,
+    name: Name,
+}
+
+impl Repository {
+    async fn ask<T>(
+        &self,
+        operation: Operation,
+        what: String,
+        urgency: Urgency,
+        answer: impl FnOnce(&Contents) -> Option<T>,
+    ) -> Result<T, UpstreamError> {
+        let latency = {
+            let mut contents = self.world.contents();
+            contents.asked.push(Asked { name: self.name.clone(), operation, what, urgency });
+            contents.latency.get(self.name.host()).copied().unwrap_or_default()
+        };
+        tokio::time::sleep(latency).await;
+        let contents = self.world.contents();
+        let answer = match contents.failures.get(self.name.host()) {
+            Some(failure) => Err(failure.clone()),
+            None => answer(&contents).ok_or(ErrorKind::NotFound { message: None }),
+        };
+        answer.map_err(|kind| UpstreamError { repository: self.name.clone(), operation, kind })
+    }
+
+    fn digest_of(&self, contents: &Contents, tag: &Tag) -> Option<Digest> {
+        contents.tags.get(&self.name)?.get(tag).cloned()
+    }
+}
+
+#[async_trait]
+impl Upstream for Repository {
+    async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError> {
+        self.ask(Operation::Tags, String::new(), urgency, |contents| {
+            let tags = contents.tags.get(&self.name)?;
+            Some(TagList { tags: tags.keys().cloned().collect(), invalid: 0 })
+        })
+        .await
+    }
+
+    async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError> {
+        let answer = |contents: &Contents| self.digest_of(contents, tag).map(Some);
+        self.ask(Operation::Resolve, tag.to_string(), urgency, answer).await
+    }
+
+    async fn manifest(
+        &self,
+        what: ManifestSelector<'_>,
+        urgency: Urgency,
+    ) -> Result<Document, UpstreamError> {
+        let asked = match what {
+            ManifestSelector::Tag(tag) => tag.to_string(),
+            ManifestSelector::Digest(digest) => digest.to_string(),
+        };
+        self.ask(Operation::Manifest, asked, urgency, |contents| {
+            let digest = match what {
+                ManifestSelector::Tag(tag) => self.digest_of(contents, tag)?,
+                ManifestSelector::Digest(digest) => digest.clone(),
+            };
+            let (media_type, bytes) = contents.documents.get(&digest)?.clone();
+            Some(Document { digest, media_type, bytes })
+        })
+        .await
+    }
+
+    async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError> {
+        let answer = |contents: &Contents| contents.documents.get(digest).map(|(_, bytes)| bytes.clone());
+        self.ask(Operation::Config, digest.to_string(), urgency, answer).await
+    }
+
+    fn counts_manifest_gets(&self) -> bool {
+        self.name.is_docker_hub()
+    }
+}
