@@ -166,7 +166,7 @@ impl Metrics {
         use crate::warmer::Problem;
         let outcome = match problem {
             None => PASS_OUTCOMES[0],
-            Some(Problem::Upstream(_)) => PASS_OUTCOMES[1],
+            Some(Problem::Upstream(_) | Problem::Limited { .. } | Problem::Tag(_)) => PASS_OUTCOMES[1],
             Some(Problem::Store(_)) => PASS_OUTCOMES[2],
             Some(Problem::Stopped) => PASS_OUTCOMES[3],
         };

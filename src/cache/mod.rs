@@ -198,8 +198,8 @@ impl<R: Reader> Cache<R> {
     /// A repository in one line, also before its first listing.
     pub async fn summary(&self, name: &Name) -> Result<RepositorySummary, CacheError> {
         let loaded = load(&self.reader, name, Pages::None).await?;
-        let side = loaded.side.unwrap_or_default();
-        let head = loaded.head.as_ref();
+        let head = loaded.head.as_ref().filter(|_| !self.is_withheld(&loaded));
+        let side = loaded.side.clone().unwrap_or_default();
         Ok(RepositorySummary {
             tag_count: head.map_or(0, |head| head.counts.total()),
             image_count: head.map_or(0, |head| head.counts.ok),
@@ -213,11 +213,20 @@ impl<R: Reader> Cache<R> {
     /// Loads, unless nothing may be shown.
     async fn load(&self, name: &Name, pages: Pages<'_>) -> Result<Loaded, CacheError> {
         let loaded = load(&self.reader, name, pages).await?;
-        let denied_since = loaded.side.as_ref().and_then(|side| side.denied_since);
-        if denied_since.is_some_and(|since| self.clock.now() - self.max_stale_denied > since) {
+        if self.is_withheld(&loaded) {
             return Err(never_listed(name, loaded));
         }
         Ok(loaded)
+    }
+
+    /// Whether the registry has refused us for so long that what we knew is no longer served.
+    fn is_withheld(&self, loaded: &Loaded) -> bool {
+        let Some(side) = &loaded.side else { return false };
+        let Some(denied) = &side.denied else { return false };
+        // It refuses us still, unless the last failure was another one.
+        let still = side.last_error.as_ref().is_some_and(|error| error.at == denied.until);
+        let until = if still { self.clock.now() } else { denied.until };
+        denied.since + self.max_stale_denied < until
     }
 
     fn image_info(
@@ -262,7 +271,7 @@ impl<R: Reader> Cache<R> {
         Ok(ImageInfo { id: reference.clone(), ..image })
     }
 
-    /// By digest: of what the repository's tags point at, or of a configuration. Reads the whole repository.
+    /// By the digest of what the repository's tags point at. Reads the whole repository.
     async fn image_by_digest(&self, reference: &Reference) -> Result<ImageInfo, CacheError> {
         let name = reference.name();
         let loaded = self.load(name, Pages::All).await?;

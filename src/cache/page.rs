@@ -3,7 +3,7 @@
 //! Images of one repository say mostly the same, so a page keeps every string once, and every image once however
 //! many of its tags point at it. Pages are JSON inside the store's envelope: fields can be added without a new version.
 //!
-//! Where a page ends depends on its tags alone: a tag whose hash ends in [`BOUNDARY_BITS`] zeros begins a new one.
+//! Where a page ends depends on its tags alone: a tag whose hash ends in `BOUNDARY_BITS` zeros begins a new one.
 //! So a tag that comes, goes or moves changes the page it stands in and no other.
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +24,22 @@ pub const MOST_TAGS: usize = 256;
 pub const MOST_BYTES: usize = 128 * 1024;
 /// Labels of one image over this many bytes in all are dropped, the largest first: a page must hold any image.
 pub const MOST_LABEL_BYTES: usize = 64 * 1024;
+
+/// What a text costs beside itself: quotes, commas, the positions that refer to it.
+const TEXT_OVERHEAD_BYTES: usize = 8;
+/// Platforms of one image beyond this many are not kept.
+pub const MOST_PLATFORMS: usize = 64;
+/// A reason longer than this is cut.
+pub const MOST_REASON_BYTES: usize = 1024;
+
+/// Cuts a reason, which may quote a registry, to its bound.
+pub fn bounded_reason(mut reason: String) -> String {
+    if reason.len() > MOST_REASON_BYTES {
+        reason.truncate(reason.floor_char_boundary(MOST_REASON_BYTES));
+        reason.push('…');
+    }
+    reason
+}
 
 /// Splits tags in ascending order into pages: for each, how many of them it holds. Each tag comes with an estimate
 /// of its bytes.
@@ -56,29 +72,40 @@ fn begins_a_page(tag: &Tag) -> bool {
 pub fn weight(tag: &Tag, record: &TagRecord) -> usize {
     let state = match &record.state {
         TagState::Ok(image) => {
-            let labels: usize = image.labels.iter().map(|(key, value)| key.len() + value.len() + 12).sum();
-            let platforms: usize = image.platforms.iter().map(|platform| platform.len() + 8).sum();
+            let label = |(key, value): (&String, &String)| text_weight(key) + text_weight(value);
+            let labels: usize = image.labels.iter().map(label).sum();
+            let platforms: usize = image.platforms.iter().map(|platform| text_weight(platform)).sum();
             300 + labels + platforms
         }
-        TagState::Excluded { reason, .. } | TagState::Failed { reason, .. } => 100 + reason.len(),
+        TagState::Excluded { reason, .. } | TagState::Failed { reason, .. } => 100 + text_weight(reason),
         TagState::Pending | TagState::Unknown => 0,
     };
     80 + tag.as_str().len() + state
 }
 
-/// Cuts labels down to what a page can hold.
-pub fn bounded_labels(mut labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let size = |labels: &BTreeMap<String, String>| -> usize {
-        labels.iter().map(|(key, value)| key.len() + value.len()).sum()
-    };
-    while size(&labels) > MOST_LABEL_BYTES {
-        let largest = labels.iter().max_by_key(|(key, value)| key.len() + value.len());
-        let Some(largest) = largest.map(|(key, _)| key.clone()) else {
-            break;
-        };
-        labels.remove(&largest);
-    }
-    labels
+/// The bytes of a text in JSON: a control character becomes six.
+fn text_weight(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        0..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    });
+    bytes.sum::<usize>() + TEXT_OVERHEAD_BYTES
+}
+
+/// Cuts labels down to what a page can hold: the smallest stay.
+pub fn bounded_labels(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let size = |(key, value): &(String, String)| text_weight(key) + text_weight(value);
+    let mut smallest_first: Vec<(String, String)> = labels.into_iter().collect();
+    smallest_first.sort_by_key(size);
+    let mut left = MOST_LABEL_BYTES;
+    smallest_first
+        .into_iter()
+        .map_while(|label| {
+            left = left.checked_sub(size(&label))?;
+            Some(label)
+        })
+        .collect()
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -321,7 +348,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_are_no_page(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes);
         }
     }
@@ -342,6 +369,41 @@ mod tests {
             decode(br#"{"strings":[],"images":[],"tags":[{"t":"a","s":{"f":["timeout",0]},"a":0}]}"#),
             None
         );
+    }
+
+    #[test]
+    fn the_worst_image_fits_a_page_and_a_page_an_entry() {
+        let worst = "\u{1}".repeat(40);
+        let labels =
+            bounded_labels((0..10_000).map(|number| (format!("{worst}{number}"), worst.clone())).collect());
+        assert!((50..500).contains(&labels.len()), "{} labels", labels.len());
+        let image = ImageRecord {
+            labels: Arc::new(labels),
+            platforms: vec!["x".repeat(300); MOST_PLATFORMS],
+            media_type: "\u{1}".repeat(255),
+            ..(*image(0)).clone()
+        };
+        let records: Vec<(Tag, TagRecord)> = (0..300_u16)
+            .map(|number| {
+                let digest = Digest::sha256(&number.to_le_bytes());
+                let state = match number % 2 {
+                    0 => TagState::Ok(Arc::new(ImageRecord { digest, ..image.clone() })),
+                    _ => TagState::Failed {
+                        class: ErrorClass::Protocol,
+                        reason: bounded_reason("\u{1}".repeat(9999)),
+                    },
+                };
+                let tag = tag(&format!("{number:0>128}"));
+                (tag, TagRecord { state, since: Timestamp::UNIX_EPOCH, first_seen: None, moved_to: None })
+            })
+            .collect();
+        let mut rest = &records[..];
+        for count in split(records.iter().map(|(tag, record)| (tag, weight(tag, record)))) {
+            let (page, after) = rest.split_at(count);
+            let encoded = encode(page.iter().map(|(tag, record)| (tag, record)));
+            assert!(encoded.len() <= crate::store::MAX_DECODED_BYTES, "{} bytes", encoded.len());
+            rest = after;
+        }
     }
 
     #[test]

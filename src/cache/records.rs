@@ -177,6 +177,8 @@ pub struct TagSide {
     pub next: Option<Timestamp>,
     /// Failures in a row.
     pub attempts: u32,
+    /// The registry said once that it has no manifest for the tag, whose image we know.
+    pub missing: bool,
 }
 
 /// What went wrong with a repository's list, and when.

@@ -3,10 +3,11 @@
 //! ```text
 //! Head(name)          generation, complete, which pages      written last, by compare-and-set
 //! Page(name, hash)    tags with their images                 named by content, never rewritten
+//! Directory(name, h)  which pages, for a repository of so many that the head cannot name them itself
 //! Side(name)          last update, last error, next listing  \ what changes without meaning:
 //! SidePage(name, n)   last fetched, interval, next per tag   / neither pages nor generation move
 //! ```
-//! Reading takes two round trips: the head, then everything else.
+//! Reading takes two round trips: the head, then everything else; three with a directory.
 
 use jiff::Timestamp;
 use samovar_registry::{Name, Tag};
@@ -34,8 +35,12 @@ pub struct Head {
     pub counts: TagCounts,
     /// The platforms that the images were chosen for.
     pub platforms: String,
-    /// The pages, in the order of their tags.
+    /// The pages, in the order of their tags. As stored, empty where there is a directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pages: Vec<PageRef>,
+    /// The parts of the directory that names the pages, for a repository of many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directory: Vec<ContentHash>,
 }
 
 /// How many tags are in each of the five states.
@@ -80,7 +85,38 @@ pub struct PageRef {
     pub hash: ContentHash,
 }
 
+/// A head names this many pages itself, and a part of the directory holds as many: with the longest tags that is still
+/// below what an entry may hold.
+const MOST_PAGES_IN_ONE: usize = 1000;
+
+/// A head as it is written, and what is to be written before it.
+#[derive(Debug, Clone)]
+pub struct SealedHead {
+    /// The head.
+    pub entry: Entry,
+    /// The parts of its directory.
+    pub directory: Vec<(ContentHash, Entry)>,
+}
+
 impl Head {
+    /// Fills in the directory, and seals head and directory for the store.
+    pub fn seal(&mut self) -> SealedHead {
+        if self.pages.len() <= MOST_PAGES_IN_ONE {
+            self.directory.clear();
+            return SealedHead { entry: Entry::immutable(encode(self)), directory: Vec::new() };
+        }
+        let parts = self.pages.chunks(MOST_PAGES_IN_ONE).map(|part| {
+            let plain = serde_json::to_vec(part).expect("records are written to memory");
+            (ContentHash::of(&plain), Entry::immutable(seal(&plain)))
+        });
+        let directory: Vec<_> = parts.collect();
+        self.directory = directory.iter().map(|(hash, _)| *hash).collect();
+        let pages = std::mem::take(&mut self.pages);
+        let entry = Entry::immutable(encode(self));
+        self.pages = pages;
+        SealedHead { entry, directory }
+    }
+
     /// The position of the page that would hold `tag`.
     pub fn page_of(&self, tag: &Tag) -> Option<usize> {
         self.pages.partition_point(|page| page.first <= *tag).checked_sub(1)
@@ -105,18 +141,36 @@ pub struct Side {
     /// When anything of the repository, its list or one of its tags, is next to be looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wake: Option<Timestamp>,
-    /// Since when the registry refuses us (401, 403).
+    /// The registry refuses us (401, 403).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub denied_since: Option<Timestamp>,
+    pub denied: Option<Denied>,
     /// The registry says that the repository is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
     /// Which tags were wanted when the list was last taken in (a hash of the filter).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<ContentHash>,
-    /// How many tags the list had that is held back.
+    /// The list that is held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_back_tags: Option<usize>,
+    pub shrunken: Option<Shrunken>,
+}
+
+/// A list that lost most of its tags.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shrunken {
+    /// How many it had left.
+    pub tags: usize,
+    /// When it was first read.
+    pub since: Timestamp,
+}
+
+/// A registry that refuses us: the first and the last time that it did so, without a success in between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// The first time.
+    pub since: Timestamp,
+    /// The last time.
+    pub until: Timestamp,
 }
 
 /// A repository that was there and that the registry no longer knows.
@@ -128,8 +182,8 @@ pub struct Gone {
     pub confirmations: u32,
 }
 
-/// One tag's side record: tag, last fetched, interval, next (seconds since 1970, 0 for none), attempts.
-type SideRow = (Tag, i64, u32, i64, u32);
+/// One tag's side record: tag, last fetched, interval, next (seconds since 1970, 0 for none), attempts, missing.
+type SideRow = (Tag, i64, u32, i64, u32, bool);
 
 /// Encodes something small and sealed: a head or a side record.
 pub fn encode<T: Serialize>(value: &T) -> bytes::Bytes {
@@ -147,7 +201,8 @@ pub fn encode_side_page<'a>(rows: impl Iterator<Item = (&'a Tag, &'a TagSide)>) 
     let second = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_second);
     let rows: Vec<SideRow> = rows
         .map(|(tag, side)| {
-            (tag.clone(), second(side.last_fetched), side.interval_seconds, second(side.next), side.attempts)
+            let (fetched, next) = (second(side.last_fetched), second(side.next));
+            (tag.clone(), fetched, side.interval_seconds, next, side.attempts, side.missing)
         })
         .collect();
     encode(&rows)
@@ -157,9 +212,9 @@ fn decode_side_page(entry: Option<&Entry>) -> Vec<(Tag, TagSide)> {
     let time = |second: i64| (second != 0).then(|| Timestamp::from_second(second).ok()).flatten();
     let rows: Vec<SideRow> = decode(entry).unwrap_or_default();
     rows.into_iter()
-        .map(|(tag, last_fetched, interval_seconds, next, attempts)| {
+        .map(|(tag, last_fetched, interval_seconds, next, attempts, missing)| {
             let (last_fetched, next) = (time(last_fetched), time(next));
-            (tag, TagSide { last_fetched, interval_seconds, next, attempts })
+            (tag, TagSide { last_fetched, interval_seconds, next, attempts, missing })
         })
         .collect()
 }
@@ -217,8 +272,14 @@ async fn load_once<R: Reader + ?Sized>(
 ) -> Result<Loaded, StoreError> {
     let mut entries = reader.get_many(&[Key::Head(name.clone()), Key::Side(name.clone())]).await?.into_iter();
     let (head_entry, side_entry) = (entries.next().flatten(), entries.next().flatten());
-    let head: Option<Head> = decode(head_entry.as_ref());
+    let mut head: Option<Head> = decode(head_entry.as_ref());
     let side: Option<Side> = decode(side_entry.as_ref());
+    let mut missing_pages = 0;
+    if let Some(head) =
+        head.as_mut().filter(|head| !head.directory.is_empty() && !matches!(pages, Pages::None))
+    {
+        missing_pages = load_directory(reader, name, head).await?;
+    }
     let wanted: Vec<(usize, ContentHash)> = match (&head, pages) {
         (None, _) | (_, Pages::None) => Vec::new(),
         (Some(head), Pages::All) => head.pages.iter().map(|page| page.hash).enumerate().collect(),
@@ -234,7 +295,7 @@ async fn load_once<R: Reader + ?Sized>(
         })
         .collect();
     let entries = if keys.is_empty() { Vec::new() } else { reader.get_many(&keys).await? };
-    let mut loaded = Loaded { head_entry, head, side, tags: Vec::new(), missing_pages: 0 };
+    let mut loaded = Loaded { head_entry, head, side, tags: Vec::new(), missing_pages };
     for ((_, hash), entries) in wanted.iter().zip(entries.chunks_exact(2)) {
         let Some(records) = decode_page(entries[0].as_ref(), *hash) else {
             loaded.missing_pages += 1;
@@ -248,6 +309,25 @@ async fn load_once<R: Reader + ?Sized>(
         }));
     }
     Ok(loaded)
+}
+
+/// Reads which pages there are. Says how many parts of the directory are missing.
+async fn load_directory<R: Reader + ?Sized>(
+    reader: &R,
+    name: &Name,
+    head: &mut Head,
+) -> Result<usize, StoreError> {
+    let keys: Vec<Key> = head.directory.iter().map(|hash| Key::Directory(name.clone(), *hash)).collect();
+    let mut missing = 0;
+    for (part, hash) in reader.get_many(&keys).await?.iter().zip(&head.directory) {
+        let plain = part.as_ref().and_then(|entry| open(&entry.value).ok());
+        let plain = plain.filter(|plain| ContentHash::of(plain) == *hash);
+        match plain.and_then(|plain| serde_json::from_slice::<Vec<PageRef>>(&plain).ok()) {
+            Some(mut pages) => head.pages.append(&mut pages),
+            None => missing += 1,
+        }
+    }
+    Ok(missing)
 }
 
 /// A page whose bytes are not those that its name promises is not there.
@@ -272,6 +352,7 @@ mod tests {
             counts: TagCounts::default(),
             platforms: String::new(),
             pages: vec![page("b"), page("f"), page("m")],
+            directory: Vec::new(),
         };
         let position = |tag: &str| head.page_of(&tag.parse().unwrap());
         assert_eq!(position("a"), None);

@@ -53,11 +53,13 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         loopback_only: address.ip().is_loopback(),
     };
     let stopping = stop_signal()?;
-    let warming = tokio::spawn(warmer.run(vec![Box::new(source)], shutdown.clone()));
+    let mut warming = tokio::spawn(warmer.run(vec![Box::new(source)], shutdown.clone()));
     let serving = tokio::spawn(server::serve(listener, Arc::new(doors)));
     info!(server.address = %address, store = %config.store, repositories = config.watch.len(), "listening");
-    stopping.await;
-    info!("stopping");
+    tokio::select! {
+        () = stopping => info!("stopping"),
+        _ = &mut warming => return Err(Failure::failed("the warmer ended by a defect; see the log")),
+    }
     shutdown.cancel();
     let answered = tokio::time::timeout(SHUTDOWN_LIMIT, serving);
     let (answered, warmed) = tokio::join!(answered, warming);

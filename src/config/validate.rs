@@ -73,6 +73,22 @@ pub(super) fn globs(patterns: &[Setting], problems: &mut Problems) -> Globs {
     patterns.iter().filter_map(valid).collect()
 }
 
+/// Globs for tags. One with a character that no tag has would never match: a mistake, such as a regular expression.
+pub(super) fn tag_globs(patterns: &[Setting], problems: &mut Problems) -> Globs {
+    for pattern in patterns {
+        let is_possible = |character: char| character.is_ascii_alphanumeric() || "_.-*".contains(character);
+        if let Some(stray) = pattern.value.chars().find(|character| !is_possible(*character)) {
+            let reason = format!(
+                "{} can match no tag: tags have no {stray:?}, and only * is special (regular expressions are not \
+                 supported in this version)",
+                quoted(&pattern.value)
+            );
+            problems.add(&pattern.origin, reason);
+        }
+    }
+    globs(patterns, problems)
+}
+
 fn checked<T>(
     setting: Option<&Setting>,
     problems: &mut Problems,

@@ -54,8 +54,8 @@ fn watch_entry(
     problems: &mut Problems,
 ) -> Option<WatchEntry> {
     // All parts are looked at before any is given up, so that every problem is seen.
-    let include = setting.tags.as_deref().map(|patterns| validate::globs(patterns, problems));
-    let ignore = validate::globs(&setting.ignore_tags, problems);
+    let include = setting.tags.as_deref().map(|patterns| validate::tag_globs(patterns, problems));
+    let ignore = validate::tag_globs(&setting.ignore_tags, problems);
     let interval = setting.poll_interval.as_ref();
     let interval = interval.map(|interval| validate::poll_interval(interval, problems));
 

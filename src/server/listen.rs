@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -19,20 +19,14 @@ const MOST_CONNECTIONS: usize = 10_000;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A header is no larger.
 const MOST_HEADER_BYTES: usize = 64 * 1024;
-/// An HTTP/2 client that does not answer a ping within this is gone.
-const PING_EVERY: Duration = Duration::from_secs(30);
 /// When a connection cannot be taken (no descriptors left), the next try comes after this.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves `router` until `shutdown`; then takes no more connections and returns when the last request is answered.
 pub(super) async fn accept(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MOST_HEADER_BYTES);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_EVERY);
+    // HTTP/1 alone: without TLS nobody negotiates HTTP/2, and telling the two apart would wait for the first bytes.
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MOST_HEADER_BYTES);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let connections = GracefulShutdown::new();
     loop {
@@ -53,7 +47,7 @@ pub(super) async fn accept(listener: TcpListener, router: Router, shutdown: Canc
             }
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

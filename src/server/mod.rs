@@ -2,13 +2,13 @@
 //!
 //! | path | module |
 //! |---|---|
-//! | `/api/v1/repositories…` | [`repositories`] |
-//! | `/api/v1/images/…` | [`images`] |
-//! | `/api/v1/refresh` | [`refresh`] |
-//! | `/api/v1/status`, `/metrics`, `/healthz`, `/readyz` | [`operations`] |
+//! | `/api/v1/repositories…` | `repositories` |
+//! | `/api/v1/images/…` | `images` |
+//! | `/api/v1/refresh` | `refresh` |
+//! | `/api/v1/status`, `/metrics`, `/healthz`, `/readyz` | `operations` |
 //!
 //! Handlers read from the cache and may ask the warmer for a refresh; they never write to the store and never speak to
-//! a registry. Everything that goes wrong under `/api` is answered as a [`problem::Problem`].
+//! a registry. Everything that goes wrong under `/api` is answered as a `problem::Problem`.
 
 mod caching;
 mod guard;
@@ -21,6 +21,7 @@ mod refresh;
 mod repositories;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -31,6 +32,7 @@ use samovar_registry::{Aliases, Clock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use self::problem::{Problem, ProblemType};
 use crate::cache::{Cache, TimestampLabels};
@@ -40,6 +42,8 @@ use crate::warmer::Handle;
 
 /// A request's body is no larger: only refreshes have one, and it is a name.
 const MOST_BODY_BYTES: usize = 16 * 1024;
+/// A client that sends nothing more of a body for so long is cut.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the doors stand on.
 #[derive(Debug)]
@@ -102,6 +106,7 @@ pub fn router(doors: Arc<Doors>) -> Router {
             Problem::new(ProblemType::MethodNotAllowed, "this path does not take this method")
         })
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
+        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), guard::check))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), guard::count))

@@ -175,6 +175,10 @@ impl IntoResponse for Problem {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.kind == ProblemType::BodyTooLarge {
+            // The rest of the body is not read: the connection cannot be used again.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(wait) = self.retry_after {
             // Rounded up: who comes back a moment early comes back in vain.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

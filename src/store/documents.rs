@@ -10,6 +10,8 @@ use super::{Client, Entry, Key, MAX_DECODED_BYTES, Reader, StoreError, open, sea
 
 /// Bytes of a document in one entry; the rest of the entry's bound is for the media type.
 const PART_BYTES: usize = MAX_DECODED_BYTES - 1024;
+/// Enough for the largest document that is fetched, a configuration of 8 MiB.
+const MOST_PARTS: u32 = 40;
 /// Longer media types are cut: none is in the wild.
 const MAX_MEDIA_TYPE_BYTES: usize = 255;
 
@@ -36,6 +38,9 @@ impl<S: Reader + ?Sized> Documents<'_, S> {
             return Ok(None);
         };
         let mut bytes = BytesMut::from(&first.bytes[..]);
+        if first.more_parts > MOST_PARTS {
+            return Ok(None);
+        }
         if first.more_parts > 0 {
             let keys: Vec<Key> =
                 (1..=first.more_parts).map(|part| Key::DocumentPart(digest.clone(), part)).collect();
@@ -77,7 +82,7 @@ struct FirstPart {
 
 impl FirstPart {
     fn encode(media_type: &str, more_parts: u32, bytes: &[u8]) -> Vec<u8> {
-        let media_type = &media_type.as_bytes()[..media_type.len().min(MAX_MEDIA_TYPE_BYTES)];
+        let media_type = &media_type.as_bytes()[..media_type.floor_char_boundary(MAX_MEDIA_TYPE_BYTES)];
         let mut plain = Vec::with_capacity(5 + media_type.len() + bytes.len());
         plain.extend(more_parts.to_le_bytes());
         plain.push(u8::try_from(media_type.len()).expect("cut to 255 above"));

@@ -16,7 +16,7 @@ const ZSTD: u8 = 1;
 
 /// Below this many bytes compressing does not pay.
 const COMPRESS_FROM: usize = 256;
-/// zstd's fastest regular level: five sixths of the gain of level 3 for half the time (see `docs/architecture.md`).
+/// zstd's fastest regular level: values as small as level 3 makes them, in half the time (see `docs/architecture.md`).
 const LEVEL: i32 = 1;
 /// No value is larger before compression; a larger one is refused on the way out and on the way in.
 pub const MAX_DECODED_BYTES: usize = 256 * 1024;

@@ -16,6 +16,8 @@ pub enum Key {
     Head(Name),
     /// A page of a repository's tags, named by its content: never rewritten.
     Page(Name, ContentHash),
+    /// A part of the directory of a repository with very many pages, named by its content.
+    Directory(Name, ContentHash),
     /// What changes without meaning about a repository as a whole: last update, last error, next listing.
     Side(Name),
     /// The same for the tags of the page at this position.
@@ -40,6 +42,7 @@ impl fmt::Display for Key {
         match self {
             Self::Head(name) => write!(f, "{LAYOUT}|head|{name}"),
             Self::Page(name, hash) => write!(f, "{LAYOUT}|page|{name}|{hash}"),
+            Self::Directory(name, hash) => write!(f, "{LAYOUT}|dir|{name}|{hash}"),
             Self::Side(name) => write!(f, "{LAYOUT}|side|{name}"),
             Self::SidePage(name, position) => write!(f, "{LAYOUT}|side|{name}|{position}"),
             Self::Document(digest) => write!(f, "{LAYOUT}|doc|{digest}"),

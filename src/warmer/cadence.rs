@@ -19,8 +19,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(30);
 const LONGEST_RETRY: Duration = DAY;
 /// A repository that cannot be listed is tried at least this often: one request, and stale for all its tags.
 const LONGEST_LISTING_RETRY: Duration = HOUR;
-/// A shrunken list is read again this soon.
-pub(super) const CONFIRM_SHRINKAGE: Duration = MINUTE;
+/// What a registry no longer has, all at once or one tag, is asked for again after this long before it is believed.
+pub(super) const CONFIRM_LOSS: Duration = MINUTE;
 
 /// The interval of a tag whose digest the registry has just told: doubled where it was the same as before, halved
 /// where the tag had moved. `None`: the tag was not known before.

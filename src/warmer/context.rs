@@ -90,7 +90,10 @@ impl Context {
     /// Tells everybody what is now visible to readers.
     pub(super) fn published(&self, name: &Name, published: Published) {
         let Published { changes, counts, complete, listed } = published;
-        self.overview().insert(name.clone(), RepositoryOverview { counts, complete, listed });
+        // Only of what is watched: a pass may end after its repository has left the watch list.
+        if let Some(overview) = self.overview().get_mut(name) {
+            *overview = RepositoryOverview { counts, complete, listed };
+        }
         for change in changes {
             self.metrics.change(change.kind);
             // Nobody listens: nobody misses it.

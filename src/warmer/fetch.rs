@@ -19,8 +19,8 @@ use samovar_registry::upstream::{
 };
 use samovar_registry::{Digest, Platform, Platforms, Tag};
 
-use super::working_copy::{DueTag, TagAnswer};
-use crate::cache::page::bounded_labels;
+use super::tag::{DueTag, TagAnswer};
+use crate::cache::page::{MOST_PLATFORMS, bounded_labels};
 use crate::cache::records::{Exclusion, ImageRecord};
 use crate::metrics::Metrics;
 use crate::store::{Client, Documents, StoreError, StoredDocument};
@@ -52,6 +52,7 @@ pub(super) struct Fetcher {
 /// Whom to ask, and how urgently.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asking<'a> {
+    pub(super) host: &'a str,
     pub(super) upstream: &'a dyn Upstream,
     pub(super) urgency: Urgency,
 }
@@ -170,9 +171,17 @@ impl Fetcher {
         if wanted.is_empty() {
             return excluded(Exclusion::Platform, self.no_platform(&offered));
         }
-        let mut variants = Vec::new();
+        let (mut variants, mut missing) = (Vec::new(), None);
         for child in wanted {
-            let child_document = self.manifest(asking, &child.descriptor.digest).await?;
+            let child_document = match self.manifest(asking, &child.descriptor.digest).await {
+                Ok(document) => document,
+                // An index may have been copied without all its images: those that are there count.
+                Err(FetchError::Upstream(error)) if matches!(error.kind, ErrorKind::NotFound { .. }) => {
+                    missing = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let Manifest::Image(manifest) = decode_manifest(&child_document)? else {
                 continue;
             };
@@ -189,6 +198,9 @@ impl Fetcher {
             }
         }
         if variants.is_empty() {
+            if let Some(missing) = missing {
+                return Err(missing.into());
+            }
             return excluded(Exclusion::Platform, self.no_platform(&offered));
         }
         let mut platforms: Vec<String> = offered.iter().map(ToString::to_string).collect();
@@ -226,7 +238,7 @@ impl Fetcher {
 
     /// A manifest or index by digest, from the store or else from the registry.
     async fn manifest(&self, asking: Asking<'_>, digest: &Digest) -> Result<Document, FetchError> {
-        let flight = self.flights.of(digest);
+        let flight = self.flights.of(asking.host, digest);
         let _alone = flight.lock().await;
         if let Some(StoredDocument { media_type, bytes }) = Documents(&*self.store).get(digest).await? {
             self.metrics.documents_saved();
@@ -239,7 +251,7 @@ impl Fetcher {
 
     /// A configuration by digest, from the store or else from the registry.
     async fn config(&self, asking: Asking<'_>, digest: &Digest) -> Result<ImageConfig, FetchError> {
-        let flight = self.flights.of(digest);
+        let flight = self.flights.of(asking.host, digest);
         let _alone = flight.lock().await;
         let stored = Documents(&*self.store).get(digest).await?;
         let bytes = if let Some(stored) = stored {
@@ -295,7 +307,7 @@ fn image_record(
     document: &Document,
     variants: &[(ImageManifest, ImageConfig)],
     index: Option<&Index>,
-    platforms: Vec<String>,
+    mut platforms: Vec<String>,
 ) -> ImageRecord {
     let (manifest, _) = &variants[0];
     let configs = || variants.iter().map(|(_, config)| config);
@@ -311,6 +323,7 @@ fn image_record(
             labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
     }
+    platforms.truncate(MOST_PLATFORMS);
     ImageRecord {
         digest: document.digest.clone(),
         image_id: Some(manifest.config.digest.clone()),
@@ -322,24 +335,28 @@ fn image_record(
     }
 }
 
-/// Who fetches which digest now: one at a time, so that the second finds in the store what the first has fetched.
+/// Who fetches which digest now: one at a time from each host, so that the second finds in the store what the first has
+/// fetched, and nobody waits for a host that is not theirs.
 #[derive(Debug, Default)]
-struct Flights(Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
+struct Flights(Mutex<HashMap<(String, Digest), Weak<Flight>>>);
+
+type Flight = tokio::sync::Mutex<()>;
 
 /// Ended flights are cleared away once there are this many entries.
 const CLEAR_FLIGHTS_AT: usize = 1024;
 
 impl Flights {
-    fn of(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+    fn of(&self, host: &str, digest: &Digest) -> Arc<Flight> {
+        let key = (host.to_owned(), digest.clone());
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(digest).and_then(Weak::upgrade) {
+        if let Some(flight) = flights.get(&key).and_then(Weak::upgrade) {
             return flight;
         }
         if flights.len() >= CLEAR_FLIGHTS_AT {
             flights.retain(|_, flight| flight.strong_count() > 0);
         }
         let flight = Arc::default();
-        flights.insert(digest.clone(), Arc::downgrade(&flight));
+        flights.insert(key, Arc::downgrade(&flight));
         flight
     }
 }

@@ -4,11 +4,11 @@
 //! sources → watch list → lanes (one per host) → passes (one per repository) → store
 //!                          ↑ requests to refresh                             → changes
 //! ```
-//! - [`lane`]: decides which repository is next, for one host;
-//! - [`pass`]: refreshes one repository: list, compare, ask about tags, publish as it goes;
-//! - [`fetch`]: learns what one tag points at, with as few requests as can be;
-//! - [`working_copy`]: how states follow one another; [`publish`]: how they get into the store;
-//! - [`cadence`]: how long to wait before asking again; [`requests`]: what goes first.
+//! - `lane`: decides which repository is next, for one host;
+//! - `pass`: refreshes one repository: list, compare, ask about tags, publish as it goes;
+//! - `fetch`: learns what one tag points at, with as few requests as can be;
+//! - `working_copy`: how states follow one another; `publish`: how they get into the store;
+//! - `cadence`: how long to wait before asking again; `requests`: what goes first.
 //!
 //! Invariants: lanes never wait for one another; what was learnt is published as it comes; nothing is told to
 //! subscribers that readers cannot see yet.
@@ -22,6 +22,7 @@ mod once;
 mod pass;
 mod publish;
 mod requests;
+mod tag;
 mod working_copy;
 
 use std::collections::HashMap;
@@ -36,7 +37,7 @@ use samovar_registry::{Clock, Name, Platforms, Tag};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::context::Context;
 use self::lane::Lane;
@@ -126,7 +127,8 @@ impl Warmer {
         self.handle.clone()
     }
 
-    /// Follows `sources` until `shutdown`, then stores what was learnt and returns.
+    /// Follows `sources` until `shutdown`, then stores what was learnt and returns. Returns early, with the reason in the
+    /// log, only if a lane has come to an end by a defect: then samovar is to be started anew.
     pub async fn run(mut self, mut sources: Vec<Box<dyn ImageSource>>, shutdown: CancellationToken) {
         let mut lanes = Lanes::default();
         let mut latest: Vec<WatchList> = vec![WatchList::default(); sources.len()];
@@ -139,6 +141,10 @@ impl Warmer {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                Some(ended) = lanes.running.join_next() => {
+                    error!(error = ?ended.err(), "a lane ended by a defect");
+                    break;
+                }
                 Some((position, list)) = lists.next() => {
                     latest[position] = list;
                     let merged = latest.iter().cloned().fold(WatchList::default(), WatchList::merged);
@@ -208,11 +214,6 @@ impl Handle {
     /// What is kept warm now.
     pub fn watch_list(&self) -> Arc<WatchList> {
         Arc::clone(&self.watch_list.borrow())
-    }
-
-    /// Whether the sources have told yet what to keep warm.
-    pub fn has_watch_list(&self) -> bool {
-        self.watch_list.has_changed().unwrap_or(true) || !self.watch_list.borrow().0.is_empty()
     }
 
     /// The changes from now on. A subscriber that lags far behind misses some, and is told how many.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use samovar_registry::Name;
+use tokio_util::sync::CancellationToken;
 
 use super::change::Cause;
 use super::pass::{Pass, Problem, Scope};
@@ -16,6 +17,9 @@ use crate::sources::{Watch, WatchList};
 const AT_ONCE: usize = 16;
 /// A registry that wants to be left alone for longer than this is left alone: the rest is for another time.
 const LONGEST_WAIT: Duration = Duration::from_mins(2);
+
+/// A registry that limits us so often without letting anything through is left alone as well.
+const MOST_WAITS: u32 = 5;
 
 /// How warming one repository went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,15 +52,30 @@ impl Warmer {
                 return WarmedOnce { name, overview, problem: Some(error.to_string()) };
             }
         };
-        let pass = Pass { context: Arc::clone(context), name, watch, copy, cause: Cause::Request };
+        context.overview().insert(name.clone(), RepositoryOverview::default());
+        let pass = Pass {
+            context: Arc::clone(context),
+            name,
+            watch,
+            copy,
+            cause: Cause::Request,
+            list_again: true,
+            interrupt: CancellationToken::new(),
+        };
         let mut scope = Scope::Everything;
+        let (mut waits, mut least_pending) = (0, usize::MAX);
         let problem = loop {
             let problem = pass.run(scope).await.problem;
             scope = Scope::Due;
-            match problem.as_ref().and_then(Problem::retry_after) {
-                Some(wait) if wait <= LONGEST_WAIT => tokio::time::sleep(wait).await,
-                _ => break problem,
+            let Some(Problem::Limited { until, .. }) = &problem else { break problem };
+            let wait = Duration::try_from(context.clock.now().duration_until(*until)).unwrap_or_default();
+            let pending = context.overview().get(&pass.name).map_or(0, |overview| overview.counts.pending);
+            waits = if pending < least_pending { 0 } else { waits + 1 };
+            least_pending = least_pending.min(pending);
+            if wait > LONGEST_WAIT || waits == MOST_WAITS {
+                break problem;
             }
+            tokio::time::sleep(wait).await;
         };
         let overview = context.overview().get(&pass.name).copied().unwrap_or_default();
         WarmedOnce { name: pass.name, overview, problem: problem.map(|problem| problem.to_string()) }

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use samovar_registry::Name;
 use samovar_registry::upstream::{ErrorClass, ErrorKind, Operation, Upstream, UpstreamError, Urgency};
+use samovar_registry::{Name, Tag};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::change::Cause;
 use super::context::Context;
 use super::fetch::{Asking, FetchError};
 use super::publish::WorkingCopy;
-use super::working_copy::{Circumstance, DueTag, ListVerdict, TagAnswer};
-use crate::sources::Watch;
+use super::tag::{Circumstance, DueTag, TagAnswer};
+use super::working_copy::ListVerdict;
+use crate::sources::{Verdict, Watch};
 use crate::store::StoreError;
 
 /// Answers that readers do not see yet are published this often at least.
@@ -44,6 +46,10 @@ pub(super) struct Pass {
     pub(super) watch: Watch,
     pub(super) copy: Arc<WorkingCopy>,
     pub(super) cause: Cause,
+    /// List even if the list could not be read lately.
+    pub(super) list_again: bool,
+    /// Ends the pass early: something more urgent waits.
+    pub(super) interrupt: CancellationToken,
 }
 
 /// How a pass ended.
@@ -59,22 +65,38 @@ pub(super) struct PassOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
     #[error(transparent)]
-    Upstream(#[from] UpstreamError),
+    Upstream(UpstreamError),
+    /// The registry wants to be left alone until then.
+    #[error("{error}")]
+    Limited { error: Box<UpstreamError>, until: Timestamp },
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What the tag points at cannot be understood.
+    #[error("{0}")]
+    Tag(String),
     #[error("samovar is shutting down")]
     Stopped,
 }
 
 impl Problem {
-    /// How long the registry wants to be left alone, if that is the problem.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Upstream(UpstreamError { kind: ErrorKind::RateLimited { retry_after, .. }, .. }) => {
-                Some(*retry_after)
+    /// A failed request, at the time that it failed: a pause counts from there.
+    fn of(error: UpstreamError, now: Timestamp) -> Self {
+        match error.kind {
+            ErrorKind::RateLimited { retry_after, .. } => {
+                Self::Limited { until: now + retry_after, error: Box::new(error) }
             }
-            _ => None,
+            _ => Self::Upstream(error),
         }
+    }
+
+    /// A list that cannot be read says nothing against asking about tags, unless the registry cannot be reached, or
+    /// does not want us, or says that the repository is gone.
+    fn leaves_tags(&self) -> bool {
+        let Self::Upstream(error) = self else { return false };
+        matches!(
+            error.kind.class(),
+            ErrorClass::Unavailable | ErrorClass::Rejected | ErrorClass::Protocol | ErrorClass::TooLarge
+        )
     }
 }
 
@@ -82,37 +104,71 @@ impl Pass {
     /// Runs the pass. Ends early, with what was learnt stored, when the registry limits us or samovar stops.
     pub(super) async fn run(&self, scope: Scope) -> PassOutcome {
         let upstream = self.context.upstreams.upstream(&self.name, &self.watch.credentials);
-        let problem = self.list_and_ask(&upstream, scope).await.err();
+        let done = self.list_and_ask(&upstream, scope).await;
+        let interrupted = matches!(done, Ok(false));
+        let problem = done.err();
         self.context.metrics.pass_ended(problem.as_ref());
         if let Some(problem) = &problem {
             debug!(image.name = %self.name, error = %problem, "the pass ended early");
         }
-        PassOutcome { wake_at: self.wake_at(problem.as_ref()), problem }
+        let wake_at = if interrupted { self.context.clock.now() } else { self.wake_at(problem.as_ref()) };
+        PassOutcome { wake_at, problem }
     }
 
     /// Asks about one tag only, whatever its deadline.
-    pub(super) async fn run_for_tag(&self, tag: &samovar_registry::Tag) -> Option<Problem> {
-        let upstream = self.context.upstreams.upstream(&self.name, &self.watch.credentials);
+    pub(super) async fn run_for_tag(&self, tag: &Tag) -> Option<Problem> {
+        if let Verdict::Ignored(_) = self.watch.tags.verdict(tag) {
+            return None; // nothing is asked about it; it is shown as excluded
+        }
+        if self.copy.state().torn {
+            return Some(Problem::Tag("part of the repository is being restored".into()));
+        }
+        if let Some(error) = self.held_back(Operation::Resolve) {
+            return Some(Problem::of(error, self.context.now()));
+        }
+        let began = self.context.now();
         let known = self.copy.state().tags.get(tag).and_then(|kept| kept.record.state.digest().cloned());
         let due = DueTag { tag: tag.clone(), known, other_platforms: false };
-        if let Some(error) = self.held_back(Operation::Resolve) {
-            return Some(error.into());
-        }
-        let answer = ask(&self.context, &upstream, &self.copy, &due, self.urgency()).await;
-        let problem = self.apply(&due, answer);
+        let upstream = self.context.upstreams.upstream(&self.name, &self.watch.credentials);
+        let answer = tokio::select! {
+            answer = ask(&self.context, &upstream, &self.copy, &due, self.urgency()) => answer,
+            () = self.context.shutdown.cancelled() => return Some(Problem::Stopped),
+        };
+        let failed = match &answer {
+            Ok(TagAnswer::Failed { reason, .. }) => Some(Problem::Tag(reason.clone())),
+            Ok(TagAnswer::Unknown) => {
+                // Whoever asks about this very tag wants to know: it is not confirmed by asking twice.
+                self.copy.state().believe_missing(tag);
+                None
+            }
+            Err(error @ FetchError::Document { .. }) => Some(Problem::Tag(error.to_string())),
+            Err(FetchError::Upstream(error)) => Some(Problem::of(error.clone(), self.context.now())),
+            Ok(_) | Err(FetchError::Store(_)) => None,
+        };
+        let problem = self.apply(&due, answer, began).or(failed);
         self.publish().await.err().or(problem)
     }
 
-    async fn list_and_ask(&self, upstream: &Arc<dyn Upstream>, scope: Scope) -> Result<(), Problem> {
-        let now = self.context.clock.now();
-        let listing_is_due = self.copy.state().listing_is_due(&self.watch.tags, self.poll_interval(), now);
-        if listing_is_due || scope == Scope::Everything {
-            self.list(upstream).await?;
+    /// `Ok(false)`: it was interrupted, and there is more to do.
+    async fn list_and_ask(&self, upstream: &Arc<dyn Upstream>, scope: Scope) -> Result<bool, Problem> {
+        let listed = if self.must_list(scope) { self.list(upstream).await } else { Ok(()) };
+        if let Err(problem) = &listed
+            && !problem.leaves_tags()
+        {
+            return listed.map(|()| true);
         }
-        let due = self.copy.state().due(self.context.clock.now(), scope == Scope::Everything);
+        let all = scope == Scope::Everything && listed.is_ok();
+        let due = self.copy.state().due(self.context.clock.now(), all);
         let asked = self.ask_all(upstream, due).await;
         self.publish().await?;
-        asked
+        listed.and(asked)
+    }
+
+    fn must_list(&self, scope: Scope) -> bool {
+        let state = self.copy.state();
+        let failed_before = state.side.attempts > 0;
+        let due = state.listing_is_due(&self.watch.tags, self.poll_interval(), self.context.clock.now());
+        due || scope == Scope::Everything || (self.list_again && failed_before)
     }
 
     async fn list(&self, upstream: &Arc<dyn Upstream>) -> Result<(), Problem> {
@@ -125,11 +181,11 @@ impl Pass {
                 () = self.context.shutdown.cancelled() => return Err(Problem::Stopped),
             }
         };
-        let at = self.circumstance();
+        let at = self.circumstance(began);
         match &listed {
             Ok(list) => {
                 let interval = self.poll_interval();
-                let verdict = self.copy.state().apply_list(list, began, &self.watch.tags, interval, at);
+                let verdict = self.copy.state().apply_list(list, &self.watch.tags, interval, at);
                 if verdict == ListVerdict::HeldBack {
                     warn!(image.name = %self.name, tags = list.tags.len(), "the list shrank suspiciously; it is held back until confirmed");
                 }
@@ -146,28 +202,32 @@ impl Pass {
             }
         }
         self.publish().await?;
-        listed.map(drop).map_err(Problem::from)
+        listed.map_err(|error| Problem::of(error, at.now)).map(drop)
     }
 
-    /// Asks about tags, a bounded number at once, until all are done or something makes going on pointless.
-    async fn ask_all(&self, upstream: &Arc<dyn Upstream>, due: Vec<DueTag>) -> Result<(), Problem> {
+    /// Asks about tags, a bounded number at once, until all are done or something makes going on pointless. Says whether
+    /// all are done.
+    async fn ask_all(&self, upstream: &Arc<dyn Upstream>, due: Vec<DueTag>) -> Result<bool, Problem> {
         if due.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
-        let mut waiting = due.into_iter();
+        let mut waiting = due.into_iter().peekable();
         let mut running = JoinSet::new();
-        let mut problem = self.held_back(Operation::Resolve).map(Problem::from);
-        let mut publish_at = None;
-        let mut give_up_at = None;
+        let held_back = self.held_back(Operation::Resolve);
+        let mut problem = held_back.map(|error| Problem::of(error, self.context.now()));
+        let (mut publish_at, mut give_up_at) = (None, None);
         loop {
-            while problem.is_none() && running.len() < self.context.options.fetches_per_repository {
+            while problem.is_none()
+                && !self.gives_way()
+                && running.len() < self.context.options.fetches_per_repository
+            {
                 let Some(due) = waiting.next() else { break };
                 let (context, upstream, copy) =
                     (Arc::clone(&self.context), Arc::clone(upstream), Arc::clone(&self.copy));
-                let urgency = self.urgency();
+                let (urgency, began) = (self.urgency(), self.context.now());
                 running.spawn(async move {
                     let answer = ask(&context, &upstream, &copy, &due, urgency).await;
-                    (due, answer)
+                    (due, began, answer)
                 });
             }
             if problem.is_some() {
@@ -187,10 +247,8 @@ impl Pass {
             };
             publish_at.get_or_insert_with(|| Instant::now() + PUBLISH_EVERY);
             match joined {
-                None => return problem.map_or(Ok(()), Err),
-                Some(Ok((due, answer))) => {
-                    problem = problem.or(self.apply(&due, answer));
-                }
+                None => return problem.map_or(Ok(waiting.peek().is_none()), Err),
+                Some(Ok((due, began, answer))) => problem = problem.or(self.apply(&due, answer, began)),
                 Some(Err(failed)) => {
                     error!(image.name = %self.name, error = %failed, "asking about a tag panicked");
                 }
@@ -198,18 +256,41 @@ impl Pass {
         }
     }
 
+    /// Whether to let something else go first: what somebody asked for, or the next listing.
+    fn gives_way(&self) -> bool {
+        let list_is_due = || {
+            let next_listing = self.copy.state().side.next_listing;
+            next_listing.is_some_and(|next| next <= self.context.clock.now())
+        };
+        self.interrupt.is_cancelled() || (self.cause == Cause::Poll && list_is_due())
+    }
+
     /// Applies an answer, or says why asking on is pointless.
-    fn apply(&self, due: &DueTag, answer: Result<TagAnswer, FetchError>) -> Option<Problem> {
+    fn apply(
+        &self,
+        due: &DueTag,
+        answer: Result<TagAnswer, FetchError>,
+        began: Timestamp,
+    ) -> Option<Problem> {
+        let at = self.circumstance(began);
         let answer = match answer {
             Ok(answer) => answer,
-            Err(FetchError::Upstream(error)) if matches!(error.kind, ErrorKind::RateLimited { .. }) => {
-                return Some(Problem::Upstream(error));
-            }
             Err(FetchError::Store(error)) => return Some(Problem::Store(error)),
-            Err(FetchError::Upstream(error)) => TagAnswer::failed(error.kind.class(), &error),
+            Err(FetchError::Upstream(error)) => match (&error.kind, error.operation) {
+                // It is where the registry keeps its blobs that limits us: everything else can go on.
+                (ErrorKind::RateLimited { retry_after, .. }, Operation::Config)
+                    if self.context.upstreams.blocked_for(&self.name).is_none() =>
+                {
+                    TagAnswer::Later { until: at.now + *retry_after }
+                }
+                (ErrorKind::RateLimited { .. }, _) => return Some(Problem::of(error, at.now)),
+                (kind, _) => TagAnswer::failed(kind.class(), &error),
+            },
             Err(error @ FetchError::Document { .. }) => TagAnswer::failed(ErrorClass::Protocol, &error),
         };
-        let at = self.circumstance();
+        if let TagAnswer::Failed { reason, .. } = &answer {
+            debug!(image.name = %self.name, image.tag = %due.tag, error = reason, "the tag cannot be refreshed");
+        }
         self.copy.state().apply_answer(&due.tag, answer, at);
         None
     }
@@ -244,11 +325,10 @@ impl Pass {
         let planned = self.copy.state().next_wake();
         let not_before = match problem {
             None => None,
-            Some(Problem::Upstream(_)) => {
-                let retry_after = problem.and_then(Problem::retry_after).map(|wait| now + wait);
-                retry_after.or(self.copy.state().side.next_listing)
-            }
-            Some(Problem::Store(_) | Problem::Stopped) => Some(now + TRY_AGAIN),
+            Some(Problem::Limited { until, .. }) => Some(*until),
+            Some(problem @ Problem::Upstream(_)) if problem.leaves_tags() => None,
+            Some(Problem::Upstream(_)) => self.copy.state().side.next_listing,
+            Some(Problem::Store(_) | Problem::Tag(_) | Problem::Stopped) => Some(now + TRY_AGAIN),
         };
         match (planned, not_before) {
             (Some(planned), Some(not_before)) => planned.max(not_before),
@@ -277,13 +357,13 @@ impl Pass {
         }
     }
 
-    fn circumstance(&self) -> Circumstance {
-        Circumstance { now: self.context.now(), cause: self.cause, jitter: self.context.random() }
+    fn circumstance(&self, began: Timestamp) -> Circumstance {
+        Circumstance { began, now: self.context.now(), cause: self.cause, jitter: self.context.random() }
     }
 }
 
 /// Waits until then, or for ever.
-async fn until(instant: Option<Instant>) {
+pub(super) async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
@@ -297,6 +377,7 @@ async fn ask(
     due: &DueTag,
     urgency: Urgency,
 ) -> Result<TagAnswer, FetchError> {
-    let asking = Asking { upstream: &**upstream, urgency };
+    let name = copy.state().name.clone();
+    let asking = Asking { host: name.host(), upstream: &**upstream, urgency };
     context.fetcher.ask(asking, due, |digest| copy.state().image(digest)).await
 }

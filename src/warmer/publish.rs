@@ -3,13 +3,16 @@
 //! Readers see either the old head with its pages or the new head with its pages. Pages that no head names any more
 //! are removed after the new head is there; a reader that still holds the old one reads again.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use samovar_registry::{Name, Tag};
+use tracing::warn;
 
 use super::change::Change;
-use super::working_copy::{Kept, State};
+use super::tag::Kept;
+use super::working_copy::State;
 use crate::cache::page;
 use crate::cache::records::TagStateName;
 use crate::cache::stored::{self, Head, PageRef, Pages, TagCounts, encode_side_page, load};
@@ -45,10 +48,12 @@ pub(super) struct Published {
     pub(super) listed: bool,
 }
 
-/// What is to be written.
+/// What is to be written, in this order: pages, head, side records. A crash in between leaves the old head with its
+/// pages, and side records that know no more than it does.
 struct Plan {
-    writes: Vec<(Key, Entry)>,
+    pages: Vec<(Key, Entry)>,
     head: Option<Head>,
+    sides: Vec<(Key, Entry)>,
     extents: Vec<PageExtent>,
     obsolete: Vec<Key>,
 }
@@ -70,7 +75,9 @@ impl WorkingCopy {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what changed. When it fails, what changed is remembered and goes with the next publication.
+    /// Writes what changed. When it fails, what changed goes with the next publication of this copy.
+    ///
+    /// Not cancellation-safe: a future dropped half way forgets what it was about to write.
     pub(super) async fn publish(&self, store: &dyn Client, now: Timestamp) -> Result<Published, StoreError> {
         let mut extents = self.publishing.lock().await;
         let (plan, taken) = {
@@ -92,39 +99,35 @@ impl WorkingCopy {
     }
 
     fn plan(&self, state: &State, extents: &[PageExtent], now: Timestamp) -> Plan {
-        let mut plan = Plan { writes: Vec::new(), head: None, extents: Vec::new(), obsolete: Vec::new() };
+        let mut plan = Plan {
+            pages: Vec::new(),
+            head: None,
+            sides: Vec::new(),
+            extents: Vec::new(),
+            obsolete: Vec::new(),
+        };
         if state.side_header_changed {
-            plan.writes.push((
-                Key::Side(state.name.clone()),
-                Entry {
-                    value: stored::encode(&stored::Side {
-                        next_wake: state.next_wake(),
-                        ..state.side.clone()
-                    }),
-                    refresh_at: state.next_wake(),
-                },
-            ));
+            let next_wake = state.next_wake();
+            let value = stored::encode(&stored::Side { next_wake, ..state.side.clone() });
+            plan.sides.push((Key::Side(state.name.clone()), Entry { value, refresh_at: next_wake }));
         }
-        if !state.listed {
-            if state.removed {
-                plan.obsolete = all_keys(&state.name, extents);
-            }
+        if state.removed {
+            plan.obsolete = all_keys(&state.name, state.head.as_ref());
+        }
+        if !state.listed || state.torn {
             return plan;
         }
+        let weights = state.tags.iter().map(|(tag, kept)| (tag, page::weight(tag, &kept.record)));
         let mut tags = state.tags.iter();
-        for (position, count) in
-            page::split(state.tags.iter().map(|(tag, kept)| (tag, page::weight(tag, &kept.record))))
-                .into_iter()
-                .enumerate()
-        {
+        for (position, count) in page::split(weights).into_iter().enumerate() {
             let run: Vec<(&Tag, &Kept)> = tags.by_ref().take(count).collect();
             plan.add_page(state, extents, position, &run);
         }
-        let kept: std::collections::HashSet<ContentHash> =
-            plan.extents.iter().map(|extent| extent.hash).collect();
-        let gone = extents.iter().filter(|extent| !kept.contains(&extent.hash));
-        plan.obsolete = gone.map(|extent| Key::Page(state.name.clone(), extent.hash)).collect();
-        let side_pages_gone = plan.extents.len()..extents.len();
+        let kept: HashSet<ContentHash> = plan.extents.iter().map(|extent| extent.hash).collect();
+        let before = state.head.as_ref().map_or(&[][..], |head| &head.pages);
+        let gone = before.iter().filter(|page| !kept.contains(&page.hash));
+        plan.obsolete.extend(gone.map(|page| Key::Page(state.name.clone(), page.hash)));
+        let side_pages_gone = plan.extents.len()..before.len();
         plan.obsolete.extend(side_pages_gone.map(|position| side_page_key(&state.name, position)));
         plan.head = self.changed_head(state, &plan.extents, now);
         plan
@@ -133,20 +136,21 @@ impl WorkingCopy {
     /// The head as it is to be, if it says anything that the stored one does not.
     fn changed_head(&self, state: &State, extents: &[PageExtent], now: Timestamp) -> Option<Head> {
         let settled = state.tags.values().all(|kept| kept.record.is_settled());
-        let counts = TagCounts::of(state.tags.values().map(|kept| &kept.record));
+        let before = state.head.as_ref();
         let head = Head {
-            generation: state.head.as_ref().map_or(0, |head| head.generation),
+            generation: before.map_or(0, |head| head.generation),
             complete: settled && !state.held_back,
             held_back: state.held_back,
             invalid_tags: state.invalid_tags,
-            counts,
+            counts: TagCounts::of(state.tags.values().map(|kept| &kept.record)),
             platforms: self.platforms_of(state),
             pages: extents
                 .iter()
                 .map(|extent| PageRef { first: extent.first.clone(), hash: extent.hash })
                 .collect(),
+            directory: before.map_or_else(Vec::new, |head| head.directory.clone()),
         };
-        if state.head.as_ref() == Some(&head) {
+        if before == Some(&head) {
             return None;
         }
         let generation = next_generation(head.generation, now);
@@ -162,18 +166,24 @@ impl WorkingCopy {
     async fn write(
         &self,
         store: &dyn Client,
-        plan: Plan,
+        mut plan: Plan,
         extents: &mut Vec<PageExtent>,
     ) -> Result<(), StoreError> {
-        if !plan.writes.is_empty() {
-            store.set_many(plan.writes).await?;
+        if !plan.pages.is_empty() {
+            store.set_many(plan.pages).await?;
         }
         if let Some(head) = plan.head {
-            self.write_head(store, head).await?;
+            plan.obsolete.extend(self.write_head(store, head).await?);
+        }
+        if !plan.sides.is_empty() {
+            store.set_many(plan.sides).await?;
         }
         *extents = plan.extents;
-        if !plan.obsolete.is_empty() {
-            store.delete(plan.obsolete).await?;
+        if !plan.obsolete.is_empty()
+            && let Err(error) = store.delete(plan.obsolete).await
+        {
+            // What is published is published; this only takes up room.
+            warn!(%error, "what is no longer needed could not be removed from the store");
         }
         let mut state = self.state();
         if state.removed {
@@ -183,18 +193,28 @@ impl WorkingCopy {
         Ok(())
     }
 
-    async fn write_head(&self, store: &dyn Client, mut head: Head) -> Result<(), StoreError> {
-        let (key, mut expected) = {
+    /// Writes a head. Returns the keys of the directory that only the one before needed.
+    async fn write_head(&self, store: &dyn Client, mut head: Head) -> Result<Vec<Key>, StoreError> {
+        let (name, mut expected, before) = {
             let state = self.state();
-            (Key::Head(state.name.clone()), state.head_entry.clone())
+            let before = state.head.as_ref().map_or_else(Vec::new, |head| head.directory.clone());
+            (state.name.clone(), state.head_entry.clone(), before)
         };
         for _ in 0..HEAD_WRITES {
-            let entry = Entry::immutable(stored::encode(&head));
-            if store.compare_and_set(key.clone(), expected, entry.clone()).await? {
+            let sealed = head.seal();
+            if !sealed.directory.is_empty() {
+                let key = |hash| Key::Directory(name.clone(), hash);
+                let parts = sealed.directory.into_iter().map(|(hash, entry)| (key(hash), entry));
+                store.set_many(parts.collect()).await?;
+            }
+            let key = Key::Head(name.clone());
+            if store.compare_and_set(key.clone(), expected, sealed.entry.clone()).await? {
+                let gone = before.into_iter().filter(|hash| !head.directory.contains(hash));
+                let gone = gone.map(|hash| Key::Directory(name.clone(), hash)).collect();
                 let mut state = self.state();
                 state.head = Some(head);
-                state.head_entry = Some(entry);
-                return Ok(());
+                state.head_entry = Some(sealed.entry);
+                return Ok(gone);
             }
             // Evicted, or written by another replica: ours goes on top, with a generation above both.
             expected = store.get(&key).await?;
@@ -202,23 +222,19 @@ impl WorkingCopy {
                 head.generation = head.generation.max(other.generation + 1);
             }
         }
-        Err(StoreError::Unavailable {
-            message: format!("the head of {} keeps changing under us", self.state().name),
-        })
+        Err(StoreError::Unavailable { message: format!("the head of {name} keeps changing under us") })
     }
 }
 
 impl Plan {
     /// Adds the page of these tags: written if anything in it changed, else only named.
     fn add_page(&mut self, state: &State, stored: &[PageExtent], position: usize, run: &[(&Tag, &Kept)]) {
-        let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else {
-            return;
-        };
+        let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { return };
         let span = (*first).clone()..=(*last).clone();
         let as_stored = stored
             .binary_search_by(|extent| extent.first.cmp(first))
-            .map(|found| (found, &stored[found]))
             .ok()
+            .map(|found| (found, &stored[found]))
             .filter(|(_, extent)| extent.last == **last && extent.count == run.len())
             .filter(|_| state.changed.range(span.clone()).next().is_none());
         let hash = if let Some((_, extent)) = as_stored {
@@ -226,14 +242,14 @@ impl Plan {
         } else {
             let plain = page::encode(run.iter().map(|(tag, kept)| (*tag, &kept.record)));
             let hash = ContentHash::of(&plain);
-            self.writes.push((Key::Page(state.name.clone(), hash), Entry::immutable(seal(&plain))));
+            self.pages.push((Key::Page(state.name.clone(), hash), Entry::immutable(seal(&plain))));
             hash
         };
         let in_place = as_stored.is_some_and(|(found, _)| found == position);
         if !in_place || state.side_changed.range(span).next().is_some() {
             let value = encode_side_page(run.iter().map(|(tag, kept)| (*tag, &kept.side)));
             let refresh_at = run.iter().filter_map(|(_, kept)| kept.side.next).min();
-            self.writes.push((side_page_key(&state.name, position), Entry { value, refresh_at }));
+            self.sides.push((side_page_key(&state.name, position), Entry { value, refresh_at }));
         }
         let (first, last) = ((*first).clone(), (*last).clone());
         self.extents.push(PageExtent { first, last, count: run.len(), hash });
@@ -273,10 +289,12 @@ fn next_generation(previous: u64, now: Timestamp) -> u64 {
 }
 
 /// Everything that the store holds of a repository but its side record, which says what became of it.
-fn all_keys(name: &Name, extents: &[PageExtent]) -> Vec<Key> {
-    let pages = extents.iter().map(|extent| Key::Page(name.clone(), extent.hash));
-    let side_pages = (0..extents.len()).map(|position| side_page_key(name, position));
-    std::iter::once(Key::Head(name.clone())).chain(pages).chain(side_pages).collect()
+fn all_keys(name: &Name, head: Option<&Head>) -> Vec<Key> {
+    let Some(head) = head else { return Vec::new() };
+    let pages = head.pages.iter().map(|page| Key::Page(name.clone(), page.hash));
+    let side_pages = (0..head.pages.len()).map(|position| side_page_key(name, position));
+    let directory = head.directory.iter().map(|hash| Key::Directory(name.clone(), *hash));
+    std::iter::once(Key::Head(name.clone())).chain(pages).chain(side_pages).chain(directory).collect()
 }
 
 fn side_page_key(name: &Name, position: usize) -> Key {

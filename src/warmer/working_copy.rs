@@ -12,9 +12,10 @@ use samovar_registry::upstream::{ErrorClass, ErrorKind, TagList, UpstreamError};
 use samovar_registry::{Digest, Name, Tag};
 
 use super::cadence;
-use super::change::{Cause, Change, ChangeKind};
-use crate::cache::records::{Exclusion, ImageRecord, LastError, TagRecord, TagSide, TagState};
-use crate::cache::stored::{Gone, Head, Loaded, Side};
+use super::change::{Change, ChangeKind};
+use super::tag::{Circumstance, DueTag, Kept, TagAnswer};
+use crate::cache::records::{Exclusion, ImageRecord, LastError, TagRecord, TagState};
+use crate::cache::stored::{Denied, Gone, Head, Loaded, Shrunken, Side};
 use crate::sources::{TagFilter, Verdict};
 use crate::store::{ContentHash, Entry};
 
@@ -42,67 +43,12 @@ fn filter_hash(filter: &TagFilter) -> ContentHash {
     ContentHash::of(format!("{filter:?}").as_bytes())
 }
 
-/// What the registry said about one tag.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum TagAnswer {
-    /// It points where it pointed.
-    Same,
-    /// It points at this image.
-    Image(Arc<ImageRecord>),
-    /// It points at something that is not offered.
-    Excluded { digest: Digest, why: Exclusion, reason: String },
-    /// It has no manifest.
-    Unknown,
-    /// It could not be told. Where it is known that the tag has moved, and where to.
-    Failed { class: ErrorClass, reason: String, moved_to: Option<Digest> },
-}
-
-impl TagAnswer {
-    /// A failure that says nothing about where the tag points.
-    pub(super) fn failed(class: ErrorClass, error: &impl std::fmt::Display) -> Self {
-        Self::Failed { class, reason: error.to_string(), moved_to: None }
-    }
-}
-
-/// A tag to ask the registry about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct DueTag {
-    pub(super) tag: Tag,
-    /// What it points at as far as we know; `None`: nothing is known.
-    pub(super) known: Option<Digest>,
-    /// Other platforms are wanted than when the image was looked at: what `known` names is to be looked at again.
-    pub(super) other_platforms: bool,
-}
-
 /// How a list was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListVerdict {
     Accepted,
     /// It lost so many tags that a second one must confirm it.
     HeldBack,
-}
-
-/// When and why something is applied: the time, the cause for the history, a random number from 0 to 1.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Circumstance {
-    pub(super) now: Timestamp,
-    pub(super) cause: Cause,
-    pub(super) jitter: f64,
-}
-
-/// One tag, as kept in memory.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Kept {
-    pub(super) record: TagRecord,
-    pub(super) side: TagSide,
-    /// The record was made for other platforms than are wanted now.
-    pub(super) other_platforms: bool,
-}
-
-impl Kept {
-    fn new(record: TagRecord) -> Self {
-        Self { record, side: TagSide::default(), other_platforms: false }
-    }
 }
 
 /// A repository in memory, and what of it differs from the store.
@@ -116,6 +62,9 @@ pub(super) struct State {
     pub(super) invalid_tags: usize,
     /// Whether the list was ever read to its end.
     pub(super) listed: bool,
+    /// Part of the repository was missing from the store: until the list has been read again nobody is shown what is
+    /// left of it.
+    pub(super) torn: bool,
     /// The registry has said for long enough that the repository is gone.
     pub(super) removed: bool,
     pub(super) head: Option<Head>,
@@ -142,6 +91,7 @@ impl State {
             held_back: loaded.head.as_ref().is_some_and(|head| head.held_back),
             invalid_tags: loaded.head.as_ref().map_or(0, |head| head.invalid_tags),
             listed: loaded.head.is_some(),
+            torn: loaded.missing_pages > 0,
             removed: false,
             head: loaded.head,
             head_entry: loaded.head_entry,
@@ -151,20 +101,19 @@ impl State {
             changes: Vec::new(),
             images: HashMap::new(),
         };
-        for (tag, record, side) in loaded.tags {
+        for (tag, record, mut side) in loaded.tags {
             let depends_on_platforms = match &record.state {
                 TagState::Ok(_) => true,
                 TagState::Excluded { why, .. } => *why == Exclusion::Platform,
                 TagState::Pending | TagState::Unknown | TagState::Failed { .. } => false,
             };
             let other_platforms = !same_platforms && depends_on_platforms;
-            if !other_platforms {
+            if other_platforms {
+                side.next = None;
+            } else {
                 state.remember(&record);
             }
-            state.tags.insert(tag, Kept { record, side, other_platforms });
-        }
-        if loaded.missing_pages > 0 {
-            state.side.next_listing = None;
+            state.tags.insert(tag, Kept { side, other_platforms, ..Kept::new(record) });
         }
         state
     }
@@ -181,8 +130,12 @@ impl State {
     }
 
     /// Whether the list should be read now: its time has come, or would have with this interval, or other tags are
-    /// wanted than when it was last taken in.
+    /// wanted than when it was last taken in, or what we have is not whole.
     pub(super) fn listing_is_due(&self, filter: &TagFilter, poll_interval: Duration, now: Timestamp) -> bool {
+        let incomplete = !self.listed || self.torn;
+        if incomplete && self.side.last_error.is_none() {
+            return true;
+        }
         next_listing(&self.side, filter, poll_interval).is_none_or(|next| next <= now)
     }
 
@@ -196,14 +149,15 @@ impl State {
         }
         let (mut new, mut due) = (Vec::new(), Vec::new());
         for (tag, kept) in &self.tags {
-            if let TagState::Excluded { why: Exclusion::Configuration, .. } = kept.record.state {
+            let Some(next) = kept.next() else { continue };
+            if !all && next > now {
                 continue;
             }
             let known = kept.record.state.digest().cloned();
             let asked = DueTag { tag: tag.clone(), known, other_platforms: kept.other_platforms };
             if kept.record.state == TagState::Pending {
                 new.push(asked);
-            } else if all || kept.other_platforms || kept.side.next.is_none_or(|next| next <= now) {
+            } else {
                 due.push(asked);
             }
         }
@@ -216,31 +170,28 @@ impl State {
         if self.held_back {
             return self.side.next_listing;
         }
-        let tags = self.tags.values().filter_map(|kept| match &kept.record.state {
-            TagState::Excluded { why: Exclusion::Configuration, .. } => None,
-            TagState::Pending => Some(kept.record.since),
-            _ if kept.other_platforms => Some(kept.record.since),
-            _ => kept.side.next,
-        });
-        tags.chain(self.side.next_listing).min()
+        self.tags.values().filter_map(Kept::next).chain(self.side.next_listing).min()
     }
 
-    /// Takes a list that was read to its end, and whose reading began at `began`: what was learnt of a tag since then
-    /// is newer than the list.
+    /// Takes a list that was read to its end. What was learnt of a tag since its reading began is newer than the list.
     pub(super) fn apply_list(
         &mut self,
         list: &TagList,
-        began: Timestamp,
         filter: &TagFilter,
         poll_interval: Duration,
         at: Circumstance,
     ) -> ListVerdict {
-        let lost_most = list.tags.len() * 2 < self.tags.len();
-        let confirmed = self.side.held_back_tags.is_some();
         self.side_header_changed = true;
-        if self.listed && lost_most && !confirmed {
+        let confirm_after = cadence::CONFIRM_LOSS.min(poll_interval);
+        if self.listed
+            && lost_most(self.tags.len(), list.tags.len())
+            && !self.confirms(list, confirm_after, at)
+        {
             self.held_back = true;
-            self.side.held_back_tags = Some(list.tags.len());
+            let tags = list.tags.len();
+            let known = self.side.shrunken.as_ref().filter(|before| !lost_most(before.tags, tags));
+            let since = known.map_or(at.now, |before| before.since);
+            self.side.shrunken = Some(Shrunken { tags, since });
             self.side.last_error = Some(LastError {
                 message: format!(
                     "the list shrank from {} to {} tags; it is held back until a second one confirms it",
@@ -249,12 +200,13 @@ impl State {
                 ),
                 at: at.now,
             });
-            self.side.next_listing = Some(at.now + cadence::CONFIRM_SHRINKAGE.min(poll_interval));
+            self.side.next_listing = Some(at.now + confirm_after);
             return ListVerdict::HeldBack;
         }
-        let first_seen = self.listed.then_some(at.now);
+        // After a loss of pages nobody can tell which tags are new.
+        let first_seen = (self.listed && !self.torn).then_some(at.now);
         let listed: BTreeSet<&Tag> = list.tags.iter().collect();
-        let is_gone = |(tag, kept): &(&Tag, &Kept)| !listed.contains(tag) && kept.record.since <= began;
+        let is_gone = |(tag, kept): &(&Tag, &Kept)| !listed.contains(tag) && kept.record.since <= at.began;
         let gone: Vec<Tag> = self.tags.iter().filter(is_gone).map(|(tag, _)| tag.clone()).collect();
         for tag in gone {
             let Some(kept) = self.tags.remove(&tag) else {
@@ -272,6 +224,7 @@ impl State {
             self.announce(ChangeKind::RepositoryRecovered, None, None, None, at);
         }
         self.listed = true;
+        self.torn = false;
         self.held_back = false;
         self.invalid_tags = list.invalid;
         self.side = Side {
@@ -281,6 +234,13 @@ impl State {
             ..Side::default()
         };
         ListVerdict::Accepted
+    }
+
+    /// Whether an earlier list was as short, and long enough ago.
+    fn confirms(&self, list: &TagList, confirm_after: Duration, at: Circumstance) -> bool {
+        self.side.shrunken.as_ref().is_some_and(|before| {
+            !lost_most(before.tags, list.tags.len()) && before.since + confirm_after <= at.now
+        })
     }
 
     fn apply_listed_tag(
@@ -333,10 +293,12 @@ impl State {
         }
         match error.kind.class() {
             ErrorClass::Unauthorized => {
-                self.side.denied_since.get_or_insert(at.now);
+                let denied = self.side.denied.get_or_insert(Denied { since: at.now, until: at.now });
+                denied.until = at.now;
             }
             ErrorClass::NotFound if self.listed => self.gone_once_more(at),
-            _ => {}
+            // Three in a row, or it is not gone.
+            _ => self.side.gone = None,
         }
     }
 
@@ -357,9 +319,12 @@ impl State {
         if before.is_none() && !matches!(answer, TagAnswer::Image(_) | TagAnswer::Excluded { .. }) {
             return; // neither listed nor there
         }
+        if before.as_ref().and_then(|before| before.asked_at).is_some_and(|asked_at| asked_at > at.began) {
+            return; // somebody who asked later has heard already
+        }
         let before =
             before.unwrap_or_else(|| Kept::new(TagRecord::pending(at.now, self.listed.then_some(at.now))));
-        let after = after_answer(&before, answer, at);
+        let after = before.after(answer, at);
         if after.record != before.record {
             self.announce_transition(tag, &before.record, &after.record, at);
             self.remember(&after.record);
@@ -368,6 +333,13 @@ impl State {
         self.side_changed.insert(tag.clone());
         self.side_header_changed = true; // it says when to wake
         self.tags.insert(tag.clone(), after);
+    }
+
+    /// What is said next of the tag's absence is believed at once.
+    pub(super) fn believe_missing(&mut self, tag: &Tag) {
+        if let Some(kept) = self.tags.get_mut(tag) {
+            kept.side.missing = true;
+        }
     }
 
     fn announce_transition(&mut self, tag: &Tag, before: &TagRecord, after: &TagRecord, at: Circumstance) {
@@ -404,68 +376,15 @@ impl State {
     }
 }
 
+/// Whether a list of so many tags after one of so many is suspicious.
+fn lost_most(before: usize, after: usize) -> bool {
+    after * 2 < before
+}
+
 fn image_digest(record: &TagRecord) -> Option<Digest> {
     match &record.state {
         TagState::Ok(image) => Some(image.digest.clone()),
         _ => None,
-    }
-}
-
-/// The state of a tag after an answer: nothing but a function of what was, what was said, and when.
-fn after_answer(before: &Kept, answer: TagAnswer, at: Circumstance) -> Kept {
-    let Kept { record, side, other_platforms } = before.clone();
-    let previous = (side.interval_seconds > 0).then(|| Duration::from_secs(u64::from(side.interval_seconds)));
-    let confirmed = |interval: Duration| TagSide {
-        last_fetched: Some(at.now),
-        interval_seconds: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
-        next: Some(at.now + interval),
-        attempts: 0,
-    };
-    let settled = |state: TagState, record: TagRecord| {
-        let same = state.name() == record.state.name() && state.digest() == record.state.digest();
-        let since = if same { record.since } else { at.now };
-        TagRecord { state, since, first_seen: record.first_seen, moved_to: None }
-    };
-    let negative =
-        |side: TagSide| TagSide { interval_seconds: side.interval_seconds, ..confirmed(cadence::NEGATIVE) };
-    match answer {
-        TagAnswer::Same => match record.state {
-            TagState::Ok(_) => Kept {
-                record: TagRecord { moved_to: None, ..record },
-                side: confirmed(cadence::next_interval(previous, false)),
-                other_platforms,
-            },
-            _ => Kept { record, side: negative(side), other_platforms },
-        },
-        TagAnswer::Image(image) => {
-            let moved = record.state.digest().is_some_and(|digest| *digest != image.digest);
-            let record = settled(TagState::Ok(image), record);
-            let side = confirmed(cadence::next_interval(previous, moved));
-            Kept { record, side, other_platforms: false }
-        }
-        TagAnswer::Excluded { digest, why, reason } => {
-            let record = settled(TagState::Excluded { digest: Some(digest), why, reason }, record);
-            Kept { record, side: negative(side), other_platforms: false }
-        }
-        TagAnswer::Unknown => {
-            let record = settled(TagState::Unknown, record);
-            Kept { record, side: negative(side), other_platforms: false }
-        }
-        TagAnswer::Failed { class, reason, moved_to } => {
-            let attempts = side.attempts.saturating_add(1);
-            let next = Some(at.now + cadence::after_failure(attempts, at.jitter));
-            let side = TagSide { next, attempts, ..side };
-            let record = match record.state {
-                // What was known stays.
-                TagState::Ok(_) | TagState::Excluded { .. } | TagState::Unknown => {
-                    TagRecord { moved_to: moved_to.or(record.moved_to.clone()), ..record }
-                }
-                TagState::Pending | TagState::Failed { .. } => {
-                    settled(TagState::Failed { class, reason }, record)
-                }
-            };
-            Kept { record, side, other_platforms }
-        }
     }
 }
 

@@ -35,6 +35,8 @@ struct Contents {
     latency: HashMap<String, Duration>,
     /// Per host: what every request meets.
     failures: HashMap<String, ErrorKind>,
+    /// What every listing meets.
+    list_failure: Option<ErrorKind>,
     asked: Vec<Asked>,
 }
 
@@ -53,6 +55,15 @@ impl World {
         let digest: Digest = content.digest().parse().unwrap();
         contents.tags.entry(name.clone()).or_default().insert(tag.parse().unwrap(), digest.clone());
         digest
+    }
+
+    /// Another tag for what is there already.
+    pub(crate) fn push_tag(&self, name: &Name, tag: &str, digest: &Digest) {
+        self.contents().tags.entry(name.clone()).or_default().insert(tag.parse().unwrap(), digest.clone());
+    }
+
+    pub(crate) fn set_list_failure(&self, failure: Option<ErrorKind>) {
+        self.contents().list_failure = failure;
     }
 
     pub(crate) fn remove(&self, name: &Name, tag: &str) {
@@ -113,7 +124,8 @@ impl Repository {
         };
         tokio::time::sleep(latency).await;
         let contents = self.world.contents();
-        let answer = match contents.failures.get(self.name.host()) {
+        let list_failure = contents.list_failure.as_ref().filter(|_| operation == Operation::Tags);
+        let answer = match contents.failures.get(self.name.host()).or(list_failure) {
             Some(failure) => Err(failure.clone()),
             None => answer(&contents).ok_or(ErrorKind::NotFound { message: None }),
         };

@@ -53,6 +53,10 @@ fn files_are_refused_with_the_place_and_the_reason() {
             "samovar.toml:1: key watch[0].image: tags is an empty list, so that no tag would be watched",
         ),
         (
+            "watch = [{image = 'alpine', ignore_tags = ['/^v1/']}]",
+            "samovar.toml:1: key watch[0].ignore_tags[0]: \"/^v1/\" can match no tag: tags have no '/', ",
+        ),
+        (
             "watch = [{image = 'alpine', tags = ['']}]",
             "samovar.toml:1: key watch[0].tags[0]: invalid glob \"\" at offset 0: ",
         ),

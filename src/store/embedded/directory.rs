@@ -104,8 +104,12 @@ impl Directory {
 
     fn move_aside(&self, file: &Path, now: Timestamp, reason: &str) -> Result<(), StoreError> {
         let kept = self.path.join(format!("{DATABASE}.{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
-        fs::rename(file, &kept)
-            .map_err(|error| self.io_failed("cannot move the store file aside", &error))?;
+        match fs::rename(file, &kept) {
+            Ok(()) => {}
+            // It is out of the way already.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(self.io_failed("cannot move the store file aside", &error)),
+        }
         warn!(
             store.file = %file.display(),
             store.kept_as = %kept.display(),

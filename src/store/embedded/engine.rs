@@ -1,8 +1,8 @@
 //! The open database, and what is done when it breaks.
 //!
 //! After a failed write, such as on a full disk, the engine refuses all further writes until it is opened again: that is
-//! done once there is room. Until then what is stored can be read. Damage found while reading is marked, so that the next
-//! start begins afresh.
+//! done once there is room. Until then what is stored can be read. Damage that is found is marked, so that the next start
+//! begins afresh.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -38,12 +38,7 @@ impl Engine {
         &self,
         read: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        self.run(read).map_err(|error| {
-            if let Some(damage @ redb::Error::Corrupted(_)) = &error {
-                self.directory.mark_damaged(&damage.to_string());
-            }
-            failure(error)
-        })
+        self.run(read).map_err(failure)
     }
 
     /// Runs `write`, a transaction, after opening the database again if an earlier one has failed.
@@ -75,6 +70,9 @@ impl Engine {
             self.directory.mark_damaged("the engine panicked");
             return Err(None);
         };
+        if let Err(damage @ redb::Error::Corrupted(_)) = &done {
+            self.directory.mark_damaged(&damage.to_string());
+        }
         done.map_err(Some)
     }
 

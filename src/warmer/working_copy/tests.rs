@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use samovar_registry::Globs;
 
 use super::*;
+use crate::warmer::change::Cause;
 
 fn name() -> Name {
     "registry.example/team/app".parse().unwrap()
@@ -30,7 +31,8 @@ fn list(tags: &[&str]) -> TagList {
 }
 
 fn at(hours: i64) -> Circumstance {
-    Circumstance { now: Timestamp::from_second(hours * 3600).unwrap(), cause: Cause::Poll, jitter: 0.5 }
+    let now = Timestamp::from_second(hours * 3600).unwrap();
+    Circumstance { began: now, now, cause: Cause::Poll, jitter: 0.5 }
 }
 
 const POLL: Duration = Duration::from_mins(5);
@@ -43,7 +45,7 @@ fn empty() -> State {
 /// A repository with these tags listed at hour 0 and each known to point at an image named like it.
 fn warmed(tags: &[&str]) -> State {
     let mut state = empty();
-    state.apply_list(&list(tags), at(0).now, &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(tags), &TagFilter::All, POLL, at(0));
     for text in tags {
         state.apply_answer(&tag(text), TagAnswer::Image(image(text)), at(0));
     }
@@ -60,12 +62,12 @@ fn kinds(state: &mut State) -> Vec<(ChangeKind, String)> {
 #[test]
 fn the_first_listing_announces_nothing_and_a_later_tag_is_announced_once_known() {
     let mut state = empty();
-    state.apply_list(&list(&["1", "2"]), at(0).now, &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(&["1", "2"]), &TagFilter::All, POLL, at(0));
     state.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(0));
     assert_eq!(state.tags[&tag("1")].record.first_seen, None);
     assert!(state.changes.is_empty());
 
-    state.apply_list(&list(&["1", "2", "3"]), at(1).now, &TagFilter::All, POLL, at(1));
+    state.apply_list(&list(&["1", "2", "3"]), &TagFilter::All, POLL, at(1));
     assert!(state.changes.is_empty(), "nothing can be said of it yet");
     state.apply_answer(&tag("3"), TagAnswer::Image(image("3")), at(1));
     assert_eq!(kinds(&mut state), [(ChangeKind::TagAdded, "3".to_owned())]);
@@ -76,7 +78,7 @@ fn the_first_listing_announces_nothing_and_a_later_tag_is_announced_once_known()
 fn moved_and_removed_tags_are_announced_with_their_digests() {
     let mut state = warmed(&["1", "2", "3"]);
     state.apply_answer(&tag("1"), TagAnswer::Image(image("other")), at(1));
-    state.apply_list(&list(&["1", "3"]), at(1).now, &TagFilter::All, POLL, at(1));
+    state.apply_list(&list(&["1", "3"]), &TagFilter::All, POLL, at(1));
     let changes = state.changes.clone();
     assert_eq!(
         kinds(&mut state),
@@ -91,12 +93,12 @@ fn moved_and_removed_tags_are_announced_with_their_digests() {
 #[test]
 fn a_pass_that_changes_nothing_announces_nothing() {
     let mut state = warmed(&["1", "2"]);
-    state.apply_list(&list(&["1", "2", "3", "4"]), at(1).now, &TagFilter::All, POLL, at(1));
+    state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, POLL, at(1));
     state.apply_answer(&tag("3"), TagAnswer::Unknown, at(1));
     state.apply_answer(&tag("4"), excluded(), at(1));
     state.changes.clear();
     for hour in 2..7 {
-        state.apply_list(&list(&["1", "2", "3", "4"]), at(hour).now, &TagFilter::All, POLL, at(hour));
+        state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, POLL, at(hour));
         state.apply_answer(&tag("1"), TagAnswer::Same, at(hour));
         state.apply_answer(&tag("3"), TagAnswer::Unknown, at(hour));
         state.apply_answer(&tag("4"), TagAnswer::Same, at(hour));
@@ -144,7 +146,7 @@ fn a_tag_that_moved_but_cannot_be_followed_makes_the_repository_incomplete() {
 #[test]
 fn a_failed_tag_remembers_since_when() {
     let mut state = empty();
-    state.apply_list(&list(&["1"]), at(0).now, &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(0));
     state.apply_answer(&tag("1"), failed(None), at(1));
     state.apply_answer(&tag("1"), failed(None), at(2));
     let record = &state.tags[&tag("1")].record;
@@ -155,12 +157,81 @@ fn a_failed_tag_remembers_since_when() {
 /// D8 of the ledger: a tag without a manifest was asked about on every pass, for ever.
 #[test]
 fn unknown_and_excluded_tags_are_asked_about_once_a_day() {
-    let mut state = warmed(&["1", "2"]);
+    let mut state = empty();
+    state.apply_list(&list(&["1", "2"]), &TagFilter::All, POLL, at(0));
     state.apply_answer(&tag("1"), TagAnswer::Unknown, at(0));
     state.apply_answer(&tag("2"), excluded(), at(0));
     assert!(state.due(at(23).now, false).is_empty());
     assert_eq!(state.due(at(24).now, false).len(), 2);
     assert!(state.tags.values().all(|kept| kept.record.is_settled()));
+}
+
+#[test]
+fn a_tag_whose_image_is_known_is_given_up_only_when_its_absence_is_said_twice() {
+    let mut state = warmed(&["1"]);
+    state.apply_answer(&tag("1"), TagAnswer::Unknown, at(1));
+    let kept = &state.tags[&tag("1")];
+    assert_eq!(kept.record.state, TagState::Ok(image("1")));
+    assert_eq!(kept.side.next, Some(at(1).now + cadence::CONFIRM_LOSS));
+    state.apply_answer(&tag("1"), TagAnswer::Same, at(2));
+    state.apply_answer(&tag("1"), TagAnswer::Unknown, at(3));
+    assert_eq!(state.tags[&tag("1")].record.state, TagState::Ok(image("1")), "twice in a row");
+    state.apply_answer(&tag("1"), TagAnswer::Unknown, at(4));
+    assert_eq!(state.tags[&tag("1")].record.state, TagState::Unknown);
+    assert_eq!(kinds(&mut state), [(ChangeKind::TagRemoved, "1".to_owned())]);
+}
+
+#[test]
+fn whoever_asked_earlier_does_not_overwrite_what_was_learnt_since() {
+    let mut state = warmed(&["1"]);
+    let late = |began: i64| Circumstance { began: at(began).now, ..at(9) };
+    state.apply_answer(&tag("1"), TagAnswer::Image(image("newer")), late(5));
+    state.apply_answer(&tag("1"), TagAnswer::Image(image("older")), late(4));
+    state.apply_answer(&tag("1"), TagAnswer::Unknown, late(3));
+    assert_eq!(state.tags[&tag("1")].record.state, TagState::Ok(image("newer")));
+    state.apply_list(&list(&[]), &TagFilter::All, POLL, late(4));
+    state.apply_list(&list(&[]), &TagFilter::All, POLL, Circumstance { now: at(20).now, ..late(4) });
+    assert!(state.tags.contains_key(&tag("1")), "the list was read before");
+}
+
+#[test]
+fn a_tag_that_is_to_be_asked_for_later_is_not_to_blame() {
+    let mut state = empty();
+    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(0));
+    state.apply_answer(&tag("1"), TagAnswer::Later { until: at(7).now }, at(0));
+    let kept = &state.tags[&tag("1")];
+    assert_eq!((&kept.record.state, kept.side.attempts), (&TagState::Pending, 0));
+    assert!(state.due(at(6).now, false).is_empty());
+    assert_eq!(state.due(at(7).now, false).len(), 1);
+}
+
+#[test]
+fn what_is_left_of_a_torn_repository_announces_nothing_new() {
+    let mut state = warmed(&["1"]);
+    state.torn = true;
+    assert!(state.listing_is_due(&TagFilter::All, POLL, at(0).now));
+    state.apply_list(&list(&["1", "2"]), &TagFilter::All, POLL, at(1));
+    state.apply_answer(&tag("2"), TagAnswer::Image(image("2")), at(1));
+    assert_eq!(state.tags[&tag("2")].record.first_seen, None);
+    assert!(state.changes.is_empty() && !state.torn);
+}
+
+#[test]
+fn only_a_second_list_as_short_and_long_enough_after_confirms() {
+    let all: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let after = |seconds: u64| {
+        let now = at(1).now + Duration::from_secs(seconds);
+        Circumstance { began: now, now, ..at(1) }
+    };
+    let mut state = warmed(&all);
+    let mut read =
+        |tags: usize, seconds| state.apply_list(&list(&all[..tags]), &TagFilter::All, POLL, after(seconds));
+    assert_eq!(read(40, 0), ListVerdict::HeldBack);
+    assert_eq!(read(40, 59), ListVerdict::HeldBack, "too soon");
+    assert_eq!(read(0, 61), ListVerdict::HeldBack, "much shorter still");
+    assert_eq!(read(0, 62), ListVerdict::HeldBack);
+    assert_eq!(read(0, 121), ListVerdict::Accepted);
 }
 
 /// D9 of the ledger: a priority refresh respected the deadlines and so saw nothing.
@@ -169,7 +240,7 @@ fn whoever_asks_for_everything_gets_everything_but_what_is_ignored() {
     let mut state = empty();
     let ignored: Globs = [samovar_registry::Glob::new("ignored*").unwrap()].into_iter().collect();
     let filter = TagFilter::matching(None, ignored);
-    state.apply_list(&list(&["1", "2", "ignored-3"]), at(0).now, &filter, POLL, at(0));
+    state.apply_list(&list(&["1", "2", "ignored-3"]), &filter, POLL, at(0));
     state.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(0));
     assert_eq!(state.due(at(0).now, false).len(), 1, "the one that is pending");
     let all: Vec<String> = state.due(at(0).now, true).iter().map(|due| due.tag.to_string()).collect();
@@ -180,10 +251,10 @@ fn whoever_asks_for_everything_gets_everything_but_what_is_ignored() {
 fn a_tag_moves_between_wanted_and_ignored_with_the_configuration() {
     let mut state = warmed(&["1", "2"]);
     let only_one = TagFilter::exactly(tag("1"));
-    state.apply_list(&list(&["1", "2"]), at(1).now, &only_one, POLL, at(1));
+    state.apply_list(&list(&["1", "2"]), &only_one, POLL, at(1));
     assert_eq!(kinds(&mut state), [(ChangeKind::TagRemoved, "2".to_owned())]);
     assert!(matches!(state.tags[&tag("2")].record.state, TagState::Excluded { .. }));
-    state.apply_list(&list(&["1", "2"]), at(2).now, &TagFilter::All, POLL, at(2));
+    state.apply_list(&list(&["1", "2"]), &TagFilter::All, POLL, at(2));
     assert_eq!(state.tags[&tag("2")].record.state, TagState::Pending);
 }
 
@@ -192,21 +263,18 @@ fn a_list_that_lost_most_of_its_tags_is_held_back_until_confirmed() {
     let mut state = warmed(&["1", "2", "3", "4", "5"]);
     for shrunken in [&[][..], &["1", "2"]] {
         let mut state = warmed(&["1", "2", "3", "4", "5"]);
-        let verdict = state.apply_list(&list(shrunken), at(1).now, &TagFilter::All, POLL, at(1));
+        let verdict = state.apply_list(&list(shrunken), &TagFilter::All, POLL, at(1));
         assert_eq!(verdict, ListVerdict::HeldBack);
         assert_eq!(state.tags.len(), 5);
         assert!(state.held_back);
         assert!(state.side.last_error.as_ref().unwrap().message.contains("shrank from 5"));
         assert!(state.side.next_listing.unwrap() <= at(1).now + Duration::from_mins(1));
-        assert_eq!(
-            state.apply_list(&list(shrunken), at(2).now, &TagFilter::All, POLL, at(2)),
-            ListVerdict::Accepted
-        );
+        assert_eq!(state.apply_list(&list(shrunken), &TagFilter::All, POLL, at(2)), ListVerdict::Accepted);
         assert_eq!(state.tags.len(), shrunken.len());
         assert!(!state.held_back && state.side.last_error.is_none());
     }
     assert_eq!(
-        state.apply_list(&list(&["1", "2", "3"]), at(1).now, &TagFilter::All, POLL, at(1)),
+        state.apply_list(&list(&["1", "2", "3"]), &TagFilter::All, POLL, at(1)),
         ListVerdict::Accepted
     );
 }
@@ -214,13 +282,10 @@ fn a_list_that_lost_most_of_its_tags_is_held_back_until_confirmed() {
 #[test]
 fn a_held_back_list_is_forgotten_when_the_next_one_is_whole() {
     let mut state = warmed(&["1", "2", "3", "4"]);
-    state.apply_list(&list(&["1"]), at(1).now, &TagFilter::All, POLL, at(1));
-    state.apply_list(&list(&["1", "2", "3", "4"]), at(2).now, &TagFilter::All, POLL, at(2));
-    assert!(!state.held_back && state.side.held_back_tags.is_none());
-    assert_eq!(
-        state.apply_list(&list(&["1"]), at(3).now, &TagFilter::All, POLL, at(3)),
-        ListVerdict::HeldBack
-    );
+    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(1));
+    state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, POLL, at(2));
+    assert!(!state.held_back && state.side.shrunken.is_none());
+    assert_eq!(state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(3)), ListVerdict::HeldBack);
 }
 
 fn listing_error(kind: ErrorKind) -> UpstreamError {
@@ -236,8 +301,8 @@ fn failure_and_recovery_of_the_list_are_announced_once_each() {
     state.list_failed(&error, at(2));
     assert_eq!(state.tags.len(), 1, "what was known stays");
     assert!(state.side.last_error.is_some());
-    state.apply_list(&list(&["1"]), at(3).now, &TagFilter::All, POLL, at(3));
-    state.apply_list(&list(&["1"]), at(4).now, &TagFilter::All, POLL, at(4));
+    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(3));
+    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(4));
     let expected = [ChangeKind::RepositoryFailed, ChangeKind::RepositoryRecovered];
     assert_eq!(kinds(&mut state), expected.map(|kind| (kind, String::new())));
 }
@@ -266,7 +331,7 @@ fn a_repository_that_is_gone_is_removed_after_three_confirmations_over_a_day() {
     state.list_failed(&gone, at(1));
     state.list_failed(&gone, at(30));
     assert!(state.listed, "two are not three");
-    state.apply_list(&list(&["1"]), at(31).now, &TagFilter::All, POLL, at(31));
+    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(31));
     assert_eq!(state.side.gone, None);
 }
 
@@ -283,9 +348,9 @@ fn refusals_are_dated_from_the_first_one() {
     };
     state.list_failed(&denied(true), at(1));
     state.list_failed(&denied(false), at(5));
-    assert_eq!(state.side.denied_since, Some(at(1).now));
-    state.apply_list(&list(&["1"]), at(6).now, &TagFilter::All, POLL, at(6));
-    assert_eq!(state.side.denied_since, None);
+    assert_eq!(state.side.denied, Some(Denied { since: at(1).now, until: at(5).now }));
+    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(6));
+    assert_eq!(state.side.denied, None);
 }
 
 #[test]
@@ -298,6 +363,7 @@ fn images_chosen_for_other_platforms_are_looked_at_again() {
         counts: crate::cache::stored::TagCounts::default(),
         platforms: "linux/amd64".into(),
         pages: Vec::new(),
+        directory: Vec::new(),
     };
     let tags = warmed(&["1"]).tags.into_iter().map(|(tag, kept)| (tag, kept.record, kept.side));
     let loaded =
@@ -338,7 +404,7 @@ proptest! {
         for (hour, (which, answer, lists)) in (1..).zip(steps) {
             if lists {
                 let without: Vec<&str> = all.iter().enumerate().filter(|(at, _)| *at != which).map(|(_, tag)| *tag).collect();
-                state.apply_list(&list(if hour % 2 == 0 { &all } else { &without }), at(hour).now, &TagFilter::All, POLL, at(hour));
+                state.apply_list(&list(if hour % 2 == 0 { &all } else { &without }), &TagFilter::All, POLL, at(hour));
             } else {
                 state.apply_answer(&tag(all[which]), answer, at(hour));
             }
@@ -354,11 +420,12 @@ proptest! {
         }
     }
 
-    /// The same answer twice in a row changes nothing that readers see.
+    /// The same answer once more changes nothing that readers see (an absence counts from the second time).
     #[test]
     fn answers_are_idempotent(answers in proptest::collection::vec(any_answer(), 1..20)) {
         let mut state = warmed(&["1"]);
         for (hour, answer) in (1..).zip(answers) {
+            state.apply_answer(&tag("1"), answer.clone(), at(hour));
             state.apply_answer(&tag("1"), answer.clone(), at(hour));
             let once = state.tags[&tag("1")].record.clone();
             state.changes.clear();

@@ -1,0 +1,189 @@
+//! One tag: what a registry may say of it, and how its record follows from that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use samovar_registry::upstream::ErrorClass;
+use samovar_registry::{Digest, Tag};
+
+use super::cadence;
+use super::change::Cause;
+use crate::cache::page::bounded_reason;
+use crate::cache::records::{Exclusion, ImageRecord, TagRecord, TagSide, TagState};
+
+/// A tag to ask the registry about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DueTag {
+    pub(super) tag: Tag,
+    /// What it points at as far as we know; `None`: nothing is known.
+    pub(super) known: Option<Digest>,
+    /// Other platforms are wanted than when the image was looked at: what `known` names is to be looked at again.
+    pub(super) other_platforms: bool,
+}
+
+/// What the registry said about one tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TagAnswer {
+    /// It points where it pointed.
+    Same,
+    /// It points at this image.
+    Image(Arc<ImageRecord>),
+    /// It points at something that is not offered.
+    Excluded { digest: Digest, why: Exclusion, reason: String },
+    /// It has no manifest.
+    Unknown,
+    /// It could not be told. Where it is known that the tag has moved, and where to.
+    Failed { class: ErrorClass, reason: String, moved_to: Option<Digest> },
+    /// What is behind it is to be asked for later; the tag is not to blame.
+    Later { until: Timestamp },
+}
+
+impl TagAnswer {
+    /// A failure that says nothing about where the tag points.
+    pub(super) fn failed(class: ErrorClass, error: &impl std::fmt::Display) -> Self {
+        Self::Failed { class, reason: error.to_string(), moved_to: None }
+    }
+}
+
+/// When and why something is applied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstance {
+    /// When the registry was asked: what was learnt since then is newer.
+    pub(super) began: Timestamp,
+    /// When it is applied.
+    pub(super) now: Timestamp,
+    /// What made us look, for the history.
+    pub(super) cause: Cause,
+    /// A random number from 0 to 1.
+    pub(super) jitter: f64,
+}
+
+/// One tag, as kept in memory while its repository is worked on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Kept {
+    pub(super) record: TagRecord,
+    pub(super) side: TagSide,
+    /// The record was made for other platforms than are wanted now.
+    pub(super) other_platforms: bool,
+    /// When the asking began whose answer was applied last.
+    pub(super) asked_at: Option<Timestamp>,
+}
+
+impl Kept {
+    pub(super) fn new(record: TagRecord) -> Self {
+        Self { record, side: TagSide::default(), other_platforms: false, asked_at: None }
+    }
+
+    /// When the registry is to be asked about the tag; in the past where that is due; `None`: never.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        match &self.record.state {
+            TagState::Excluded { why: Exclusion::Configuration, .. } => None,
+            _ => Some(self.side.next.unwrap_or(self.record.since)),
+        }
+    }
+
+    /// The tag after an answer: nothing but a function of what was, what was said, and when.
+    pub(super) fn after(&self, answer: TagAnswer, at: Circumstance) -> Self {
+        let (record, side) = match answer {
+            TagAnswer::Same => self.after_same(at),
+            TagAnswer::Image(image) => self.after_image(image, at),
+            TagAnswer::Excluded { digest, why, reason } => {
+                let reason = bounded_reason(reason);
+                let state = TagState::Excluded { digest: Some(digest), why, reason };
+                (self.settled(state, at), self.asked_rarely(at))
+            }
+            TagAnswer::Unknown => self.after_unknown(at),
+            TagAnswer::Failed { class, reason, moved_to } => {
+                (self.failed(class, reason, moved_to, at), self.asked_after_failure(at))
+            }
+            TagAnswer::Later { until } => (self.record.clone(), TagSide { next: Some(until), ..self.side }),
+        };
+        let other_platforms = self.other_platforms && record == self.record;
+        Self { record, side, other_platforms, asked_at: Some(at.began) }
+    }
+
+    fn after_same(&self, at: Circumstance) -> (TagRecord, TagSide) {
+        if matches!(self.record.state, TagState::Ok(_)) {
+            let record = TagRecord { moved_to: None, ..self.record.clone() };
+            return (record, self.confirmed(false, at));
+        }
+        (self.record.clone(), self.asked_rarely(at))
+    }
+
+    fn after_image(&self, image: Arc<ImageRecord>, at: Circumstance) -> (TagRecord, TagSide) {
+        let known = self.record.state.digest();
+        let same_digest = known == Some(&image.digest);
+        let moved = known.is_some() && !same_digest;
+        let side = if self.other_platforms && same_digest {
+            // It was derived anew from stored documents: the registry has confirmed nothing.
+            let interval = Duration::from_secs(u64::from(self.side.interval_seconds));
+            let next = self.side.last_fetched.map_or(at.now, |fetched| fetched + interval);
+            TagSide { next: Some(next), attempts: 0, missing: false, ..self.side }
+        } else {
+            self.confirmed(moved, at)
+        };
+        (self.settled(TagState::Ok(image), at), side)
+    }
+
+    /// A tag whose image is known is given up only when its absence is said twice: registries in a bad state deny what
+    /// they have.
+    fn after_unknown(&self, at: Circumstance) -> (TagRecord, TagSide) {
+        if matches!(self.record.state, TagState::Ok(_)) && !self.side.missing {
+            let next = Some(at.now + cadence::CONFIRM_LOSS);
+            return (self.record.clone(), TagSide { next, missing: true, ..self.side });
+        }
+        (self.settled(TagState::Unknown, at), self.asked_rarely(at))
+    }
+
+    /// What was known stays.
+    fn failed(
+        &self,
+        class: ErrorClass,
+        reason: String,
+        moved_to: Option<Digest>,
+        at: Circumstance,
+    ) -> TagRecord {
+        match self.record.state {
+            TagState::Ok(_) | TagState::Excluded { .. } | TagState::Unknown => {
+                let moved_to = moved_to.or_else(|| self.record.moved_to.clone());
+                TagRecord { moved_to, ..self.record.clone() }
+            }
+            TagState::Pending | TagState::Failed { .. } => {
+                self.settled(TagState::Failed { class, reason: bounded_reason(reason) }, at)
+            }
+        }
+    }
+
+    /// The record in another state; since now, unless it says the same as before.
+    fn settled(&self, state: TagState, at: Circumstance) -> TagRecord {
+        let before = &self.record;
+        let same = state.name() == before.state.name() && state.digest() == before.state.digest();
+        let since = if same { before.since } else { at.now };
+        TagRecord { state, since, first_seen: before.first_seen, moved_to: None }
+    }
+
+    fn confirmed(&self, moved: bool, at: Circumstance) -> TagSide {
+        let seconds = u64::from(self.side.interval_seconds);
+        let previous = (seconds > 0).then(|| Duration::from_secs(seconds));
+        let interval = cadence::next_interval(previous, moved);
+        TagSide {
+            last_fetched: Some(at.now),
+            interval_seconds: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
+            next: Some(at.now + interval),
+            attempts: 0,
+            missing: false,
+        }
+    }
+
+    fn asked_rarely(&self, at: Circumstance) -> TagSide {
+        let next = Some(at.now + cadence::NEGATIVE);
+        TagSide { last_fetched: Some(at.now), next, attempts: 0, missing: false, ..self.side }
+    }
+
+    fn asked_after_failure(&self, at: Circumstance) -> TagSide {
+        let attempts = self.side.attempts.saturating_add(1);
+        let next = Some(at.now + cadence::after_failure(attempts, at.jitter));
+        TagSide { next, attempts, ..self.side }
+    }
+}
