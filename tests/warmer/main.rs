@@ -3,6 +3,7 @@
 mod simulated;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -508,16 +509,17 @@ async fn when_other_platforms_are_wanted_the_stored_documents_tell() {
     assert_eq!(world.count(Operation::Manifest) + world.count(Operation::Config), 0);
 }
 
-/// A store that can be made to fail.
-#[derive(Debug)]
+/// A store that can be made to fail: all writes, or those of heads alone, which is where a crash would strike.
+#[derive(Debug, Default)]
 struct Failing {
     store: Memory,
-    fails: std::sync::atomic::AtomicBool,
+    fails: AtomicBool,
+    heads_fail: AtomicBool,
 }
 
 impl Failing {
     fn check(&self) -> Result<(), StoreError> {
-        if self.fails.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.fails.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable { message: "no space left".into() });
         }
         Ok(())
@@ -554,6 +556,9 @@ impl Client for Failing {
         entry: Entry,
     ) -> Result<bool, StoreError> {
         self.check()?;
+        if self.heads_fail.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable { message: "no heads today".into() });
+        }
         self.store.compare_and_set(key, expected, entry).await
     }
 
@@ -574,17 +579,46 @@ impl Client for Failing {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_be_written_is_survived() {
     let world = World::default();
-    let failing = Arc::new(Failing { store: Memory::default(), fails: false.into() });
+    let failing = Arc::new(Failing::default());
     let store: Arc<dyn Client> = failing.clone();
     let app = filled(&world, "registry.example/team/app", 30);
     let samovar = start(&world, &store, &[&app]);
     samovar.complete(&app).await;
-    failing.fails.store(true, std::sync::atomic::Ordering::Relaxed);
+    failing.fails.store(true, Ordering::Relaxed);
     world.push(&app, "2.0", &Image::new("2.0"));
     tokio::time::sleep(HOUR * 3).await;
     assert_eq!(samovar.repository(&app).await.metadata.images.len(), 30, "what is stored is served");
-    failing.fails.store(false, std::sync::atomic::Ordering::Relaxed);
+    failing.fails.store(false, Ordering::Relaxed);
     samovar.until(&app, |repository| repository.complete && repository.metadata.images.len() == 31).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_before_the_head_is_written_leaves_nothing_that_claims_to_be_newer_than_it() {
+    let world = World::default();
+    let failing = Arc::new(Failing::default());
+    let store: Arc<dyn Client> = failing.clone();
+    let app = filled(&world, "registry.example/team/app", 30);
+    // The first listing never gets its head.
+    failing.heads_fail.store(true, Ordering::Relaxed);
+    let samovar = start(&world, &store, &[&app]);
+    tokio::time::sleep(MINUTE).await;
+    samovar.kill().await;
+    failing.heads_fail.store(false, Ordering::Relaxed);
+    let began = tokio::time::Instant::now();
+    let samovar = start(&world, &store, &[&app]);
+    samovar.complete(&app).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // A tag moves, is seen to have moved, and the head that says so is never written.
+    tokio::time::sleep(HOUR / 2).await;
+    let moved = world.push(&app, "1.0", &Image::new("moved"));
+    failing.heads_fail.store(true, Ordering::Relaxed);
+    samovar.handle.refresh(&app, Some(tag("1.0"))).unwrap().done().await.unwrap_err();
+    samovar.kill().await;
+    failing.heads_fail.store(false, Ordering::Relaxed);
+    let samovar = start(&world, &store, &[&app]);
+    let began = tokio::time::Instant::now();
+    samovar.until(&app, |repository| repository.metadata.images[&tag("1.0")].digest == moved).await;
+    assert!(began.elapsed() <= HOUR, "no later than if it had not been seen: {:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,65 @@
+# make test    install from Debian's packages what the tests need and lack, then run all tests
+# make check   formatting, clippy, documentation, licences and sources of dependencies
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := test
+# Each recipe is one script.
+.ONESHELL:
+
+CARGO ?= cargo
+# Programs that the tests start or compare with; each is in the Debian package of the same name.
+TEST_PROGRAMS := docker-registry skopeo
+
+.PHONY: test check test-programs format clippy doc deny
+
+test: test-programs
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then
+		# It leaves out the tests in documentation; they go first, so that the summary of the rest is the last line.
+		$(CARGO) test --workspace --locked --doc
+		$(CARGO) nextest run --workspace --locked
+	else
+		$(CARGO) test --workspace --locked
+	fi
+
+test-programs:
+	@missing=()
+	for program in $(TEST_PROGRAMS); do
+		command -v "$$program" >/dev/null || missing+=("$$program")
+	done
+	if (($${#missing[@]} == 0)); then exit 0; fi
+	if ! command -v apt-get >/dev/null; then
+		echo "the tests need $${missing[*]}, and there is no apt-get here: install them and try again" >&2
+		exit 1
+	fi
+	as_root=()
+	if (($$(id -u) != 0)); then
+		if ! command -v sudo >/dev/null; then
+			echo "the tests need $${missing[*]}: as root, run apt-get install $${missing[*]}" >&2
+			exit 1
+		fi
+		as_root=(sudo)
+	fi
+	"$${as_root[@]}" apt-get update
+	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$${missing[@]}"
+
+check: format clippy doc deny
+
+format:
+	$(CARGO) fmt --all -- --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+# Advisories are left out: their database comes from the network. `cargo deny check advisories` has them.
+deny:
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then
+		echo "install cargo-deny: cargo install --locked cargo-deny --version '^0.20'" >&2
+		exit 1
+	fi
+	# The manifests of crates for other systems are looked at too, and a build does not bring those.
+	$(CARGO) fetch --locked
+	$(CARGO) deny --locked --offline check licenses bans sources
