@@ -14,6 +14,47 @@
 //!
 //! Data flows one way: [`sources`] → [`warmer`] → [`store`] → [`cache`] → doors ([`server`], [`cli`]). The doors never
 //! write to the store; the only thing that flows back is a request to refresh.
+//!
+//! # As a library
+//!
+//! Reading needs a [`store::Reader`] and nothing else; keeping warm needs a [`store::Client`], an upstream, a clock and
+//! sources:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use samovar::cache::Cache;
+//! use samovar::metrics::Metrics;
+//! use samovar::sources::{TagFilter, Watch, WatchList};
+//! use samovar::store::{Client, Memory};
+//! use samovar::warmer::{Warmer, WarmerOptions};
+//! use samovar_registry::upstream::{Credentials, HttpOptions, HttpUpstreams};
+//! use samovar_registry::{Clock, Registry, SystemClock};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+//! let store: Arc<dyn Client> = Arc::new(Memory::default());
+//! let upstreams = HttpUpstreams::new(HttpOptions::default(), clock.clone(), Arc::new(()))?;
+//! let warmer = Warmer::new(
+//!     store.clone(),
+//!     Arc::new(upstreams),
+//!     clock.clone(),
+//!     Arc::new(Metrics::new()),
+//!     WarmerOptions::default(),
+//! );
+//! let name: samovar_registry::Name = "ghcr.io/fluxcd/source-controller".parse()?;
+//! let watch = Watch { tags: TagFilter::All, credentials: Credentials::Anonymous, poll_interval: None };
+//! warmer.warm_once(WatchList([(name.clone(), watch)].into())).await;
+//!
+//! let cache = Cache::new(store, clock);
+//! let repository = cache.repository(&name).await?;
+//! println!("{} tags, {} images", repository.tags.len(), repository.images.len());
+//! # Ok(())
+//! # }
+//! ```
+//! `serve` uses [`warmer::Warmer::run`] with [`sources::ImageSource`]s instead, and [`warmer::Handle`] to ask for refreshes
+//! and to follow what changes.
 
 pub mod cache;
 pub mod cli;

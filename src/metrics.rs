@@ -154,7 +154,7 @@ impl Metrics {
     /// Makes the label values of a host known, at 0.
     pub fn host(&self, host: &str) {
         for operation in Operation::ALL {
-            let outcomes = [Outcome::Ok, Outcome::NotModified, Outcome::Cancelled];
+            let outcomes = [Outcome::Ok, Outcome::Cancelled];
             for outcome in outcomes.into_iter().chain(ErrorClass::ALL.map(Outcome::Failed)) {
                 self.upstream_requests.with_label_values(&[host, operation.as_str(), outcome.as_str()]);
             }

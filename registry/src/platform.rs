@@ -45,6 +45,17 @@ impl Platform {
         }
     }
 
+    /// A platform as documents write it, part by part; an empty variant is none. `None` for parts that could not
+    /// be written as a platform.
+    pub(crate) fn from_parts(os: &str, architecture: &str, variant: &str) -> Option<Self> {
+        let parts = [os, architecture, variant];
+        if parts.iter().any(|part| part.contains('/') || part.len() > MAX_PLATFORM_LENGTH) {
+            return None;
+        }
+        let written = if variant.is_empty() { parts[..2].join("/") } else { parts.join("/") };
+        written.parse().ok()
+    }
+
     fn from_text(text: &str) -> Result<Self, Fault> {
         if text.len() > MAX_PLATFORM_LENGTH {
             return Err(Fault::new(MAX_PLATFORM_LENGTH, "a platform must not be longer than 128 bytes"));

@@ -128,7 +128,7 @@ impl Fetcher {
         let excluded = |why, reason| Ok(TagAnswer::Excluded { digest: document.digest.clone(), why, reason });
         match decode_manifest(&document)? {
             Manifest::Image(manifest) if !manifest.is_image() => {
-                excluded(Exclusion::NotAnImage, format!("not an image but {}", kind_of(&manifest)))
+                excluded(Exclusion::NotAnImage, format!("not an image but {}", manifest.kind()))
             }
             Manifest::Image(manifest) => {
                 let config = self.config(asking, &manifest.config.digest).await?;
@@ -186,7 +186,7 @@ impl Fetcher {
                 continue;
             };
             if !manifest.is_image() {
-                return excluded(Exclusion::NotAnImage, format!("not images but {}", kind_of(&manifest)));
+                return excluded(Exclusion::NotAnImage, format!("not images but {}", manifest.kind()));
             }
             let config = self.config(asking, &manifest.config.digest).await?;
             let wanted_platform = child.platform.is_some()
@@ -267,7 +267,11 @@ impl Fetcher {
             .map_err(|error| FetchError::Document { digest: digest.clone(), message: error.to_string() })
     }
 
+    /// Stores a document by its digest, if its bytes are known to be those that the digest names.
     async fn keep(&self, document: &Document) -> Result<(), StoreError> {
+        if !document.is_verified() {
+            return Ok(());
+        }
         let stored =
             StoredDocument { media_type: document.media_type.clone(), bytes: document.bytes.clone() };
         Documents(&*self.store).put(&document.digest, &stored).await
@@ -294,11 +298,6 @@ fn failing_as_moved(digest: Digest, answer: Result<TagAnswer, FetchError>) -> Re
 fn decode_manifest(document: &Document) -> Result<Manifest, FetchError> {
     Manifest::decode(document)
         .map_err(|error| FetchError::Document { digest: document.digest.clone(), message: error.to_string() })
-}
-
-/// What an artifact that is no image says it is.
-fn kind_of(manifest: &ImageManifest) -> &str {
-    manifest.artifact_type.as_deref().unwrap_or(&manifest.config.media_type)
 }
 
 /// Puts together what the documents of one image say. The variants are its wanted platforms, wanted most first: the

@@ -1,9 +1,10 @@
-//! Addresses that are never connected to, whoever names them: link-local ones and those of cloud metadata
-//! services, which hand out the machine's own credentials.
+//! Addresses that are not connected to: link-local ones and those of cloud metadata services, which hand out the
+//! machine's own credentials, never, whoever names them; and private ones where a registry at a public address
+//! names them, in a redirect or as the realm of its tokens.
 //!
 //! Checked twice: addresses written in a URL before the request is sent, and names when they are resolved, by
 //! the resolver that the HTTP client connects with. Behind a proxy the proxy resolves names, and only the
-//! first check remains.
+//! first check remains; the address at which a registry is then connected is the proxy's.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,24 +22,87 @@ const SERVICES_V6: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254),
 ];
 
-/// An address, or a name that leads only to addresses, that is never connected to.
-#[derive(Debug, thiserror::Error)]
-#[error("{host} is a link-local or cloud metadata address, which is never connected to")]
-pub(super) struct ForbiddenAddress {
-    host: String,
+/// How far a request may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// To all addresses that are not forbidden to everybody.
+    Everywhere,
+    /// Not to private addresses and the machine itself either.
+    Public,
 }
 
-/// Refuses URLs that name a forbidden address literally.
-pub(super) fn check(url: &Url) -> Result<(), ForbiddenAddress> {
-    let address = match url.host() {
-        Some(Host::Ipv4(address)) => IpAddr::V4(address),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address),
-        Some(Host::Domain(_)) | None => return Ok(()),
-    };
-    if is_forbidden(address) {
-        return Err(ForbiddenAddress { host: address.to_string() });
+/// An address, or a name that leads only to addresses, that must not be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("{host} is {reason}")]
+pub(super) struct ForbiddenAddress {
+    host: String,
+    reason: &'static str,
+}
+
+impl Reach {
+    /// Refuses URLs that name an address out of reach literally.
+    pub(super) fn check(self, url: &Url) -> Result<(), ForbiddenAddress> {
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        match self.objection_to(address) {
+            Some(reason) => Err(ForbiddenAddress { host: address.to_string(), reason }),
+            None => Ok(()),
+        }
     }
-    Ok(())
+
+    /// Keeps what is within reach of the addresses to which a name leads.
+    fn within(self, name: &str, resolved: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ForbiddenAddress> {
+        let objection = resolved.iter().find_map(|address| self.objection_to(address.ip()));
+        let allowed: Vec<_> =
+            resolved.into_iter().filter(|address| self.objection_to(address.ip()).is_none()).collect();
+        match objection {
+            Some(reason) if allowed.is_empty() => Err(ForbiddenAddress { host: name.to_owned(), reason }),
+            _ => Ok(allowed),
+        }
+    }
+
+    /// Why the address is out of reach, if it is.
+    fn objection_to(self, address: IpAddr) -> Option<&'static str> {
+        if is_forbidden(address) {
+            return Some("a link-local or cloud metadata address, which is never connected to");
+        }
+        let out_of_reach = self == Self::Public && is_private(address);
+        out_of_reach.then_some(
+            "a private address, to which a registry at a public one may not send us unless token_hosts allows it",
+        )
+    }
+}
+
+/// Whether the address belongs to this machine, to its own network or to nobody in particular.
+pub(super) fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_multicast()
+                || a == 0
+                || a >= 240
+                || a == 100 && (64..128).contains(&b)
+                || a == 198 && (18..20).contains(&b)
+                || (a, b, c) == (192, 0, 0)
+        }
+        IpAddr::V6(address) => {
+            let segments = address.segments();
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
+                || segments[0] & 0xffc0 == 0xfec0
+                || segments[..3] == [0x64, 0xff9b, 1]
+                || embedded_v4(address).is_some_and(|address| is_private(IpAddr::V4(address)))
+        }
+    }
 }
 
 fn is_forbidden(address: IpAddr) -> bool {
@@ -52,38 +116,34 @@ fn is_forbidden(address: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped, compatible (RFC 4291) or translated (RFC 6052).
+/// The IPv4 address that an IPv6 address leads to: mapped, compatible (RFC 4291), 6to4 (RFC 3056) or translated
+/// (RFC 6052).
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let translated = address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
     if translated {
         let [.., a, b, c, d] = address.octets();
         return Some(Ipv4Addr::new(a, b, c, d));
     }
+    if let [0x20, 0x02, a, b, c, d, ..] = address.octets() {
+        return Some(Ipv4Addr::new(a, b, c, d));
+    }
     address.to_ipv4()
 }
 
-/// The system's resolver, without the forbidden addresses.
+/// The system's resolver, without the addresses that are out of reach.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GuardedResolver;
+pub(super) struct GuardedResolver(pub(super) Reach);
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let Self(reach) = *self;
         Box::pin(async move {
             // Port 0 is replaced by the URL's.
             let resolved: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed = without_forbidden(name.as_str(), resolved)?;
+            let allowed = reach.within(name.as_str(), resolved)?;
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
-}
-
-fn without_forbidden(name: &str, resolved: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ForbiddenAddress> {
-    let found_some = !resolved.is_empty();
-    let allowed: Vec<_> = resolved.into_iter().filter(|address| !is_forbidden(address.ip())).collect();
-    if found_some && allowed.is_empty() {
-        return Err(ForbiddenAddress { host: name.to_owned() });
-    }
-    Ok(allowed)
 }
 
 /// The [`ForbiddenAddress`] among the causes of an error, if that is why it happened.
@@ -121,7 +181,8 @@ mod tests {
             "[64:ff9b::169.254.169.254]",
         ] {
             let url = Url::parse(&format!("http://{host}/latest/meta-data")).unwrap();
-            assert!(check(&url).is_err(), "{host}");
+            assert!(Reach::Everywhere.check(&url).is_err(), "{host}");
+            assert!(Reach::Public.check(&url).is_err(), "{host}");
         }
     }
 
@@ -137,17 +198,70 @@ mod tests {
             "a.example",
         ] {
             let url = Url::parse(&format!("http://{host}/v2/")).unwrap();
-            assert!(check(&url).is_ok(), "{host}");
+            assert!(Reach::Everywhere.check(&url).is_ok(), "{host}");
         }
+    }
+
+    #[test]
+    fn private_addresses_are_out_of_the_public_reach() {
+        let is_public =
+            |host: &str| Reach::Public.check(&Url::parse(&format!("https://{host}/")).unwrap()).is_ok();
+        for host in [
+            "127.0.0.1",
+            "2130706433",
+            "10.0.0.5",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "0.0.0.0",
+            "198.18.0.1",
+            "192.0.0.8",
+            "224.0.0.1",
+            "255.255.255.255",
+            "[::1]",
+            "[::]",
+            "[fd00::1]",
+            "[fec0::1]",
+            "[ff02::1]",
+            "[::ffff:10.0.0.5]",
+            "[::127.0.0.1]",
+            "[64:ff9b::10.0.0.5]",
+            "[64:ff9b:1::5db8:d822]",
+            "[2002:a00:5::1]",
+        ] {
+            assert!(!is_public(host), "{host}");
+        }
+        for host in [
+            "93.184.216.34",
+            "172.32.0.1",
+            "100.128.0.1",
+            "192.0.1.1",
+            "[2606:2800:220:1::1]",
+            "[64:ff9b::5db8:d822]",
+            "[2002:5db8:d822::1]",
+            "a.example",
+        ] {
+            assert!(is_public(host), "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_of_private_addresses_are_out_of_the_public_reach() {
+        let resolved =
+            async |reach: Reach| GuardedResolver(reach).resolve("localhost".parse().unwrap()).await;
+        assert!(resolved(Reach::Everywhere).await.is_ok());
+        let Err(error) = resolved(Reach::Public).await else { panic!("localhost is public") };
+        assert!(error.to_string().starts_with("localhost is a private address"), "{error}");
     }
 
     #[test]
     fn names_lose_their_forbidden_addresses() {
         let good: SocketAddr = "192.0.2.1:0".parse().unwrap();
         let bad: SocketAddr = "169.254.169.254:0".parse().unwrap();
-        assert_eq!(without_forbidden("x", vec![bad, good]).unwrap(), [good]);
-        assert_eq!(without_forbidden("x", vec![]).unwrap(), []);
-        let error = without_forbidden("evil.example", vec![bad]).unwrap_err();
+        assert_eq!(Reach::Everywhere.within("x", vec![bad, good]).unwrap(), [good]);
+        assert_eq!(Reach::Everywhere.within("x", vec![]).unwrap(), []);
+        let error = Reach::Everywhere.within("evil.example", vec![bad]).unwrap_err();
         assert!(error.to_string().starts_with("evil.example is a link-local"), "{error}");
     }
 
@@ -156,7 +270,7 @@ mod tests {
         #[derive(Debug, thiserror::Error)]
         #[error("outer")]
         struct Outer(#[source] Box<dyn Error + Send + Sync>);
-        let forbidden = Outer(Box::new(ForbiddenAddress { host: "x".to_owned() }));
+        let forbidden = Outer(Box::new(ForbiddenAddress { host: "x".to_owned(), reason: "far" }));
         assert!(forbidden_address(&forbidden).is_some());
         assert!(forbidden_address(&Outer("other".into())).is_none());
     }

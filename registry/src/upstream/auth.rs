@@ -2,6 +2,8 @@
 //!
 //! Pure: requests are sent by the session, tokens kept by [`super::token_cache`].
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::HeaderValue;
@@ -9,6 +11,14 @@ use url::Url;
 
 use super::challenge::Challenge;
 use super::{Credentials, ErrorKind, HttpOptions, trust};
+
+/// What every token is for.
+const PULL: &str = "pull";
+/// Actions that we never ask a token for, whatever the registry says: we only read.
+const WRITING: [&str; 3] = ["push", "delete", "*"];
+/// How many actions a token is asked for at most, and how long the name of one may be.
+const MAX_ACTIONS: usize = 8;
+const MAX_ACTION_LENGTH: usize = 32;
 
 /// How a registry wants us to log in, learnt from the challenge of a 401.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +34,8 @@ pub(super) struct Login {
 pub(super) struct Bearer {
     realm: Url,
     pub(super) service: Option<String>,
+    /// What a token must allow: to pull, and what else the registry has asked for, such as ACR's `metadata_read`.
+    actions: BTreeSet<String>,
 }
 
 /// What to present to a registry.
@@ -38,12 +50,13 @@ pub(super) enum Means<'a> {
 }
 
 impl Login {
-    /// What the challenges of an answer from `challenged_at` ask for; `None` if nothing that we speak.
-    pub(super) fn from_challenges(challenges: &[Challenge], challenged_at: &Url) -> Option<Self> {
+    /// What the challenges of an answer from `challenged_at`, about the repository at `path`, ask for; `None` if
+    /// nothing that we speak.
+    pub(super) fn from_challenges(challenges: &[Challenge], challenged_at: &Url, path: &str) -> Option<Self> {
         let bearer = challenges
             .iter()
             .filter(|challenge| challenge.scheme == "bearer")
-            .find_map(|challenge| Bearer::from_challenge(challenge, challenged_at));
+            .find_map(|challenge| Bearer::from_challenge(challenge, challenged_at, path));
         let basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
         (bearer.is_some() || basic).then(|| {
             // Two answers that ask for the same must compare equal, whatever page they answered.
@@ -52,6 +65,31 @@ impl Login {
             challenged_at.set_query(None);
             Self { challenged_at, bearer, basic }
         })
+    }
+
+    /// The same, but with a token that also allows what `known` allows, if that is of the same token service.
+    pub(super) fn together_with(mut self, known: Option<&Self>) -> Self {
+        if let (Some(bearer), Some(known)) = (&mut self.bearer, known.and_then(|known| known.bearer.as_ref()))
+            && bearer.is_of_the_service_of(known)
+        {
+            let more = known.actions.difference(&bearer.actions).cloned().collect::<Vec<_>>();
+            let room = MAX_ACTIONS.saturating_sub(bearer.actions.len());
+            bearer.actions.extend(more.into_iter().take(room));
+        }
+        self
+    }
+
+    /// Whether this differs from `known` by what a token of the same service must allow.
+    pub(super) fn asks_for_more_than(&self, known: &Self) -> bool {
+        match (&self.bearer, &known.bearer) {
+            (Some(one), Some(other)) => one.is_of_the_service_of(other) && one.actions != other.actions,
+            _ => false,
+        }
+    }
+
+    /// Whether the registry said so over plain http.
+    pub(super) fn is_plain_http(&self) -> bool {
+        self.challenged_at.scheme() == "http"
     }
 
     /// How to log in to `registry` (its canonical host) with these credentials. A token is preferred; a
@@ -66,19 +104,20 @@ impl Login {
         let Some(bearer) = &self.bearer else {
             return Ok(basic.map_or(Means::Nothing, Means::Basic));
         };
-        let Some(basic) = basic else {
-            return Ok(Means::Token(bearer));
+        let boundary = match basic {
+            Some(_) => trust::check(registry, &self.challenged_at, &bearer.realm, options),
+            None => trust::check_scheme(registry, &self.challenged_at, &bearer.realm),
         };
-        match trust::check(registry, &self.challenged_at, &bearer.realm, options) {
-            Ok(()) => Ok(Means::Token(bearer)),
-            Err(_) if self.basic => Ok(Means::Basic(basic)),
-            Err(outside) => Err(ErrorKind::Refused { message: outside.to_string() }),
+        match (boundary, basic) {
+            (Ok(()), _) => Ok(Means::Token(bearer)),
+            (Err(_), Some(basic)) if self.basic => Ok(Means::Basic(basic)),
+            (Err(outside), _) => Err(ErrorKind::Refused { message: outside.to_string() }),
         }
     }
 }
 
 impl Bearer {
-    fn from_challenge(challenge: &Challenge, challenged_at: &Url) -> Option<Self> {
+    fn from_challenge(challenge: &Challenge, challenged_at: &Url, path: &str) -> Option<Self> {
         // Some registries name the realm by its path alone.
         let mut realm = challenged_at.join(challenge.parameter("realm")?).ok()?;
         if !matches!(realm.scheme(), "https" | "http") {
@@ -86,7 +125,24 @@ impl Bearer {
         }
         without_userinfo(&mut realm);
         realm.set_fragment(None);
-        Some(Self { realm, service: challenge.parameter("service").map(str::to_owned) })
+        let service = challenge.parameter("service").map(str::to_owned);
+        let mut actions = BTreeSet::from([PULL.to_owned()]);
+        for action in actions_asked_for(challenge.parameter("scope").unwrap_or_default(), path) {
+            if actions.len() < MAX_ACTIONS {
+                actions.insert(action.to_owned());
+            }
+        }
+        Some(Self { realm, service, actions })
+    }
+
+    fn is_of_the_service_of(&self, other: &Self) -> bool {
+        self.realm == other.realm && self.service == other.service
+    }
+
+    /// The scope of a token for the repository at `path`.
+    pub(super) fn scope(&self, path: &str) -> String {
+        let actions: Vec<_> = self.actions.iter().map(String::as_str).collect();
+        format!("repository:{path}:{}", actions.join(","))
     }
 
     /// The token service's URL, which together with the service and the scope stands for what a token is good for.
@@ -108,6 +164,19 @@ impl Bearer {
         drop(query);
         url
     }
+}
+
+/// The actions that a challenge's scope names for exactly this repository, without those that write.
+fn actions_asked_for<'a>(scope: &'a str, path: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_name = |action: &str| {
+        (1..=MAX_ACTION_LENGTH).contains(&action.len())
+            && action.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    scope
+        .split(' ')
+        .filter_map(move |one| one.strip_prefix("repository:")?.strip_prefix(path)?.strip_prefix(':'))
+        .flat_map(|actions| actions.split(','))
+        .filter(move |action| is_name(action) && !WRITING.contains(action))
 }
 
 /// The `Authorization` header that carries the user name and password, if there are any.
@@ -149,7 +218,11 @@ mod tests {
     }
 
     fn login(header: &str) -> Option<Login> {
-        Login::from_challenges(&challenge::parse([header]), &url("https://r.example/v2/a/tags/list?n=1"))
+        Login::from_challenges(
+            &challenge::parse([header]),
+            &url("https://r.example/v2/a/tags/list?n=1"),
+            "a/b",
+        )
     }
 
     fn alice() -> Credentials {
@@ -208,6 +281,59 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_reached_over_tls_sends_nobody_to_plain_http() {
+        let insecure_hosts = BTreeSet::from(["r.example".to_owned()]);
+        let options = HttpOptions { insecure_hosts, ..Default::default() };
+        let challenges = challenge::parse([r#"Bearer realm="http://r.example/token""#]);
+        for (challenged_at, is_allowed) in [("https://r.example/v2/", false), ("http://r.example/v2/", true)]
+        {
+            let login = Login::from_challenges(&challenges, &url(challenged_at), "a/b").unwrap();
+            for credentials in [alice(), Credentials::Anonymous] {
+                let means = login.means("r.example", &credentials, &options);
+                assert_eq!(means.is_ok(), is_allowed, "{challenged_at}: {means:?}");
+            }
+        }
+    }
+
+    fn scope(login: &Login) -> String {
+        login.bearer.as_ref().unwrap().scope("x/y")
+    }
+
+    #[test]
+    fn a_token_is_asked_for_what_the_registry_wants_of_this_repository() {
+        let long = "x".repeat(MAX_ACTION_LENGTH + 1);
+        let many: Vec<_> = (0..20).map(|number| format!("a{number:02}")).collect();
+        for (asked, expected) in [
+            ("repository:a/b:metadata_read", "metadata_read,pull"),
+            ("repository:a/b:pull,metadata_read registry:catalog:all", "metadata_read,pull"),
+            ("repository:x/y:all repository:a/b:read", "pull,read"),
+            ("repository:a/b:pull,push,delete,*", "pull"),
+            ("repository:a/bc:read repository:a/b/c:read repository:a:read *", "pull"),
+            (&format!("repository:a/b:{long},é,,a b"), "a,pull"),
+            (&format!("repository:a/b:{}", many.join(",")), "a00,a01,a02,a03,a04,a05,a06,pull"),
+            ("", "pull"),
+        ] {
+            let login = login(&format!(r#"Bearer realm="/token",scope="{asked}""#)).unwrap();
+            assert_eq!(scope(&login), format!("repository:x/y:{expected}"), "{asked}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_only_grows() {
+        let asking = |realm: &str, action: &str| {
+            login(&format!(r#"Bearer realm="{realm}",scope="repository:a/b:{action}""#)).unwrap()
+        };
+        let known = asking("/token", "read");
+        let wider = asking("/token", "list").together_with(Some(&known));
+        assert_eq!(scope(&wider), "repository:x/y:list,pull,read");
+        assert!(wider.asks_for_more_than(&known));
+        assert_eq!(asking("/token", "pull").together_with(Some(&wider)), wider);
+        let elsewhere = asking("/other", "list").together_with(Some(&known));
+        assert_eq!(scope(&elsewhere), "repository:x/y:list,pull");
+        assert!(!elsewhere.asks_for_more_than(&known));
+    }
+
+    #[test]
     fn challenges_that_we_do_not_speak() {
         for header in
             ["", "Negotiate", "Bearer", r#"Bearer service="s""#, r#"Bearer realm="ftp://r.example/""#]
@@ -232,8 +358,8 @@ mod tests {
     fn the_same_challenge_on_another_page_is_the_same_login() {
         let challenges = challenge::parse([r#"Bearer realm="https://r.example/token""#]);
         assert_eq!(
-            Login::from_challenges(&challenges, &url("https://r.example/v2/a/tags/list?n=1")),
-            Login::from_challenges(&challenges, &url("https://r.example/v2/b/manifests/x"))
+            Login::from_challenges(&challenges, &url("https://r.example/v2/a/tags/list?n=1"), "a/b"),
+            Login::from_challenges(&challenges, &url("https://r.example/v2/b/manifests/x"), "b")
         );
     }
 

@@ -77,6 +77,10 @@ impl RequestKind {
     }
 }
 
+/// The longest pause that a request waits out which the registry sent elsewhere. The registry itself is not held
+/// back then, and whoever asks would not learn why nothing happens.
+const LONGEST_WAIT_ELSEWHERE: Duration = Duration::from_secs(5);
+
 /// How a budget stands, for status pages and metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BudgetSnapshot {
@@ -113,7 +117,8 @@ impl Budget {
 
     /// Waits until a request of this kind may be sent. It counts as under way until the permit is dropped.
     ///
-    /// Cancellation-safe: a dropped future leaves the queue and draws on nothing. Fails only if too many wait.
+    /// Cancellation-safe: a dropped future leaves the queue and draws on nothing. Fails if too many wait, and for
+    /// requests to a token service or a CDN that is to be left alone for more than 5 seconds.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         kind: RequestKind,
@@ -121,6 +126,12 @@ impl Budget {
     ) -> Result<Permit, ErrorKind> {
         let waiter = Waiter::join(self, kind, urgency)?;
         loop {
+            if kind != RequestKind::Registry
+                && let Some(retry_after) =
+                    self.blocked_for(kind).filter(|left| *left > LONGEST_WAIT_ELSEWHERE)
+            {
+                return Err(ErrorKind::RateLimited { retry_after, message: None });
+            }
             let turn = self.lock().turn(kind, waiter.place, Instant::now());
             match turn {
                 Turn::Go { admission } => {

@@ -3,15 +3,20 @@
 //!
 //! More lenient than the grammar in one point: an unquoted parameter may hold any character up to the next
 //! comma or space, because registries exist that do not quote their realm. What cannot be read ends its header;
-//! the challenges before it count.
+//! the challenges before it count. Both the headers and the challenges in them are bounded, and reading them takes
+//! time in proportion to their length.
 
-/// One challenge: a scheme with either a token68 or parameters.
+/// How long a header may be; a longer one is passed over.
+const MAX_HEADER_BYTES: usize = 8 * 1024;
+/// How many challenges are read.
+const MAX_CHALLENGES: usize = 16;
+
+/// One challenge: a scheme and its parameters. The token68 that some schemes carry in their place is passed over: no
+/// scheme that we speak does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Challenge {
     /// The scheme in lower case, such as `bearer`.
     pub(super) scheme: String,
-    /// The blob that some schemes carry in place of parameters; no scheme that we speak does.
-    pub(super) token68: Option<String>,
     /// The parameters, names in lower case, in the order in which they came.
     parameters: Vec<(String, String)>,
 }
@@ -25,7 +30,8 @@ impl Challenge {
 
 /// Reads all challenges of one or more `WWW-Authenticate` values, in order.
 pub(super) fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Vec<Challenge> {
-    values.into_iter().flat_map(|value| Parser { rest: value }.challenges()).collect()
+    let readable = values.into_iter().filter(|value| value.len() <= MAX_HEADER_BYTES);
+    readable.flat_map(|value| Parser { rest: value }.challenges()).take(MAX_CHALLENGES).collect()
 }
 
 struct Parser<'a> {
@@ -60,16 +66,23 @@ impl<'a> Parser<'a> {
                     continue;
                 }
             }
-            let after_spaces = self.rest.trim_start_matches(is_space);
-            let token68 = (after_spaces.len() < self.rest.len()).then(|| token68(after_spaces)).flatten();
-            if let Some(blob) = token68 {
-                self.rest = &after_spaces[blob.len()..];
+            if challenges.len() == MAX_CHALLENGES {
+                return challenges;
             }
-            challenges.push(Challenge {
-                scheme: word.to_ascii_lowercase(),
-                token68: token68.map(str::to_owned),
-                parameters: Vec::new(),
-            });
+            self.skip_token68();
+            challenges.push(Challenge { scheme: word.to_ascii_lowercase(), parameters: Vec::new() });
+        }
+    }
+
+    /// Skips a token68, if one stands there alone: behind spaces, up to the next comma or the end.
+    fn skip_token68(&mut self) {
+        let text = self.rest.trim_start_matches(is_space);
+        let is_body = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
+        let after_body = text.trim_start_matches(is_body);
+        let is_blob = after_body.len() < text.len() && text.len() < self.rest.len();
+        let after = after_body.trim_start_matches('=').trim_start_matches(is_space);
+        if is_blob && (after.is_empty() || after.starts_with(',')) {
+            self.rest = after;
         }
     }
 
@@ -104,15 +117,6 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The token68 at the start of `text`, if one stands there alone: up to the next comma or the end.
-fn token68(text: &str) -> Option<&str> {
-    let end = text.find(',').unwrap_or(text.len());
-    let blob = text[..end].trim_end_matches(is_space);
-    let body = blob.trim_end_matches('=');
-    let valid = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
-    (!body.is_empty() && body.chars().all(valid)).then_some(blob)
-}
-
 /// Reads a quoted string whose opening quote is gone (RFC 9110 section 5.6.4), also for the `Link` header.
 pub(super) fn quoted_string(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
@@ -145,7 +149,7 @@ mod tests {
 
     fn challenge(scheme: &str, parameters: &[(&str, &str)]) -> Challenge {
         let parameters = parameters.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
-        Challenge { scheme: scheme.to_owned(), token68: None, parameters }
+        Challenge { scheme: scheme.to_owned(), parameters }
     }
 
     #[test]
@@ -176,14 +180,14 @@ mod tests {
         assert_eq!(challenges[0], challenge("bearer", &[("realm", "r1"), ("scope", "*")]));
         assert_eq!(challenges[1], challenge("basic", &[("realm", "a \"quoted\", realm")]));
         assert_eq!(challenges[2], challenge("negotiate", &[]));
-        assert_eq!(challenges[3].token68.as_deref(), Some("abc=="));
+        assert_eq!(challenges[3], challenge("digest", &[]));
         assert_eq!(challenges.len(), 4);
     }
 
     #[test]
     fn schemes_without_parameters_and_token68_between_others() {
         let challenges = parse([r#", Negotiate a+b/c= ,, NTLM, Bearer REALM = "x" ; "#]);
-        assert_eq!(challenges[0].token68.as_deref(), Some("a+b/c="));
+        assert_eq!(challenges[0], challenge("negotiate", &[]));
         assert_eq!(challenges[1], challenge("ntlm", &[]));
         assert_eq!(challenges[2].parameter("realm"), Some("x"));
     }
@@ -201,6 +205,16 @@ mod tests {
         assert_eq!(parse([r#"Basic realm="x", Bearer realm="never closed"#, "Basic"]).len(), 3);
         assert_eq!(parse([r#"realm="without a scheme""#]), []);
         assert_eq!(parse(["", "   ", ",,,", "\u{e9}"]), []);
+    }
+
+    #[test]
+    fn headers_and_challenges_are_bounded() {
+        let long = format!(r#"Bearer realm="{}""#, "x".repeat(MAX_HEADER_BYTES));
+        assert_eq!(parse([long.as_str(), "Basic"]), [challenge("basic", &[])]);
+        let many = "Basic, ".repeat(1_000);
+        assert_eq!(parse([many.as_str(), many.as_str()]).len(), MAX_CHALLENGES);
+        let words = "x ".repeat(MAX_HEADER_BYTES / 2);
+        assert_eq!(parse([words.as_str()]).len(), MAX_CHALLENGES);
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
 use super::{Credentials, json};
-use crate::{Name, Secret};
+use crate::{Name, Secret, canonical_host};
 
 /// Bound of the file, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -22,10 +22,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-
-/// The hosts by which Docker Hub is named.
-const DOCKER_HUB: [&str; 4] =
-    ["docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
 /// The credentials of one `config.json`.
 #[derive(Debug, Clone, Default)]
@@ -161,16 +157,14 @@ fn host_and_path(key: &str) -> Option<(String, String)> {
     let key = key.trim();
     let (scheme, rest) = key.split_once("://").map_or((None, key), |(scheme, rest)| (Some(scheme), rest));
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if host.is_empty() || scheme.is_some_and(|scheme| scheme != "https" && scheme != "http") {
+    if scheme.is_some_and(|scheme| scheme != "https" && scheme != "http") {
         return None;
     }
-    let host = host.to_ascii_lowercase();
-    let host = host.strip_suffix(":443").unwrap_or(&host);
-    let host = if DOCKER_HUB.contains(&host) { "docker.io" } else { host };
+    let host = canonical_host(host).ok()?;
     let path = path.trim_matches('/');
     // The version of the registry protocol, from the time when keys were the URLs of its root.
     let path = if matches!(path, "v1" | "v2") { "" } else { path };
-    Some((host.to_owned(), path.to_owned()))
+    Some((host, path.to_owned()))
 }
 
 fn is_path_prefix(prefix: &str, path: &str) -> bool {
@@ -180,27 +174,24 @@ fn is_path_prefix(prefix: &str, path: &str) -> bool {
 
 /// `auth` wins over `username` and `password`, as in docker.
 fn user_and_password(raw: RawEntry) -> Result<(String, String), &'static str> {
-    if let Some(auth) = raw.auth.filter(|auth| !auth.is_empty()) {
+    let (username, password) = if let Some(auth) = raw.auth.filter(|auth| !auth.is_empty()) {
         let decoded = BASE64.decode(auth.trim()).map_err(|_| "auth is not base64")?;
         let decoded = String::from_utf8(decoded).map_err(|_| "auth is not text")?;
         let (username, password) = decoded.split_once(':').ok_or("auth is not user:password")?;
         // Old versions of docker padded with zero bytes.
-        return named(username, password.trim_end_matches('\0'));
+        (username.to_owned(), password.trim_end_matches('\0').to_owned())
+    } else {
+        (raw.username.unwrap_or_default(), raw.password.unwrap_or_default())
+    };
+    // Beside an identity token, which takes the password's place, stands a user name that is none.
+    if password.is_empty() && raw.identitytoken.is_some_and(|token| !token.is_empty()) {
+        return Err("identity tokens are not supported");
     }
-    match (raw.username.as_deref().unwrap_or_default(), raw.password.as_deref().unwrap_or_default()) {
-        ("", "") if raw.identitytoken.is_some_and(|token| !token.is_empty()) => {
-            Err("identity tokens are not supported")
-        }
+    match (username.as_str(), password.as_str()) {
         ("", "") => Err("there are no credentials in it; credential helper programs are not run"),
-        (username, password) => named(username, password),
+        ("", _) => Err("the user name is empty"),
+        _ => Ok((username, password)),
     }
-}
-
-fn named(username: &str, password: &str) -> Result<(String, String), &'static str> {
-    if username.is_empty() {
-        return Err("the user name is empty");
-    }
-    Ok((username.to_owned(), password.to_owned()))
 }
 
 #[cfg(test)]
@@ -321,6 +312,43 @@ mod tests {
         );
         assert_eq!(found(&config, "h.example/x").unwrap().1, "1");
         assert_eq!(found(&config, "i.example/x").unwrap().1, "secret");
+    }
+
+    #[test]
+    fn an_identity_token_is_no_password() {
+        let azure = auth("00000000-0000-0000-0000-000000000000:");
+        let config = config(&format!(
+            r#"{{"auths":{{
+                "a.azurecr.example":{{"auth":"{azure}","identitytoken":"t"}},
+                "b.example":{{"username":"u","identitytoken":"t"}},
+                "c.example":{{"auth":"{}","identitytoken":"t"}}}}}}"#,
+            auth("user:password"),
+        ));
+        let reason = "identity tokens are not supported";
+        let problem = |key: &str| DockerConfigProblem { key: key.to_owned(), reason };
+        assert_eq!(config.problems(), [problem("a.azurecr.example"), problem("b.example")]);
+        assert_eq!(user(&config, "a.azurecr.example/x"), None);
+        assert_eq!(user(&config, "c.example/x").as_deref(), Some("user"));
+    }
+
+    #[test]
+    fn hosts_are_canonical_as_in_names() {
+        let config = config(
+            r#"{"auths":{
+                "[0:0:0:0:0:0:0:1]:5000":{"username":"six","password":"p"},
+                "Docker.IO:443":{"username":"hub","password":"p"},
+                "https://up:443/v2/":{"username":"port","password":"p"},
+                "https://":{"username":"u","password":"p"},
+                "no host.example":{"username":"u","password":"p"},
+                "nodot":{"username":"u","password":"p"},
+                "a.example:0":{"username":"u","password":"p"}}}"#,
+        );
+        assert_eq!(user(&config, "[::1]:5000/a").as_deref(), Some("six"));
+        assert_eq!(user(&config, "alpine").as_deref(), Some("hub"));
+        assert_eq!(user(&config, "up:443/a").as_deref(), Some("port"));
+        let keys: Vec<_> = config.problems().iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["a.example:0", "https://", "no host.example", "nodot"]);
+        assert!(config.problems().iter().all(|problem| problem.reason == "the key is not a registry"));
     }
 
     #[test]

@@ -8,15 +8,19 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::json::{self, Texts};
 use super::media_type::{
-    DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, OCI_CONFIG,
+    self, DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, OCI_CONFIG,
     OCI_INDEX, OCI_MANIFEST, UNTYPED,
 };
-use super::{Document, json, words};
+use super::{Document, words};
 use crate::{Digest, Platform};
 
 /// The annotation by which builders mark a child of an index that is about another child, such as an attestation.
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
+/// How many manifests an index may list.
+const MAX_CHILDREN: usize = 1_000;
 
 /// A document does not say what its type promises.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +41,7 @@ impl DecodeError {
 /// What a manifest's digest names, with its type and size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
-    /// The media type of the content.
+    /// The media type of the content, at most 255 bytes; empty where the document does not say it.
     pub media_type: String,
     /// The digest of the content.
     pub digest: Digest,
@@ -70,16 +74,24 @@ pub struct ImageManifest {
     pub layers_size: u64,
     /// The annotations.
     pub annotations: BTreeMap<String, String>,
-    /// What kind of artifact it is, where it says so (OCI image specification 1.1).
+    /// What kind of artifact it is, where it says so (OCI image specification 1.1); at most 255 bytes.
     pub artifact_type: Option<String>,
     /// Whether the configuration's type is one of those that images have.
     has_image_config: bool,
+    /// The type of the layers where there are some and none is of an image: those of a signature, for instance.
+    foreign_layers: Option<String>,
 }
 
 impl ImageManifest {
     /// Whether this is an image that can be run, rather than another artifact kept in the same form.
     pub fn is_image(&self) -> bool {
-        self.has_image_config
+        self.has_image_config && self.foreign_layers.is_none()
+    }
+
+    /// What to call it where it is no image: the type of the artifact, or else that of what makes it one.
+    pub fn kind(&self) -> &str {
+        let layers = self.foreign_layers.as_deref().filter(|_| self.has_image_config);
+        self.artifact_type.as_deref().or(layers).unwrap_or(&self.config.media_type)
     }
 
     /// What a pull transfers, in bytes: the configuration and the layers.
@@ -126,7 +138,7 @@ impl Manifest {
             OCI_MANIFEST | DOCKER_MANIFEST => decode_image(document).map(Self::Image),
             OCI_INDEX | DOCKER_LIST => decode_index(&document.bytes).map(Self::Index),
             DOCKER_SCHEMA1 | DOCKER_SCHEMA1_SIGNED => Ok(Self::Schema1),
-            other => Ok(Self::Unknown { media_type: other.to_owned() }),
+            other => Ok(Self::Unknown { media_type: words::printable(other) }),
         }
     }
 }
@@ -136,33 +148,39 @@ impl Manifest {
 struct RawImage {
     config: RawDescriptor,
     layers: Vec<RawLayer>,
-    #[serde(default, deserialize_with = "lenient_map")]
-    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: Texts,
     artifact_type: Option<String>,
     manifests: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RawLayer {
+    #[serde(default)]
+    media_type: String,
     size: u64,
 }
 
 #[derive(Deserialize)]
 struct RawIndex {
     manifests: Vec<RawChild>,
-    #[serde(default, deserialize_with = "lenient_map")]
-    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: Texts,
     config: Option<IgnoredAny>,
     layers: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RawChild {
-    #[serde(flatten)]
-    descriptor: RawDescriptor,
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    size: u64,
     platform: Option<RawPlatform>,
-    #[serde(default, deserialize_with = "lenient_map")]
-    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: Texts,
 }
 
 #[derive(Deserialize)]
@@ -183,16 +201,18 @@ struct RawPlatform {
     variant: Option<String>,
 }
 
-impl From<RawDescriptor> for Descriptor {
-    fn from(raw: RawDescriptor) -> Self {
-        Self { media_type: raw.media_type, digest: raw.digest, size: raw.size }
+impl RawPlatform {
+    fn named(self) -> Option<Platform> {
+        Platform::from_parts(&self.os, &self.architecture, self.variant.as_deref().unwrap_or_default())
     }
 }
 
-impl RawPlatform {
-    fn named(self) -> Option<Platform> {
-        platform(self.os, self.architecture, self.variant)
+/// A media type that goes further than this module; empty is none.
+fn checked_type(media_type: String) -> Result<String, &'static str> {
+    if media_type.is_empty() || media_type::is_well_formed(&media_type) {
+        return Ok(media_type);
     }
+    Err("it names a media type that is none")
 }
 
 fn decode_image(document: &Document) -> Result<ImageManifest, DecodeError> {
@@ -203,14 +223,25 @@ fn decode_image(document: &Document) -> Result<ImageManifest, DecodeError> {
         return Err(error(&"it also lists manifests"));
     }
     let config_type = raw.config.media_type.as_str();
-    let has_image_config = matches!(config_type, OCI_CONFIG | DOCKER_CONFIG)
-        || config_type == UNTYPED && document.media_type == DOCKER_MANIFEST;
+    let is_docker = document.media_type == DOCKER_MANIFEST;
+    let has_image_config =
+        matches!(config_type, OCI_CONFIG | DOCKER_CONFIG) || config_type == UNTYPED && is_docker;
+    let is_of_image = |layer: &RawLayer| {
+        media_type::is_image_layer(&layer.media_type) || layer.media_type.is_empty() && is_docker
+    };
+    let layers_size = raw.layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size));
+    let has_foreign_layers = !raw.layers.is_empty() && !raw.layers.iter().any(is_of_image);
+    let foreign_layers = raw.layers.into_iter().next().filter(|_| has_foreign_layers);
+    let config_type = checked_type(raw.config.media_type).map_err(|reason| error(&reason))?;
+    let artifact_type = raw.artifact_type.map(checked_type).transpose().map_err(|reason| error(&reason))?;
+    let foreign_layers = foreign_layers.map(|layer| checked_type(layer.media_type)).transpose();
     Ok(ImageManifest {
-        layers_size: raw.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.size)),
-        annotations: raw.annotations,
-        artifact_type: raw.artifact_type.filter(|artifact_type| !artifact_type.is_empty()),
+        config: Descriptor { media_type: config_type, digest: raw.config.digest, size: raw.config.size },
+        layers_size,
+        annotations: raw.annotations.0,
+        artifact_type: artifact_type.filter(|artifact_type| !artifact_type.is_empty()),
         has_image_config,
-        config: raw.config.into(),
+        foreign_layers: foreign_layers.map_err(|reason| error(&reason))?,
     })
 }
 
@@ -220,32 +251,17 @@ fn decode_index(bytes: &[u8]) -> Result<Index, DecodeError> {
     if raw.config.is_some() || raw.layers.is_some() {
         return Err(error(&"it also has a configuration or layers"));
     }
-    let child = |raw: RawChild| Child {
-        descriptor: raw.descriptor.into(),
-        platform: raw.platform.and_then(RawPlatform::named),
-        annotations: raw.annotations,
-    };
-    Ok(Index { children: raw.manifests.into_iter().map(child).collect(), annotations: raw.annotations })
-}
-
-/// A platform as documents write it: an empty variant is none, and without system and architecture it is none.
-pub(super) fn platform(os: String, architecture: String, variant: Option<String>) -> Option<Platform> {
-    if os.is_empty() || architecture.is_empty() {
-        return None;
+    if raw.manifests.len() > MAX_CHILDREN {
+        return Err(error(&format_args!("it lists more than {MAX_CHILDREN} manifests")));
     }
-    Some(Platform { os, architecture, variant: variant.filter(|variant| !variant.is_empty()) })
-}
-
-/// Labels and annotations as they occur: null is none, and what is not a string is passed over.
-pub(super) fn lenient_map<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    let map = Option::<BTreeMap<String, serde_json::Value>>::deserialize(deserializer)?.unwrap_or_default();
-    let texts = map.into_iter().filter_map(|(key, value)| match value {
-        serde_json::Value::String(text) => Some((key, text)),
-        _ => None,
-    });
-    Ok(texts.collect())
+    let child = |raw: RawChild| {
+        let media_type = checked_type(raw.media_type)?;
+        let descriptor = Descriptor { media_type, digest: raw.digest, size: raw.size };
+        let platform = raw.platform.and_then(RawPlatform::named);
+        Ok(Child { descriptor, platform, annotations: raw.annotations.0 })
+    };
+    let children: Result<_, &str> = raw.manifests.into_iter().map(child).collect();
+    Ok(Index { children: children.map_err(|reason| error(&reason))?, annotations: raw.annotations.0 })
 }
 
 #[cfg(test)]

@@ -264,9 +264,4 @@ impl ErrorKind {
             Self::Refused { .. } => ErrorClass::Refused,
         }
     }
-
-    /// Whether the same request may well succeed at once: a cut connection or a passing 5xx.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Transport { .. } | Self::Unavailable { .. })
-    }
 }

@@ -1,10 +1,12 @@
 //! What is known of each registry host: its budget, how it wants us to log in, whether it speaks TLS.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::HttpOptions;
+use super::addresses::is_private;
 use super::auth::Login;
 use super::budget::{Budget, BudgetSnapshot, RequestKind};
 use crate::Name;
@@ -25,6 +27,7 @@ pub(super) struct Host {
 struct Learnt {
     login: Option<Login>,
     scheme: Option<Scheme>,
+    is_private: bool,
 }
 
 /// How to talk to a host.
@@ -45,7 +48,7 @@ impl Scheme {
 }
 
 impl Host {
-    fn new(name: &str, options: &HttpOptions) -> Arc<Self> {
+    pub(super) fn new(name: &str, options: &HttpOptions) -> Arc<Self> {
         let budget = Budget::new(options.limits_of(name));
         Arc::new(Self { name: name.into(), budget, learnt: Mutex::default() })
     }
@@ -68,14 +71,31 @@ impl Host {
         }
     }
 
-    /// How an insecure host answered last.
+    /// How the host answers: by https for good once it has done so, by plain http as long as it does.
     pub(super) fn scheme(&self) -> Option<Scheme> {
         self.lock().scheme
     }
 
-    /// An insecure host has answered this way, or, with `None`, does not do so any more.
-    pub(super) fn learn_scheme(&self, scheme: Option<Scheme>) {
-        self.lock().scheme = scheme;
+    /// Whether the host answered from a private address when it answered last: then it may send us to others.
+    pub(super) fn is_private(&self) -> bool {
+        self.lock().is_private
+    }
+
+    /// The registry itself has answered, whatever the answer.
+    pub(super) fn has_answered(&self, scheme: Scheme, address: Option<SocketAddr>) {
+        let mut learnt = self.lock();
+        learnt.is_private = address.is_some_and(|address| is_private(address.ip()));
+        if learnt.scheme != Some(Scheme::Https) {
+            learnt.scheme = Some(scheme);
+        }
+    }
+
+    /// The host cannot be connected to by plain http any more: it may speak https now.
+    pub(super) fn forget_plain_http(&self) {
+        let mut learnt = self.lock();
+        if learnt.scheme == Some(Scheme::Http) {
+            learnt.scheme = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Learnt> {
@@ -120,5 +140,36 @@ impl Hosts {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Host>>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_has_spoken_tls_never_falls_back() {
+        let host = Host::new("r.example", &HttpOptions::default());
+        host.has_answered(Scheme::Http, None);
+        assert_eq!(host.scheme(), Some(Scheme::Http));
+        host.forget_plain_http();
+        assert_eq!(host.scheme(), None);
+        host.has_answered(Scheme::Https, None);
+        host.forget_plain_http();
+        host.has_answered(Scheme::Http, None);
+        assert_eq!(host.scheme(), Some(Scheme::Https));
+    }
+
+    #[test]
+    fn where_it_answered_from() {
+        let host = Host::new("r.example", &HttpOptions::default());
+        assert!(!host.is_private());
+        for (address, expected) in [("10.0.0.5:443", true), ("93.184.216.34:443", false), ("[::1]:443", true)]
+        {
+            host.has_answered(Scheme::Https, Some(address.parse().unwrap()));
+            assert_eq!(host.is_private(), expected, "{address}");
+        }
+        host.has_answered(Scheme::Https, None);
+        assert!(!host.is_private());
     }
 }

@@ -13,11 +13,12 @@ use super::host::Hosts;
 use super::media_type;
 use super::observe::RequestObserver;
 use super::pages::{Pager, Progress};
+use super::refusals::Refusals;
 use super::session::{Question, Session};
 use super::token_cache::Tokens;
 use super::transport::{Answer, Transport};
 use super::{
-    Credentials, Document, ErrorKind, HttpOptions, ManifestSelector, Operation, TagList, Upstream,
+    Credentials, Document, ErrorKind, HttpOptions, ManifestSelector, Operation, Stage, TagList, Upstream,
     UpstreamError, UpstreamFactory, Urgency, auth,
 };
 use crate::{Clock, Digest, Name, Tag};
@@ -54,6 +55,7 @@ pub enum HttpSetupError {
 pub struct HttpUpstreams {
     transport: Arc<Transport>,
     tokens: Arc<Tokens>,
+    refusals: Arc<Refusals>,
     hosts: Hosts,
 }
 
@@ -71,7 +73,7 @@ impl HttpUpstreams {
             Limits::check(limits).map_err(|reason| HttpSetupError::Limits { host: host.cloned(), reason })?;
         }
         let transport = Arc::new(Transport::new(options, clock, observer)?);
-        Ok(Self { transport, tokens: Arc::default(), hosts: Hosts::default() })
+        Ok(Self { transport, tokens: Arc::default(), refusals: Arc::default(), hosts: Hosts::default() })
     }
 
     /// How the budget of every host stands, by canonical host.
@@ -88,6 +90,7 @@ impl UpstreamFactory for HttpUpstreams {
             host: self.hosts.of(name, &self.transport.options),
             transport: self.transport.clone(),
             tokens: self.tokens.clone(),
+            refusals: self.refusals.clone(),
         };
         Arc::new(HttpUpstream { session })
     }
@@ -154,6 +157,8 @@ impl Upstream for HttpUpstream {
     async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError> {
         let operation = Operation::Tags;
         let mut pager = Pager::new();
+        let mut spent = Duration::ZERO;
+        let limit = self.session.transport.options.list_timeout;
         loop {
             let query = pager.query().map(str::to_owned);
             let question = Question {
@@ -166,12 +171,16 @@ impl Upstream for HttpUpstream {
                 max_body: MAX_TAG_PAGE_BYTES,
             };
             let answer = self.session.ask(&question).await?;
+            spent += answer.spent;
             if matches!(answer.status.as_u16(), 400 | 405) && pager.drop_page_size() {
                 continue;
             }
             let progress = self.accept_page(&mut pager, &answer);
             if progress.map_err(|kind| self.session.error(operation, kind))? == Progress::End {
                 return Ok(pager.into_list());
+            }
+            if spent > limit {
+                return Err(self.session.error(operation, ErrorKind::Timeout { stage: Stage::Total, limit }));
             }
         }
     }
@@ -202,16 +211,9 @@ impl Upstream for HttpUpstream {
         if !answer.status.is_success() {
             return Err(self.session.error(operation, self.failure(&answer)));
         }
-        let announced = announced_digest(&answer.headers);
-        for expected in wanted.iter().chain(&announced) {
-            check_digest(expected, &answer.body).map_err(|kind| self.session.error(operation, kind))?;
-        }
         let header = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        Ok(Document {
-            digest: wanted.or(announced).unwrap_or_else(|| Digest::sha256(&answer.body)),
-            media_type: media_type::of_manifest(header, &answer.body),
-            bytes: answer.body,
-        })
+        let announced = announced_digest(&answer.headers);
+        document(header, wanted, announced, answer.body).map_err(|kind| self.session.error(operation, kind))
     }
 
     async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError> {
@@ -236,6 +238,31 @@ impl Upstream for HttpUpstream {
     fn counts_manifest_gets(&self) -> bool {
         self.session.name.is_docker_hub()
     }
+}
+
+/// The manifest that came, if it is one, and the one that was wanted or announced.
+fn document(
+    content_type: Option<&str>,
+    wanted: Option<Digest>,
+    announced: Option<Digest>,
+    bytes: Bytes,
+) -> Result<Document, ErrorKind> {
+    let media_type = media_type::of_manifest(content_type, &bytes);
+    if media_type.as_deref().is_ok_and(media_type::is_schema1) {
+        // Their digests are of what was signed, which the bytes wrap.
+        if let (Some(expected), Some(actual)) = (&wanted, &announced)
+            && expected != actual
+        {
+            return Err(ErrorKind::DigestMismatch { expected: expected.clone(), actual: actual.clone() });
+        }
+    } else {
+        for expected in wanted.iter().chain(&announced) {
+            check_digest(expected, &bytes)?;
+        }
+    }
+    let media_type = media_type.map_err(|reason| ErrorKind::Protocol { message: reason.to_owned() })?;
+    let digest = wanted.or(announced).unwrap_or_else(|| Digest::sha256(&bytes));
+    Ok(Document { digest, media_type, bytes })
 }
 
 /// The digest in the header. One that cannot be read, of an algorithm that we do not know, is as good as none.

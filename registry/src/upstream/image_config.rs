@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::document::{DecodeError, lenient_map, platform};
-use super::json;
+use super::document::DecodeError;
+use super::json::{self, IfText, Texts};
 use crate::Platform;
 
 /// An image configuration, as far as it is of interest here (OCI image configuration, Docker image specification).
@@ -14,21 +14,14 @@ use crate::Platform;
 pub struct ImageConfig {
     /// When the image says that it was built. Absent where it does not say so, or says Go's zero time.
     pub created: Option<Timestamp>,
-    /// Whether it says something of its creation time that is no time.
-    pub created_is_invalid: bool,
-    /// The labels: those of `config.Labels`, then those of `container_config.Labels` whose keys are new.
+    /// The labels, bounded: those of `config.Labels`, then those of `container_config.Labels` whose keys are new.
     pub labels: BTreeMap<String, String>,
-    /// The operating system.
-    pub os: Option<String>,
-    /// The processor architecture.
-    pub architecture: Option<String>,
-    /// The variant of the architecture.
-    pub variant: Option<String>,
+    platform: Option<Platform>,
 }
 
 #[derive(Deserialize)]
 struct RawConfig {
-    created: Option<serde_json::Value>,
+    created: Option<IfText<Timestamp>>,
     os: Option<String>,
     architecture: Option<String>,
     variant: Option<String>,
@@ -38,8 +31,8 @@ struct RawConfig {
 
 #[derive(Deserialize)]
 struct RawContainerConfig {
-    #[serde(default, rename = "Labels", deserialize_with = "lenient_map")]
-    labels: BTreeMap<String, String>,
+    #[serde(default, rename = "Labels")]
+    labels: Texts,
 }
 
 impl ImageConfig {
@@ -47,27 +40,21 @@ impl ImageConfig {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let raw: RawConfig =
             json::object(bytes).map_err(|reason| DecodeError::new("image configuration", reason))?;
-        let (created, created_is_invalid) = creation_time(raw.created.as_ref());
         let labels_of =
-            |config: Option<RawContainerConfig>| config.map(|config| config.labels).unwrap_or_default();
+            |config: Option<RawContainerConfig>| config.map(|config| config.labels.0).unwrap_or_default();
+        let platform = |os: String, architecture: String| {
+            Platform::from_parts(&os, &architecture, raw.variant.as_deref().unwrap_or_default())
+        };
         Ok(Self {
-            created,
-            created_is_invalid,
+            created: raw.created.and_then(|IfText(time)| time).filter(|time| !is_zero(*time)),
             labels: merged(labels_of(raw.config), labels_of(raw.container_config)),
-            os: raw.os.filter(|os| !os.is_empty()),
-            architecture: raw.architecture.filter(|architecture| !architecture.is_empty()),
-            variant: raw.variant.filter(|variant| !variant.is_empty()),
+            platform: raw.os.zip(raw.architecture).and_then(|(os, architecture)| platform(os, architecture)),
         })
     }
 
-    /// The platform that the image was built for, where it says so.
+    /// The platform that the image was built for; absent where it does not say so, or says it in words that are none.
     pub fn platform(&self) -> Option<Platform> {
-        platform(self.os.clone()?, self.architecture.clone()?, self.variant.clone())
-    }
-
-    /// The labels, and those annotations of the manifest whose keys no label has.
-    pub fn labels_with(&self, annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        merged(self.labels.clone(), annotations.clone())
+        self.platform.clone()
     }
 }
 
@@ -75,19 +62,6 @@ impl ImageConfig {
 fn merged(first: BTreeMap<String, String>, mut second: BTreeMap<String, String>) -> BTreeMap<String, String> {
     second.extend(first);
     second
-}
-
-/// The time, and whether there was something that is not one.
-fn creation_time(value: Option<&serde_json::Value>) -> (Option<Timestamp>, bool) {
-    match value {
-        None | Some(serde_json::Value::Null) => (None, false),
-        Some(serde_json::Value::String(text)) if text.is_empty() => (None, false),
-        Some(serde_json::Value::String(text)) => match text.parse::<Timestamp>() {
-            Ok(time) => (Some(time).filter(|time| !is_zero(*time)), false),
-            Err(_) => (None, true),
-        },
-        Some(_) => (None, true),
-    }
 }
 
 /// Go's zero time, 0001-01-01T00:00:00Z: what builders write who do not set the time.
@@ -118,10 +92,6 @@ mod tests {
         assert_eq!(config.created, Some("2024-01-02T03:04:05.123456789Z".parse().unwrap()));
         assert_eq!(config.labels, map([("a", "1"), ("b", "2"), ("c", "4")]));
         assert_eq!(config.platform().unwrap().to_string(), "linux/arm64/v8");
-        assert_eq!(
-            config.labels_with(&map([("c", "annotation"), ("d", "5")])),
-            map([("a", "1"), ("b", "2"), ("c", "4"), ("d", "5")])
-        );
     }
 
     #[test]
@@ -147,11 +117,27 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_none_is_flagged() {
-        for created in [r#""yesterday""#, "1700000000", r#""2024-13-01T00:00:00Z""#, r#""2024-01-02""#] {
-            let config = decode(&format!(r#"{{"created":{created},"os":"linux"}}"#));
-            assert_eq!((config.created, config.created_is_invalid), (None, true), "{created}");
-            assert_eq!(config.os.as_deref(), Some("linux"));
+    fn a_time_that_is_none_is_absent() {
+        for created in
+            [r#""yesterday""#, "1700000000", r#""2024-13-01T00:00:00Z""#, r#""2024-01-02""#, r#"{"a":[1]}"#]
+        {
+            let config = decode(&format!(r#"{{"created":{created},"os":"linux","architecture":"amd64"}}"#));
+            assert_eq!(config.created, None, "{created}");
+            assert_eq!(config.platform().unwrap().to_string(), "linux/amd64");
+        }
+    }
+
+    #[test]
+    fn a_platform_in_words_that_are_none_is_absent() {
+        let long = "x".repeat(200);
+        for (os, architecture, variant) in [
+            ("Linux", "amd64", ""),
+            ("linux/arm64", "v8", ""),
+            ("linux", "arm 64", ""),
+            ("linux", "arm", &long),
+        ] {
+            let text = format!(r#"{{"os":"{os}","architecture":"{architecture}","variant":"{variant}"}}"#);
+            assert_eq!(decode(&text).platform(), None, "{text}");
         }
     }
 

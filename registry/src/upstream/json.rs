@@ -1,6 +1,17 @@
-//! Decoding JSON objects, strictly.
+//! Decoding JSON from outside: objects strictly, and leniently where people write what they like, at no more cost
+//! than the document's bytes. What is passed over is never built up in memory.
 
-use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// How many labels or annotations of one object are kept; the rest is dropped.
+const MAX_TEXTS: usize = 4_096;
+/// Bound of the keys and values of the labels or annotations of one object, in bytes; what goes beyond is dropped.
+const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
 /// Decodes a document that must be an object. Derived decoders take an array of the fields' values as well,
 /// and would find an empty success in documents such as `[null]`.
@@ -11,9 +22,126 @@ pub(super) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json:
     serde_json::from_slice(bytes)
 }
 
+/// What a text says, if it stands there and can be parsed; any other value is passed over.
+pub(super) struct IfText<T>(pub(super) Option<T>);
+
+impl<'de, T: FromStr> Deserialize<'de> for IfText<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(IfTextVisitor(PhantomData))
+    }
+}
+
+struct IfTextVisitor<T>(PhantomData<T>);
+
+impl<'de, T: FromStr> Visitor<'de> for IfTextVisitor<T> {
+    type Value = IfText<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<IfText<T>, E> {
+        Ok(IfText(text.parse().ok()))
+    }
+
+    fn visit_unit<E>(self) -> Result<IfText<T>, E> {
+        Ok(IfText(None))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<IfText<T>, E> {
+        Ok(IfText(None))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<IfText<T>, E> {
+        Ok(IfText(None))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<IfText<T>, E> {
+        Ok(IfText(None))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<IfText<T>, E> {
+        Ok(IfText(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<IfText<T>, A::Error> {
+        while entries.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(IfText(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<IfText<T>, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(IfText(None))
+    }
+}
+
+/// Labels or annotations: null is none, what is not a text is passed over, and what goes beyond the bounds dropped.
+#[derive(Debug, Default)]
+pub(super) struct Texts(pub(super) BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextsVisitor)
+    }
+}
+
+struct TextsVisitor;
+
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of texts or null")
+    }
+
+    fn visit_unit<E>(self) -> Result<Texts, E> {
+        Ok(Texts::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Texts, A::Error> {
+        let mut texts = BTreeMap::new();
+        let mut bytes = 0;
+        while let Some((key, IfText(value))) = entries.next_entry::<String, IfText<String>>()? {
+            let Some(value) = value else { continue };
+            let more = key.len() + value.len();
+            if texts.len() < MAX_TEXTS && bytes + more <= MAX_TEXT_BYTES {
+                bytes += more;
+                texts.insert(key, value);
+            }
+        }
+        Ok(Texts(texts))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_kept_and_the_rest_is_passed_over() {
+        let texts: Texts =
+            serde_json::from_str(r#"{"a":"1","b":2,"c":null,"d":{"x":[1]},"e":["y"],"f":true,"g":"\u00e9"}"#)
+                .unwrap();
+        let expected = [("a", "1"), ("g", "é")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(texts.0, BTreeMap::from(expected));
+        assert!(serde_json::from_str::<Texts>("null").unwrap().0.is_empty());
+        for text in ["[]", "1", r#""x""#, r#"{"a":"#] {
+            assert!(serde_json::from_str::<Texts>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_are_bounded_in_number_and_bytes() {
+        let many: Vec<String> = (0..=MAX_TEXTS).map(|number| format!(r#""k{number}":"v""#)).collect();
+        let texts: Texts = serde_json::from_str(&format!("{{{}}}", many.join(","))).unwrap();
+        assert_eq!(texts.0.len(), MAX_TEXTS);
+        assert!(texts.0.contains_key("k0"), "the first ones are kept");
+
+        let large = "x".repeat(MAX_TEXT_BYTES);
+        let text = format!(r#"{{"small":"1","large":"{large}","after":"2"}}"#);
+        let texts: Texts = serde_json::from_str(&text).unwrap();
+        assert_eq!(texts.0.keys().collect::<Vec<_>>(), ["after", "small"]);
+    }
 
     #[derive(Debug, serde::Deserialize)]
     struct Lenient {

@@ -4,8 +4,9 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
+use super::json::IfText;
 use crate::Tag;
 
 /// How many tags one list may have, invalid ones and repetitions included.
@@ -45,7 +46,7 @@ impl<'de> Visitor<'de> for ListVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<ListedTags, A::Error> {
         let mut listed = ListedTags::default();
-        while let Some(Entry(tag)) = entries.next_element()? {
+        while let Some(IfText(tag)) = entries.next_element()? {
             match tag {
                 Some(tag) => listed.valid.push(tag),
                 None => listed.invalid += 1,
@@ -55,59 +56,6 @@ impl<'de> Visitor<'de> for ListVisitor {
             }
         }
         Ok(listed)
-    }
-}
-
-/// One entry: a tag, or anything else, which is passed over.
-struct Entry(Option<Tag>);
-
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EntryVisitor)
-    }
-}
-
-struct EntryVisitor;
-
-impl<'de> Visitor<'de> for EntryVisitor {
-    type Value = Entry;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a tag")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Entry, E> {
-        Ok(Entry(Tag::try_from(text).ok()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Entry, E> {
-        Ok(Entry(None))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Entry, E> {
-        Ok(Entry(None))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Entry, E> {
-        Ok(Entry(None))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Entry, E> {
-        Ok(Entry(None))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Entry, E> {
-        Ok(Entry(None))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Entry, A::Error> {
-        while entries.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Entry(None))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Entry, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Entry(None))
     }
 }
 

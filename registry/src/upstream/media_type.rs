@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::json;
+use super::json::{self, IfText};
 
 pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -25,31 +25,67 @@ pub(super) const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+js
      application/vnd.docker.distribution.manifest.v2+json, \
      */*;q=0.1";
 
+/// Longest media type, in bytes (RFC 6838 section 4.2 allows 127 on either side of the slash).
+const MAX_MEDIA_TYPE_LENGTH: usize = 255;
+
+/// What the layers of images have in common: OCI's with the non-distributable and encrypted ones, Docker's with the
+/// foreign ones.
+const IMAGE_LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+
 /// The fields that tell what a document is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shape {
-    media_type: Option<String>,
-    schema_version: Option<u64>,
-    manifests: Option<Vec<IgnoredAny>>,
+    media_type: Option<IfText<String>>,
+    manifests: Option<IgnoredAny>,
     config: Option<IgnoredAny>,
+    fs_layers: Option<IgnoredAny>,
+}
+
+/// Whether this is a type and a subtype (RFC 6838 section 4.2), of a length that may be shown and stored.
+pub(super) fn is_well_formed(media_type: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    media_type.len() <= MAX_MEDIA_TYPE_LENGTH
+        && media_type.split_once('/').is_some_and(|(main, sub)| is_name(main) && is_name(sub))
+}
+
+/// Whether a layer of this type is part of an image's file system.
+pub(super) fn is_image_layer(media_type: &str) -> bool {
+    IMAGE_LAYERS.iter().any(|beginning| media_type.starts_with(beginning))
+}
+
+/// Whether this is a Docker schema 1 manifest, signed or not.
+pub(super) fn is_schema1(media_type: &str) -> bool {
+    matches!(media_type, DOCKER_SCHEMA1 | DOCKER_SCHEMA1_SIGNED)
 }
 
 /// The media type of a manifest: the header's, lower case and without parameters; where that says nothing, the
-/// one that the document names, or else that of its shape.
-pub(super) fn of_manifest(header: Option<&str>, document: &[u8]) -> String {
+/// one that the document names, or else that of its shape. An answer that is not a manifest of whatever kind, such
+/// as a page for browsers or a list of errors, is told by what is wrong with it.
+pub(super) fn of_manifest(header: Option<&str>, document: &[u8]) -> Result<String, &'static str> {
+    let Ok(shape) = json::object::<Shape>(document) else {
+        return Err("not a manifest: not a JSON object");
+    };
     let stated = header.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let says_nothing = matches!(stated.as_str(), "" | "application/json" | UNTYPED | "text/plain");
-    if !says_nothing {
-        return stated;
+    let media_type = match shape {
+        _ if !says_nothing => stated,
+        Shape { media_type: Some(IfText(Some(named))), .. } if !named.is_empty() => {
+            named.to_ascii_lowercase()
+        }
+        Shape { manifests: Some(_), .. } => OCI_INDEX.to_owned(),
+        Shape { config: Some(_), .. } => OCI_MANIFEST.to_owned(),
+        Shape { fs_layers: Some(_), .. } => DOCKER_SCHEMA1.to_owned(),
+        _ => return Err("not a manifest: neither its type nor its shape is that of one"),
+    };
+    // Manifests of all kinds have vendors' types; pages, errors and data have others.
+    if media_type.starts_with("application/vnd.") && is_well_formed(&media_type) {
+        return Ok(media_type);
     }
-    match json::object::<Shape>(document) {
-        Ok(Shape { media_type: Some(named), .. }) if !named.is_empty() => named.to_ascii_lowercase(),
-        Ok(Shape { manifests: Some(_), .. }) => OCI_INDEX.to_owned(),
-        Ok(Shape { config: Some(_), .. }) => OCI_MANIFEST.to_owned(),
-        Ok(Shape { schema_version: Some(1), .. }) => DOCKER_SCHEMA1.to_owned(),
-        Ok(_) | Err(_) => stated,
-    }
+    Err("not a manifest: its type is not that of one")
 }
 
 #[cfg(test)]
@@ -64,7 +100,7 @@ mod tests {
             "Application/vnd.docker.distribution.manifest.v2+JSON; charset=utf-8",
             " application/vnd.docker.distribution.manifest.v2+json ;q=1",
         ] {
-            assert_eq!(of_manifest(Some(header), document), DOCKER_MANIFEST);
+            assert_eq!(of_manifest(Some(header), document).unwrap(), DOCKER_MANIFEST);
         }
     }
 
@@ -82,11 +118,50 @@ mod tests {
                 (r#"{"schemaVersion":2,"config":{},"layers":[]}"#, OCI_MANIFEST),
                 (r#"{"schemaVersion":1,"fsLayers":[]}"#, DOCKER_SCHEMA1),
             ] {
-                assert_eq!(of_manifest(header, document.as_bytes()), expected, "{header:?}");
+                assert_eq!(of_manifest(header, document.as_bytes()).unwrap(), expected, "{header:?}");
             }
         }
-        assert_eq!(of_manifest(Some("application/json"), b"{}"), "application/json");
-        assert_eq!(of_manifest(Some("text/plain; charset=utf-8"), b"no"), "text/plain");
-        assert_eq!(of_manifest(None, b""), "");
+    }
+
+    #[test]
+    fn types_of_vendors_that_we_do_not_know_are_left_as_they_are() {
+        let vendors = "application/vnd.example.thing.v1+json";
+        assert_eq!(of_manifest(Some(vendors), b"{}").unwrap(), vendors);
+        let document = format!(r#"{{"mediaType":"{vendors}","errors":1}}"#);
+        assert_eq!(of_manifest(Some("application/json"), document.as_bytes()).unwrap(), vendors);
+    }
+
+    #[test]
+    fn what_is_no_manifest() {
+        let long = format!("application/vnd.{}", "x".repeat(MAX_MEDIA_TYPE_LENGTH));
+        for (header, document) in [
+            (Some("text/html"), "<html>sign in</html>"),
+            (Some("text/html; charset=utf-8"), r#"{"manifests":[]}"#),
+            (Some("application/json"), r#"{"errors":[{"code":"DENIED"}]}"#),
+            (Some("application/json"), r#"{"mediaType":"text/html"}"#),
+            (Some("application/json"), r#"{"mediaType":"application/vnd.a b"}"#),
+            (Some("application/json"), r#"{"mediaType":7,"schemaVersion":2}"#),
+            (Some("application/problem+json"), "{}"),
+            (Some("text/plain; charset=utf-8"), "no"),
+            (Some(&long), "{}"),
+            (Some(OCI_MANIFEST), ""),
+            (Some(OCI_MANIFEST), "[]"),
+            (Some(OCI_MANIFEST), r#"{"config":"#),
+            (None, "{}"),
+        ] {
+            assert!(of_manifest(header, document.as_bytes()).is_err(), "{header:?} {document}");
+        }
+    }
+
+    #[test]
+    fn well_formed_types() {
+        for good in [OCI_MANIFEST, DOCKER_SCHEMA1_SIGNED, "text/x", "application/vnd.a.b_c-d+json"] {
+            assert!(is_well_formed(good), "{good}");
+        }
+        let longest = format!("a/{}", "x".repeat(MAX_MEDIA_TYPE_LENGTH - 2));
+        assert!(is_well_formed(&longest) && !is_well_formed(&format!("{longest}x")));
+        for bad in ["", "a", "a/", "/b", "a/b/c", "a/b; c=d", "a/b\n", "a/é", "a /b", "*/*"] {
+            assert!(!is_well_formed(bad), "{bad:?}");
+        }
     }
 }

@@ -3,13 +3,14 @@
 //! Invariants:
 //! - every request, tokens and redirects included, draws on the budget of its host, and waiting for the
 //!   budget is never charged to the request's timeout;
-//! - every byte named by a digest is checked against it, every body is bounded;
+//! - every byte named by a digest is checked against it (but for Docker schema 1, see [`Document::is_verified`]),
+//!   every body is bounded;
 //! - a secret goes to the origin it belongs to or to a token realm in its trust boundary, nowhere else;
-//! - plain http is spoken only to hosts named insecure, link-local and cloud metadata addresses are never
-//!   connected to, whoever names them.
+//! - plain http is spoken only to hosts named insecure; link-local and cloud metadata addresses are never
+//!   connected to, whoever names them, nor private ones that a registry at a public address names.
 //!
 //! From the outside in: `http` holds the operations; `session` gets them past logins (`auth`, `challenge`,
-//! `trust`, `token_cache`); `transport` sends single requests within the `budget` and follows redirects. The rest is
+//! `trust`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` and follows redirects. The rest is
 //! pure: `pages` and `link` read lists of tags, `document` and `image_config` what came, `docker_config`
 //! the credentials.
 
@@ -52,6 +53,7 @@ mod observe;
 mod options;
 mod pages;
 mod redirect;
+mod refusals;
 mod session;
 mod token;
 mod token_cache;
@@ -106,12 +108,21 @@ pub enum ManifestSelector<'a> {
 /// A manifest or index as the registry sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Digest of `bytes`, checked.
+    /// Digest of `bytes`, checked; of Docker schema 1 manifests, as the registry has it and unchecked.
     pub digest: Digest,
-    /// The `Content-Type` without parameters; where that says nothing, the type that the document names itself.
+    /// The `Content-Type` without parameters; where that says nothing, the type that the document names itself. At
+    /// most 255 bytes.
     pub media_type: String,
     /// The exact bytes.
     pub bytes: Bytes,
+}
+
+impl Document {
+    /// Whether `bytes` were checked against `digest`. Not so for Docker schema 1 manifests, whose digests are of
+    /// their signed part alone: such bytes may say anything and must not be kept under their digest.
+    pub fn is_verified(&self) -> bool {
+        !media_type::is_schema1(&self.media_type)
+    }
 }
 
 /// One repository in one registry, with the credentials to use.
@@ -120,14 +131,15 @@ pub struct Document {
 /// [`UpstreamFactory::blocked_for`]. All are cancellation-safe: a dropped future leaves nothing behind.
 #[async_trait]
 pub trait Upstream: Debug + Send + Sync {
-    /// Lists all tags, following pagination to the end.
+    /// Lists all tags (at most a million, of 64 MiB together), following pagination to the end.
     async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError>;
 
     /// Asks what a tag points at, by HEAD. `None` where the registry does not say (no digest in the answer, or
     /// HEAD refused): ask with [`Upstream::manifest`] then.
     async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError>;
 
-    /// Fetches a manifest or an index (at most 4 MiB).
+    /// Fetches a manifest or an index (at most 4 MiB). An answer that is none of whatever kind, such as a page for
+    /// browsers, is [`ErrorKind::Protocol`].
     async fn manifest(&self, what: ManifestSelector<'_>, urgency: Urgency)
     -> Result<Document, UpstreamError>;
 

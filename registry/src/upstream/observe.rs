@@ -41,8 +41,6 @@ pub struct RequestRecord<'a> {
 pub enum Outcome {
     /// An answer that was of use, redirects included.
     Ok,
-    /// 304.
-    NotModified,
     /// Failed; the first request to a registry that wants a login counts as `Unauthorized`.
     Failed(ErrorClass),
     /// Whoever asked went away before the answer was complete.
@@ -54,7 +52,6 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
-            Self::NotModified => "not_modified",
             Self::Failed(class) => class.as_str(),
             Self::Cancelled => "cancelled",
         }

@@ -18,14 +18,17 @@ pub struct HttpOptions {
     pub body_timeout: Duration,
     /// For one request from sending to the last byte; each redirect hop and each retry counts anew. 120 s.
     pub total_timeout: Duration,
+    /// For one list of tags, over the time spent on its requests without waiting for the budget. 15 min.
+    pub list_timeout: Duration,
     /// What may be asked of each host. 50 requests a second, bursts of 10, 10 at a time.
     pub limits: Limits,
     /// Limits of single hosts, by canonical host (`docker.io`, `registry.example:5000`).
     pub host_limits: BTreeMap<String, Limits>,
-    /// Hosts (`host` for any port, or `host:port`) with which plain http and unverified TLS are allowed.
+    /// Hosts with which plain http and unverified TLS are allowed: `host:port` for that port, `host` for the ports
+    /// 443 and 80 and for no other, since `host:443` is written `host` in canonical form. IPv6 in brackets.
     pub insecure_hosts: BTreeSet<String>,
-    /// For a registry's canonical host, the further hosts (`host` or `host:port`) whose token service may be
-    /// sent the registry's credentials.
+    /// For a registry's canonical host, the further hosts (written as above) whose token service may be sent the
+    /// registry's credentials; they may stand at private addresses.
     pub token_hosts: BTreeMap<String, BTreeSet<String>>,
     /// The `User-Agent`.
     pub user_agent: String,
@@ -38,6 +41,7 @@ impl Default for HttpOptions {
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             total_timeout: Duration::from_mins(2),
+            list_timeout: Duration::from_mins(15),
             limits: Limits::default(),
             host_limits: BTreeMap::new(),
             insecure_hosts: BTreeSet::new(),
@@ -64,13 +68,16 @@ impl HttpOptions {
     }
 }
 
-/// Whether the set names the URL's host, alone or with its port.
+/// Whether the set names the URL's host with its port, or alone if the port is one of the two usual ones.
 fn names_host_of(hosts: &BTreeSet<String>, url: &Url) -> bool {
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
         return false;
     };
     let with_port = format!("{host}:{port}");
-    hosts.iter().any(|named| named.eq_ignore_ascii_case(host) || named.eq_ignore_ascii_case(&with_port))
+    let is_usual = matches!(port, 443 | 80);
+    hosts
+        .iter()
+        .any(|named| named.eq_ignore_ascii_case(&with_port) || is_usual && named.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -78,17 +85,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_insecure_for_all_ports_or_for_the_one_named() {
+    fn a_host_is_insecure_for_the_usual_ports_or_for_the_one_named() {
         let insecure = |host: &str, url: &str| {
             let options =
                 HttpOptions { insecure_hosts: BTreeSet::from([host.to_owned()]), ..Default::default() };
             options.is_insecure(&Url::parse(url).unwrap())
         };
-        assert!(insecure("Registry.local", "http://registry.local:5000/"));
+        assert!(insecure("Registry.local", "http://registry.local/"));
+        assert!(insecure("registry.local", "https://registry.local/"));
         assert!(insecure("registry.local:5000", "http://registry.local:5000/"));
         assert!(insecure("registry.local:443", "https://registry.local/"));
-        assert!(insecure("[::1]", "http://[::1]:5000/"));
+        assert!(insecure("[::1]", "https://[::1]/"));
         assert!(insecure("[::1]:5000", "http://[::1]:5000/"));
+        assert!(!insecure("registry.local", "http://registry.local:5000/"));
+        assert!(!insecure("registry.local:443", "http://registry.local/"));
+        assert!(!insecure("[::1]", "http://[::1]:5000/"));
         assert!(!insecure("registry.local:5000", "http://registry.local:5001/"));
         assert!(!insecure("local", "http://registry.local:5000/"));
         assert!(!insecure("", "http://registry.local/"));

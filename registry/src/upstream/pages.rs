@@ -19,6 +19,9 @@ const PAGE_SIZE: usize = 1_000;
 /// How many pages one list may have.
 const MAX_PAGES: usize = 2_000;
 
+/// Bound of all tags of one list, in bytes.
+const MAX_TAG_BYTES: usize = 64 * 1024 * 1024;
+
 /// The state of reading one list.
 #[derive(Debug)]
 pub(super) struct Pager {
@@ -27,6 +30,8 @@ pub(super) struct Pager {
     pages: usize,
     listed: usize,
     tags: BTreeSet<Tag>,
+    /// What the tags take, in bytes.
+    bytes: usize,
     invalid: usize,
 }
 
@@ -54,6 +59,7 @@ impl Pager {
             pages: 0,
             listed: 0,
             tags: BTreeSet::new(),
+            bytes: 0,
             invalid: 0,
         }
     }
@@ -90,10 +96,18 @@ impl Pager {
         let known_before = self.tags.len() + self.invalid;
         self.listed += page.tags.len();
         self.invalid += page.tags.invalid;
-        self.tags.extend(page.tags.valid);
+        for tag in page.tags.valid {
+            let bytes = tag.as_str().len();
+            if self.tags.insert(tag) {
+                self.bytes += bytes;
+            }
+        }
         self.pages += 1;
         if self.listed > MAX_TAGS {
             return Err(protocol(format!("more than {MAX_TAGS} tags")));
+        }
+        if self.bytes > MAX_TAG_BYTES {
+            return Err(ErrorKind::TooLarge { limit: MAX_TAG_BYTES as u64 });
         }
 
         let next = link::next(links).map_err(|_| protocol("a Link header that cannot be read".to_owned()))?;
@@ -223,6 +237,23 @@ mod tests {
         }
         let error = pager.accept(br#"{"tags":["a"]}"#, []).unwrap_err();
         assert_eq!(error.to_string(), "bad answer: more than 1000000 tags");
+    }
+
+    #[test]
+    fn the_bytes_of_tags_are_bounded_over_all_pages() {
+        const ON_A_PAGE: usize = 64 * 1024;
+        let page = |number: usize| {
+            let tags: Vec<_> =
+                (0..ON_A_PAGE).map(|tag| format!(r#""{:0>128}""#, number * ON_A_PAGE + tag)).collect();
+            format!(r#"{{"tags":[{}]}}"#, tags.join(","))
+        };
+        let mut pager = Pager::new();
+        for number in 0..MAX_TAG_BYTES / (128 * ON_A_PAGE) {
+            let progress = pager.accept(page(number).as_bytes(), ["<?last=x>; rel=next"]);
+            assert_eq!(progress, Ok(Progress::More), "{number}");
+        }
+        let error = pager.accept(br#"{"tags":["one-more"]}"#, []).unwrap_err();
+        assert_eq!(error, ErrorKind::TooLarge { limit: 64 * 1024 * 1024 });
     }
 
     #[test]

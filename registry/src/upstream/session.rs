@@ -8,12 +8,12 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, Method};
-use tokio::time::Instant;
 use url::Url;
 
 use super::auth::{self, Bearer, Login, Means};
 use super::budget::RequestKind;
 use super::host::{Host, Scheme};
+use super::refusals::Refusals;
 use super::token::Token;
 use super::token_cache::{Obtained, TokenKey, Tokens};
 use super::transport::{Answer, Failure, Request, Transport};
@@ -34,6 +34,7 @@ pub(super) struct Session {
     pub(super) host: Arc<Host>,
     pub(super) transport: Arc<Transport>,
     pub(super) tokens: Arc<Tokens>,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 /// What to ask the registry.
@@ -57,6 +58,23 @@ enum Presented {
     Token { key: TokenKey, obtained: Obtained },
 }
 
+/// There is no token to present.
+struct NoToken {
+    error: UpstreamError,
+    /// Whether the token service has just refused us, which may be because it is not the right one any more.
+    was_refused: bool,
+}
+
+/// What a 401 teaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lesson {
+    Nothing,
+    /// The token that was kept is of no use any more.
+    FreshToken,
+    /// The registry wants another login.
+    OtherLogin,
+}
+
 impl Presented {
     fn header(&self) -> Option<HeaderValue> {
         match self {
@@ -71,18 +89,46 @@ impl Session {
     /// Asks, logging in where the registry wants it. The answer may have any status but 401 and 429.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
         let mut logins = 0;
+        let mut has_learnt_login = false;
+        // A login that was remembered and got us no token, and what the token service said.
+        let mut doubted: Option<(Login, UpstreamError)> = None;
         loop {
             let login = self.host.login();
-            let presented = self.present(login.as_ref()).await?;
-            let answer = self.send(question, presented.header()).await;
+            let is_doubted =
+                matches!((&doubted, &login), (Some((doubted, _)), Some(login)) if doubted == login);
+            let presented =
+                if is_doubted { Ok(Presented::Nothing) } else { self.present(login.as_ref()).await };
+            let presented = match presented {
+                Ok(presented) => presented,
+                Err(NoToken { error, was_refused: true }) if !has_learnt_login && doubted.is_none() => {
+                    doubted = login.map(|login| (login, error));
+                    continue;
+                }
+                Err(NoToken { error, .. }) => return Err(error),
+            };
+            let answer = self.send(question, login.as_ref(), presented.header()).await;
             let answer = answer.map_err(|kind| self.error(question.operation, kind))?;
             if answer.status != http::StatusCode::UNAUTHORIZED {
-                return Ok(answer);
+                return match doubted {
+                    // Without a login the registry may say anything of what is not for everybody.
+                    Some((_, error)) if !answer.status.is_success() => Err(error),
+                    Some((needless, _)) => {
+                        self.host.forget_login(&needless);
+                        Ok(answer)
+                    }
+                    None => Ok(answer),
+                };
             }
             logins += 1;
-            if logins == MAX_LOGINS || !self.learn(login.as_ref(), &presented, &answer) {
-                let refusal = answer.failure(&auth::describe(&self.credentials));
-                return Err(self.error(question.operation, refusal));
+            let lesson = self.learn(login.as_ref(), &presented, &answer);
+            if logins == MAX_LOGINS || lesson == Lesson::Nothing {
+                let refusal =
+                    || self.error(question.operation, answer.failure(&auth::describe(&self.credentials)));
+                return Err(doubted.map_or_else(refusal, |(_, error)| error));
+            }
+            if lesson == Lesson::OtherLogin {
+                has_learnt_login = true;
+                doubted = None;
             }
         }
     }
@@ -92,53 +138,63 @@ impl Session {
         UpstreamError { repository: self.name.clone(), operation, kind }
     }
 
-    /// Takes from a 401 what there is to learn. Whether it is worth asking again.
-    fn learn(&self, login: Option<&Login>, presented: &Presented, answer: &Answer) -> bool {
+    /// Takes from a 401 what there is to learn.
+    fn learn(&self, login: Option<&Login>, presented: &Presented, answer: &Answer) -> Lesson {
         if !answer.hop.is_at_origin {
-            return false;
+            return Lesson::Nothing;
         }
+        let values = answer.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let wanted = Login::from_challenges(&challenge::parse(values), &answer.hop.url, self.name.path())
+            .map(|wanted| wanted.together_with(login));
+        let asks_for_more = match (&wanted, login) {
+            (Some(wanted), Some(login)) => wanted.asks_for_more_than(login),
+            _ => false,
+        };
         if let Presented::Token { key, obtained } = presented
             && !obtained.is_fresh
+            && !asks_for_more
         {
             // The way to log in stays: some registries name another realm when a token has run out, one
             // that does not serve everybody.
             self.tokens.forget(key, &obtained.token);
-            return true;
+            return Lesson::FreshToken;
         }
-        let values = answer.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        match Login::from_challenges(&challenge::parse(values), &answer.hop.url) {
+        match wanted {
             Some(wanted) if Some(&wanted) != login => {
                 self.host.learn_login(wanted);
-                true
+                Lesson::OtherLogin
             }
-            _ => false,
+            _ => Lesson::Nothing,
         }
     }
 
-    async fn present(&self, login: Option<&Login>) -> Result<Presented, UpstreamError> {
+    async fn present(&self, login: Option<&Login>) -> Result<Presented, NoToken> {
         let Some(login) = login else {
             return Ok(Presented::Nothing);
         };
+        let no_token = |kind, was_refused| NoToken { error: self.error(Operation::Token, kind), was_refused };
         let means = login.means(&self.host.name, &self.credentials, &self.transport.options);
-        match means.map_err(|kind| self.error(Operation::Token, kind))? {
+        match means.map_err(|kind| no_token(kind, false))? {
             Means::Nothing => Ok(Presented::Nothing),
             Means::Basic(header) => Ok(Presented::Password(header)),
             Means::Token(bearer) => {
+                if let Some(kind) = self.refusals.standing(bearer.realm(), &self.credentials) {
+                    return Err(no_token(kind, false));
+                }
                 let key = self.token_key(bearer);
                 let obtained = self.tokens.get(&key, || self.fetch_token(bearer).boxed()).await;
                 let obtained = obtained.map_err(|kind| {
-                    if !is_the_callers_own(&kind) {
+                    let was_refused =
+                        matches!(kind, ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. });
+                    // How often we asked says nothing of the way to log in; who asked is looked into by `ask`.
+                    if !was_refused && !matches!(kind, ErrorKind::RateLimited { .. }) {
                         self.host.forget_login(login);
                     }
-                    self.error(Operation::Token, kind)
+                    no_token(kind, was_refused)
                 })?;
                 Ok(Presented::Token { key, obtained })
             }
         }
-    }
-
-    fn scope(&self) -> String {
-        format!("repository:{}:pull", self.name.path())
     }
 
     fn token_key(&self, bearer: &Bearer) -> TokenKey {
@@ -146,40 +202,21 @@ impl Session {
             registry: self.host.name.clone(),
             realm: bearer.realm().to_owned(),
             service: bearer.service.clone(),
-            scope: self.scope(),
+            scope: bearer.scope(self.name.path()),
             identity: self.credentials.clone(),
         }
     }
 
     /// Asks the token service. Owns what it needs: others may wait for the same token when we have gone.
     fn fetch_token(&self, bearer: &Bearer) -> impl Future<Output = Result<Token, ErrorKind>> + use<> {
-        let url = bearer.token_url(&self.scope(), &self.credentials);
-        let (host, transport, credentials) =
-            (self.host.clone(), self.transport.clone(), self.credentials.clone());
+        let url = bearer.token_url(&bearer.scope(self.name.path()), &self.credentials);
+        let realm = bearer.realm().to_owned();
+        let (host, transport, credentials, refusals) =
+            (self.host.clone(), self.transport.clone(), self.credentials.clone(), self.refusals.clone());
         async move {
-            let request = Request {
-                host: &host,
-                operation: Operation::Token,
-                kind: RequestKind::Token,
-                // Whoever joins later may be more urgent than the one who asks now.
-                urgency: Urgency::Asked,
-                method: Method::GET,
-                url,
-                accept: None,
-                authorization: auth::basic_header(&credentials),
-                max_body: MAX_TOKEN_BODY,
-                is_probe: false,
-            };
-            let asked_at = Instant::now();
-            let answer = transport.exchange(&request).await.map_err(|failure| failure.kind)?;
-            if answer.status.is_success() {
-                return Token::decode(&answer.body, asked_at);
-            }
-            Err(match answer.failure(&auth::describe(&credentials)) {
-                // It is the token service that is not there; of the repository this says nothing.
-                ErrorKind::NotFound { message } => ErrorKind::Rejected { status: 404, message },
-                kind => kind,
-            })
+            let result = request_token(&host, &transport, url, &credentials).await;
+            refusals.note(&realm, &credentials, &result);
+            result
         }
     }
 
@@ -187,21 +224,26 @@ impl Session {
     async fn send(
         &self,
         question: &Question<'_>,
+        login: Option<&Login>,
         authorization: Option<HeaderValue>,
     ) -> Result<Answer, ErrorKind> {
-        let https = self.request(question, Scheme::Https, authorization.clone())?;
+        let https = self.request(question, Scheme::Https, authorization)?;
         if !self.transport.options.is_insecure(&https.url) {
             return self.transport.exchange(&https).await.map_err(|failure| failure.kind);
         }
+        // What was asked for over https is not shown over plain http.
+        let authorization = https.authorization.clone().filter(|_| login.is_some_and(Login::is_plain_http));
         let http = self.request(question, Scheme::Http, authorization)?;
         match self.host.scheme() {
-            Some(Scheme::Https) => self.exchange_insecurely(&https, Scheme::Https).await,
-            Some(Scheme::Http) => self.exchange_insecurely(&http, Scheme::Http).await,
+            Some(Scheme::Https) => self.transport.exchange(&https).await,
+            Some(Scheme::Http) => self.exchange_plainly(&http).await,
             None => {
                 let probe = Request { is_probe: true, ..https };
-                match self.exchange_insecurely(&probe, Scheme::Https).await {
-                    Err(Failure { while_connecting: true, .. }) => {
-                        self.exchange_insecurely(&http, Scheme::Http).await
+                match self.transport.exchange(&probe).await {
+                    Err(Failure { while_connecting: true, .. })
+                        if self.host.scheme() != Some(Scheme::Https) =>
+                    {
+                        self.exchange_plainly(&http).await
                     }
                     other => other,
                 }
@@ -210,11 +252,12 @@ impl Session {
         .map_err(|failure| failure.kind)
     }
 
-    /// Remembers the scheme while it works: a host that cannot be connected to by one may have changed to the other.
-    async fn exchange_insecurely(&self, request: &Request<'_>, scheme: Scheme) -> Result<Answer, Failure> {
+    /// Forgets plain http when the host cannot be connected to by it any more.
+    async fn exchange_plainly(&self, request: &Request<'_>) -> Result<Answer, Failure> {
         let result = self.transport.exchange(request).await;
-        let works = !matches!(&result, Err(failure) if failure.while_connecting);
-        self.host.learn_scheme(works.then_some(scheme));
+        if matches!(&result, Err(failure) if failure.while_connecting) {
+            self.host.forget_plain_http();
+        }
         result
     }
 
@@ -245,7 +288,36 @@ impl Session {
     }
 }
 
-/// Whether a token was not given because of who asked or how often: the way to log in is right then.
-fn is_the_callers_own(kind: &ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } | ErrorKind::RateLimited { .. })
+/// Asks a token service.
+async fn request_token(
+    host: &Host,
+    transport: &Transport,
+    url: Url,
+    credentials: &Credentials,
+) -> Result<Token, ErrorKind> {
+    let request = Request {
+        host,
+        operation: Operation::Token,
+        kind: RequestKind::Token,
+        // Whoever joins later may be more urgent than the one who asks now.
+        urgency: Urgency::Asked,
+        method: Method::GET,
+        url,
+        accept: None,
+        authorization: auth::basic_header(credentials),
+        max_body: MAX_TOKEN_BODY,
+        is_probe: false,
+    };
+    let answer = transport.exchange(&request).await.map_err(|failure| failure.kind)?;
+    if answer.status.is_success() {
+        return Token::decode(&answer.body, answer.sent_at);
+    }
+    Err(match answer.failure(&auth::describe(credentials)) {
+        // It is the token service that is not there; of the repository this says nothing.
+        ErrorKind::NotFound { message } => ErrorKind::Rejected { status: 404, message },
+        kind => kind,
+    })
 }
+
+#[cfg(test)]
+mod tests;

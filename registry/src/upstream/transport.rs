@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
-use super::addresses::{self, GuardedResolver, forbidden_address};
+use super::addresses::{ForbiddenAddress, GuardedResolver, Reach, forbidden_address};
 use super::body::{Deadlines, failed_to_read, read_beginning, read_whole};
 use super::budget::{Permit, RequestKind};
-use super::host::Host;
+use super::host::{Host, Scheme};
 use super::observe::{Outcome, Recording, RequestObserver};
 use super::redirect::{self, Hop, MAX_REDIRECTS};
 use super::{ErrorClass, ErrorKind, HttpOptions, Operation, Stage, Urgency, limits, words};
@@ -22,12 +22,37 @@ use crate::Clock;
 /// The connections to all hosts, and what goes with every request.
 #[derive(Debug)]
 pub(super) struct Transport {
-    verifying: reqwest::Client,
-    /// For hosts named insecure only.
-    lenient: reqwest::Client,
+    everywhere: Clients,
+    public: Clients,
     pub(super) options: HttpOptions,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn RequestObserver>,
+}
+
+/// The connections of one reach, kept apart from those of the other: an open one is not checked again.
+#[derive(Debug)]
+struct Clients {
+    verifying: reqwest::Client,
+    /// For hosts named insecure only.
+    lenient: reqwest::Client,
+}
+
+impl Clients {
+    fn new(reach: Reach, options: &HttpOptions) -> Result<Self, reqwest::Error> {
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(&options.user_agent)
+                .connect_timeout(options.connect_timeout)
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .dns_resolver(Arc::new(GuardedResolver(reach)))
+        };
+        let verifying = builder().build()?;
+        // A proxy would see what goes over plain http, and hosts named insecure are near ones.
+        let lenient = builder().tls_danger_accept_invalid_certs(true).no_proxy().build()?;
+        Ok(Self { verifying, lenient })
+    }
 }
 
 /// One thing to ask.
@@ -57,19 +82,34 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// Who answered.
     pub(super) hop: Hop,
+    /// When the request that was answered was sent: after all waiting for the budget.
+    pub(super) sent_at: Instant,
+    /// How long sending and reading took, redirects included and waiting for the budget left out.
+    pub(super) spent: Duration,
+}
+
+/// What one HTTP request brought.
+struct Received {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    sent_at: Instant,
 }
 
 /// No answer.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) kind: ErrorKind,
-    /// Whether the host could not even be connected to.
+    /// Whether the host that was asked could not even be connected to; of a host that it redirected us to, this
+    /// is not said.
     pub(super) while_connecting: bool,
+    /// What kind of request failed, which is another than the first where we were redirected.
+    hop: RequestKind,
 }
 
 impl From<ErrorKind> for Failure {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, while_connecting: false }
+        Self { kind, while_connecting: false, hop: RequestKind::Registry }
     }
 }
 
@@ -96,29 +136,22 @@ impl Transport {
         clock: Arc<dyn Clock>,
         observer: Arc<dyn RequestObserver>,
     ) -> Result<Self, reqwest::Error> {
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(&options.user_agent)
-                .connect_timeout(options.connect_timeout)
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .referer(false)
-                .dns_resolver(Arc::new(GuardedResolver))
-        };
-        let verifying = builder().build()?;
-        // A proxy would see what goes over plain http, and hosts named insecure are near ones.
-        let lenient = builder().tls_danger_accept_invalid_certs(true).no_proxy().build()?;
-        Ok(Self { verifying, lenient, options, clock, observer })
+        let everywhere = Clients::new(Reach::Everywhere, &options)?;
+        let public = Clients::new(Reach::Public, &options)?;
+        Ok(Self { everywhere, public, options, clock, observer })
     }
 
     /// Sends the request, and once more at once if the connection was cut or the server failed in passing.
     pub(super) async fn exchange(&self, request: &Request<'_>) -> Result<Answer, Failure> {
         let first = self.follow(request).await;
-        let is_passing = match &first {
-            Ok(answer) => matches!(answer.status.as_u16(), 500 | 502 | 503 | 504),
-            Err(failure) => failure.kind.is_transient() && !failure.while_connecting,
+        let (is_passing, hop) = match &first {
+            Ok(answer) => (matches!(answer.status.as_u16(), 500 | 502 | 503 | 504), answer.hop.kind),
+            Err(failure) => {
+                let was_cut = matches!(failure.kind, ErrorKind::Transport { .. });
+                (was_cut && !failure.while_connecting, failure.hop)
+            }
         };
-        if !is_passing || request.host.budget.blocked_for(request.kind).is_some() {
+        if !is_passing || request.host.budget.blocked_for(hop).is_some() {
             return first;
         }
         tracing::debug!(registry.host = %request.host.name, operation = request.operation.as_str(), "trying once more");
@@ -132,11 +165,20 @@ impl Transport {
             authorization: request.authorization.clone(),
             is_at_origin: true,
         };
-        for _ in 0..=MAX_REDIRECTS {
-            let (status, headers, body) = self.send(request, &hop).await?;
-            match redirect::next(&hop, status, &headers, &self.options)? {
+        let mut spent = Duration::ZERO;
+        for redirects in 0..=MAX_REDIRECTS {
+            let is_first = redirects == 0;
+            let received = self.send(request, &hop, is_first && request.is_probe).await;
+            let received = received.map_err(|failure| Failure {
+                while_connecting: failure.while_connecting && is_first,
+                hop: hop.kind,
+                ..failure
+            })?;
+            spent += received.sent_at.elapsed();
+            match redirect::next(&hop, received.status, &received.headers, &self.options)? {
                 None => {
-                    return Ok(Answer { status, headers, body, hop });
+                    let Received { status, headers, body, sent_at } = received;
+                    return Ok(Answer { status, headers, body, hop, sent_at, spent });
                 }
                 Some(next) => hop = next,
             }
@@ -144,13 +186,11 @@ impl Transport {
         Err(ErrorKind::Protocol { message: format!("more than {MAX_REDIRECTS} redirects") }.into())
     }
 
-    /// Sends one HTTP request and reads its answer. All waiting for the budget comes first.
-    async fn send(
-        &self,
-        request: &Request<'_>,
-        hop: &Hop,
-    ) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
-        self.check_destination(&hop.url)?;
+    /// Sends one HTTP request and reads its answer. All waiting for the budget comes first. A probe that finds
+    /// nobody to talk to counts as not sent.
+    async fn send(&self, request: &Request<'_>, hop: &Hop, is_probe: bool) -> Result<Received, Failure> {
+        let reach = self.reach(request, hop);
+        self.check_destination(&hop.url, reach)?;
         let queued = Instant::now();
         let permit = request.host.budget.acquire(hop.kind, request.urgency).await?;
         let mut recording = Recording::start(
@@ -159,18 +199,27 @@ impl Transport {
             request.operation,
             queued.elapsed(),
         );
-        let result = self.send_admitted(request, hop, &permit, &mut recording).await;
+        let result = self.send_admitted(request, hop, reach, &permit, &mut recording).await;
         match &result {
-            Ok((status, ..)) => recording.end(outcome_of(*status)),
-            Err(failure) if failure.while_connecting && request.is_probe => recording.discard(),
+            Ok(received) => recording.end(outcome_of(received.status)),
+            Err(failure) if failure.while_connecting && is_probe => recording.discard(),
             Err(failure) => recording.end(Outcome::Failed(failure.kind.class())),
         }
         result
     }
 
+    /// How far the request may reach: the registry itself may stand anywhere; where it sends us, only if it stands
+    /// at a private address as well or the configuration names the place.
+    fn reach(&self, request: &Request<'_>, hop: &Hop) -> Reach {
+        let may_be_private = is_registry(request, hop)
+            || request.host.is_private()
+            || self.options.is_token_host(&request.host.name, &hop.url);
+        if may_be_private { Reach::Everywhere } else { Reach::Public }
+    }
+
     /// Refuses what must not be connected to, whoever named it: an image, a redirect or a challenge.
-    fn check_destination(&self, url: &Url) -> Result<(), ErrorKind> {
-        addresses::check(url).map_err(|forbidden| refused(&forbidden))?;
+    fn check_destination(&self, url: &Url, reach: Reach) -> Result<(), ErrorKind> {
+        reach.check(url).map_err(|forbidden| refused(&forbidden))?;
         if url.scheme() != "https" && !self.options.is_insecure(url) {
             let origin = url.origin().ascii_serialization();
             return Err(ErrorKind::Refused {
@@ -184,11 +233,18 @@ impl Transport {
         &self,
         request: &Request<'_>,
         hop: &Hop,
+        reach: Reach,
         permit: &Permit,
         recording: &mut Recording,
-    ) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
+    ) -> Result<Received, Failure> {
+        let sent_at = Instant::now();
         let deadlines = Deadlines::from_now(&self.options);
-        let client = if self.options.is_insecure(&hop.url) { &self.lenient } else { &self.verifying };
+        let clients = match reach {
+            Reach::Everywhere => &self.everywhere,
+            Reach::Public => &self.public,
+        };
+        let is_insecure = self.options.is_insecure(&hop.url);
+        let client = if is_insecure { &clients.lenient } else { &clients.verifying };
         let mut builder = client.request(request.method.clone(), hop.url.clone());
         if let Some(accept) = &request.accept {
             builder = builder.header(ACCEPT, accept);
@@ -201,6 +257,10 @@ impl Transport {
             .await?
             .map_err(|error| failed_to_send(error, self.options.connect_timeout))?;
 
+        if is_registry(request, hop) {
+            let scheme = if hop.url.scheme() == "https" { Scheme::Https } else { Scheme::Http };
+            request.host.has_answered(scheme, response.remote_addr());
+        }
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
         let pause = self.note_limits(request.host, hop.kind, permit, status, &headers);
@@ -213,7 +273,7 @@ impl Transport {
             Some(retry_after) if status == StatusCode::TOO_MANY_REQUESTS => {
                 Err(ErrorKind::RateLimited { retry_after, message: words::of_registry(&body) }.into())
             }
-            _ => Ok((status, headers, body)),
+            _ => Ok(Received { status, headers, body, sent_at }),
         }
     }
 
@@ -250,9 +310,15 @@ impl Transport {
     }
 }
 
+/// Whether it is the registry itself that is asked, at the address that images name.
+fn is_registry(request: &Request<'_>, hop: &Hop) -> bool {
+    hop.is_at_origin && request.kind == RequestKind::Registry
+}
+
 fn outcome_of(status: StatusCode) -> Outcome {
     match status.as_u16() {
-        304 => Outcome::NotModified,
+        // We never ask whether something has changed.
+        304 => Outcome::Failed(ErrorClass::Protocol),
         401 | 403 => Outcome::Failed(ErrorClass::Unauthorized),
         404 => Outcome::Failed(ErrorClass::NotFound),
         400..=499 => Outcome::Failed(ErrorClass::Rejected),
@@ -270,9 +336,12 @@ fn failed_to_send(error: reqwest::Error, connect_timeout: Duration) -> Failure {
     } else {
         failed_to_read(error)
     };
-    Failure { kind, while_connecting }
+    Failure { while_connecting, ..Failure::from(kind) }
 }
 
-fn refused(forbidden: &addresses::ForbiddenAddress) -> ErrorKind {
+fn refused(forbidden: &ForbiddenAddress) -> ErrorKind {
     ErrorKind::Refused { message: forbidden.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

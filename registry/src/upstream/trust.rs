@@ -27,6 +27,16 @@ pub(super) struct OutsideBoundary {
     reason: &'static str,
 }
 
+/// Whether anything at all may be asked of `realm`: not over plain http if `registry` itself was reached over TLS.
+pub(super) fn check_scheme(registry: &str, origin: &Url, realm: &Url) -> Result<(), OutsideBoundary> {
+    if realm.scheme() == "https" || origin.scheme() == "http" {
+        return Ok(());
+    }
+    let realm = realm.origin().ascii_serialization();
+    let reason = "is plain http, which a registry that is reached over TLS may not send us to";
+    Err(OutsideBoundary { registry: registry.to_owned(), realm, reason })
+}
+
 /// Whether credentials for `registry` (its canonical host), which is reached at `origin`, may be sent to `realm`.
 pub(super) fn check(
     registry: &str,
@@ -34,6 +44,7 @@ pub(super) fn check(
     realm: &Url,
     options: &HttpOptions,
 ) -> Result<(), OutsideBoundary> {
+    check_scheme(registry, origin, realm)?;
     let outside = |reason| {
         let realm = realm.origin().ascii_serialization();
         Err(OutsideBoundary { registry: registry.to_owned(), realm, reason })
@@ -130,6 +141,7 @@ mod tests {
         assert!(is_inside("r.local:5000", origin, "http://r.local:5000/token", &options));
         assert!(is_inside("r.local:5000", origin, "https://auth.local/token", &options));
         assert!(!is_inside("r.local:5000", origin, "http://auth.local/token", &options));
+        assert!(!is_inside("r.local:5000", "https://r.local:5000", "http://r.local:5000/token", &options));
         assert!(!is_inside("other.local:5000", origin, "https://auth.local/token", &options));
     }
 

@@ -9,7 +9,7 @@ use samovar_registry::upstream::{
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, RequestKind};
 
-use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options};
+use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options, trusting};
 
 async fn with_one_tag(options: HttpOptions) -> Setup {
     let setup = Setup::with(options).await;
@@ -149,7 +149,7 @@ async fn a_token_that_has_run_out_is_replaced_once() {
 async fn tokens_that_are_never_accepted_end_in_unauthorised() {
     let issuer = FakeRegistry::start().await;
     issuer.require_bearer(Bearer::new());
-    let setup = with_one_tag(options()).await;
+    let setup = with_one_tag(trusting([issuer.host()])).await;
     setup.registry.require_bearer(Bearer::new().realm_url(format!("{}/token", issuer.url())));
     let error = list(&setup, &Credentials::Anonymous).await.unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Unauthorized { .. }), "{error}");
@@ -164,7 +164,7 @@ async fn tokens_that_are_never_accepted_end_in_unauthorised() {
 #[tokio::test]
 async fn a_realm_outside_the_trust_boundary_gets_no_secret() {
     let elsewhere = FakeRegistry::start().await;
-    let setup = with_one_tag(options()).await;
+    let setup = with_one_tag(trusting([elsewhere.host()])).await;
     setup.registry.require_bearer(Bearer::new().realm_of(&elsewhere));
     let error = list(&setup, &alice()).await.unwrap_err();
     let ErrorKind::Refused { message } = &error.kind else { panic!("{error}") };
@@ -182,7 +182,8 @@ async fn a_realm_that_the_configuration_allows_gets_it() {
     registry.push(REPOSITORY, "v1", &Image::new("seed"));
     registry.require_bearer(Bearer::new().realm_of(&elsewhere).credentials("alice", PASSWORD));
     let token_hosts = BTreeMap::from([(registry.host(), BTreeSet::from([elsewhere.host()]))]);
-    let setup = Setup::around(registry, HttpOptions { token_hosts, ..options() });
+    let insecure = trusting([registry.host(), elsewhere.host()]);
+    let setup = Setup::around(registry, HttpOptions { token_hosts, ..insecure });
     list(&setup, &alice()).await.unwrap();
     assert_eq!(authorizations(&elsewhere), [Some(BASIC_ALICE.to_owned())]);
 }
@@ -202,8 +203,8 @@ async fn a_login_that_changes_is_learnt_anew() {
 #[tokio::test]
 async fn a_token_service_that_has_moved_is_found_again() {
     let mut old = FakeRegistry::start().await;
-    let setup = with_one_tag(options()).await;
-    setup.registry.require_bearer(Bearer::new().realm_of(&old));
+    let setup = with_one_tag(trusting([old.host()])).await;
+    setup.registry.require_bearer(Bearer::new().realm_of(&old).service("old"));
     list(&setup, &Credentials::Anonymous).await.unwrap();
     old.stop().await;
     setup.registry.require_bearer(Bearer::new());
@@ -281,4 +282,114 @@ async fn failures_of_the_token_service() {
         None,
         "the registry itself is not held back"
     );
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_not_tried_at_the_token_service_for_every_repository() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.push("team/other", "v1", &Image::new("seed"));
+    setup.registry.require_bearer(Bearer::new().credentials("alice", "another password"));
+    let first = list(&setup, &alice()).await.unwrap_err();
+    assert!(matches!(first.kind, ErrorKind::Unauthorized { .. }), "{first}");
+    assert_eq!(setup.counts(), [1, 0, 0, 0, 1]);
+    for repository in [REPOSITORY, "team/other"] {
+        let upstream = setup.factory.upstream(&setup.name(repository), &alice());
+        let error = upstream.tags(Urgency::Background).await.unwrap_err();
+        assert_eq!((error.operation, &error.kind), (Operation::Token, &first.kind));
+    }
+    assert_eq!(setup.counts(), [1, 0, 0, 0, 1], "nobody is asked");
+    // Another identity is another matter.
+    list(&setup, &Credentials::Anonymous).await.unwrap_err();
+    assert_eq!(setup.registry.count(RequestKind::Token), 2);
+}
+
+/// 401 from the registry to who has a token, with a challenge that asks for this scope.
+fn wants(setup: &Setup, scope: &str) -> Action {
+    let url = setup.registry.url();
+    let challenge = format!(r#"Bearer realm="{url}/token",service="fake-registry",scope="{scope}""#);
+    Action::Status {
+        code: 401,
+        headers: vec![("www-authenticate".to_owned(), challenge)],
+        body: String::new(),
+    }
+}
+
+fn scopes(registry: &FakeRegistry) -> Vec<String> {
+    registry.tokens().into_iter().flat_map(|token| token.scopes).collect()
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_what_the_registry_wants_besides_pulling() {
+    for lists_before in [0, 1] {
+        let setup = with_one_tag(options()).await;
+        setup.registry.require_bearer(Bearer::new());
+        for _ in 0..lists_before {
+            list(&setup, &Credentials::Anonymous).await.unwrap();
+        }
+        let scope = "repository:team/app:metadata_read";
+        setup.registry.fault(Fault::on(RequestKind::Tags).times(1), wants(&setup, scope));
+        list(&setup, &Credentials::Anonymous).await.unwrap();
+        let expected = ["repository:team/app:pull", "repository:team/app:metadata_read,pull"];
+        assert_eq!(scopes(&setup.registry), expected);
+        assert_eq!(setup.counts(), [3 + lists_before, 0, 0, 0, 2]);
+        // The next repository of this host is asked for with what was learnt.
+        setup.registry.push("team/other", "v1", &Image::new("seed"));
+        let other = setup.factory.upstream(&setup.name("team/other"), &Credentials::Anonymous);
+        other.tags(Urgency::Background).await.unwrap();
+        assert_eq!(scopes(&setup.registry)[2], "repository:team/other:metadata_read,pull");
+        assert_eq!(setup.counts(), [4 + lists_before, 0, 0, 0, 3]);
+        // What it asks for later comes on top.
+        let scope = "repository:team/app:list";
+        setup.registry.fault(Fault::on(RequestKind::Tags).times(1), wants(&setup, scope));
+        list(&setup, &Credentials::Anonymous).await.unwrap();
+        assert_eq!(scopes(&setup.registry)[3], "repository:team/app:list,metadata_read,pull");
+    }
+}
+
+#[tokio::test]
+async fn a_scope_that_is_not_ours_is_not_asked_for() {
+    for scope in
+        ["repository:team/other:metadata_read", "repository:team/app:push", "registry:catalog:*", "*"]
+    {
+        let setup = with_one_tag(options()).await;
+        setup.registry.require_bearer(Bearer::new());
+        setup.registry.fault(Fault::on(RequestKind::Tags), wants(&setup, scope));
+        let error = list(&setup, &Credentials::Anonymous).await.unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Unauthorized { .. }), "{error}");
+        assert_eq!(scopes(&setup.registry), ["repository:team/app:pull"], "{scope}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_gets_no_token_any_more_is_questioned_once() {
+    for status in [401, 403] {
+        let old = FakeRegistry::start().await;
+        let setup = with_one_tag(trusting([old.host()])).await;
+        setup.registry.require_bearer(Bearer::new().realm_of(&old).service("old"));
+        list(&setup, &Credentials::Anonymous).await.unwrap();
+        old.expire_tokens();
+        old.fault(Fault::on(RequestKind::Token), Action::status(status));
+        old.clear_requests();
+        setup.registry.clear_requests();
+
+        // As it is still the same login, what the token service said stands.
+        let error = list(&setup, &Credentials::Anonymous).await.unwrap_err();
+        assert_eq!(error.operation, Operation::Token, "{error}");
+        assert_eq!(error.kind.class(), samovar_registry::upstream::ErrorClass::Unauthorized);
+        assert_eq!((setup.registry.requests().len(), old.requests().len()), (2, 1));
+
+        // The registry has moved to another token service.
+        setup.registry.require_bearer(Bearer::new());
+        list(&setup, &Credentials::Anonymous).await.unwrap();
+        assert_eq!(old.requests().len(), 2);
+        // Nobody needs a login any more.
+        setup.registry.require_bearer(Bearer::new().realm_of(&old).service("old"));
+        setup.registry.expire_tokens();
+        list(&setup, &Credentials::Anonymous).await.unwrap_err();
+        setup.registry.require_nothing();
+        list(&setup, &Credentials::Anonymous).await.unwrap();
+        let asked_in_vain = old.requests().len();
+        list(&setup, &Credentials::Anonymous).await.unwrap();
+        assert_eq!(old.requests().len(), asked_in_vain);
+    }
 }

@@ -7,7 +7,7 @@ use samovar_registry::upstream::{
 use samovar_registry::{Name, Secret, Tag};
 use samovar_testing::{Content, DockerRegistry, Image, Index};
 
-use crate::setup::{Setup, tag};
+use crate::setup::{Setup, tag, trusting};
 
 const URGENCY: Urgency = Urgency::Background;
 
@@ -21,8 +21,8 @@ async fn document(upstream: &dyn Upstream, tag: &Tag) -> Document {
 
 #[tokio::test]
 async fn what_was_pushed_is_found() {
-    let setup = Setup::new().await;
     let registry = DockerRegistry::start().await;
+    let setup = Setup::with(trusting([registry.host().to_owned()])).await;
     let images = [Image::new("a"), Image::new("a").platform("linux/arm64/v8")]
         .map(|image| image.created("2024-01-02T03:04:05Z").label("k", "v"));
     let contents: [(&str, &dyn Content); 4] = [
@@ -56,8 +56,8 @@ async fn what_was_pushed_is_found() {
 
 #[tokio::test]
 async fn what_is_not_there_is_not_found() {
-    let setup = Setup::new().await;
     let registry = DockerRegistry::start().await;
+    let setup = Setup::with(trusting([registry.host().to_owned()])).await;
     let digest = registry.push("team/app", "v1", &Image::new("a")).await;
     registry.lose_manifest("team/app", &digest);
     let upstream = setup.factory.upstream(&name(&registry, "team/app"), &Credentials::Anonymous);
@@ -73,8 +73,8 @@ async fn what_is_not_there_is_not_found() {
 
 #[tokio::test]
 async fn a_password_opens_it() {
-    let setup = Setup::new().await;
     let registry = DockerRegistry::builder().htpasswd().start().await;
+    let setup = Setup::with(trusting([registry.host().to_owned()])).await;
     registry.push("team/app", "v1", &Image::new("a")).await;
     let name = name(&registry, "team/app");
     let credentials = |password: &str| Credentials::Basic {

@@ -11,7 +11,7 @@ use samovar_registry::upstream::{
 };
 use samovar_registry::{Name, SystemClock};
 use samovar_testing::Image;
-use samovar_testing::fake::{Action, Fault, RequestKind};
+use samovar_testing::fake::{Action, FakeRegistry, Fault, RequestKind};
 use tokio::time::Instant;
 
 use crate::setup::{REPOSITORY, Setup, options};
@@ -52,6 +52,10 @@ async fn every_status_has_its_error() {
         setup.registry.fault(on_tags(), Action::status(status));
         let error = list(&setup).await.unwrap_err();
         assert_eq!(error.class(), class, "{status}: {error}");
+        if status != 307 {
+            // Whatever a redirect leads to, it was an answer.
+            assert_eq!(setup.observed.requests().last().unwrap().1, Outcome::Failed(class), "{status}");
+        }
         assert_eq!(setup.counts(), [requests, 0, 0, 0, 0], "{status}");
     }
 }
@@ -186,7 +190,7 @@ async fn a_request_that_nobody_waits_for_any_more_is_given_up() {
 
 #[tokio::test]
 async fn plain_http_is_spoken_to_insecure_hosts_only() {
-    let setup = Setup::with(HttpOptions { insecure_hosts: BTreeSet::new(), ..options() }).await;
+    let setup = Setup::around(FakeRegistry::start().await, options());
     setup.registry.push(REPOSITORY, "v1", &Image::new("seed"));
     assert_eq!(list(&setup).await.unwrap_err().class(), ErrorClass::Transport);
     assert_eq!(setup.registry.requests().len(), 0);

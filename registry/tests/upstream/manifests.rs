@@ -178,7 +178,7 @@ async fn documents_have_bounds() {
     let setup = Setup::new().await;
     setup.registry.push(REPOSITORY, "v1", &image());
     let config = digest(&image().config().digest);
-    let filler = |bytes: u64| vec![b' '; usize::try_from(bytes).unwrap()];
+    let filler = |bytes: u64| format!("{{{}}}", " ".repeat(usize::try_from(bytes).unwrap() - 2));
 
     let type_name = "application/vnd.oci.image.manifest.v1+json";
     let fault = || Fault::on(RequestKind::ManifestGet).times(1);
@@ -194,6 +194,57 @@ async fn documents_have_bounds() {
     let error = setup.upstream().config(&config, URGENCY).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::TooLarge { limit: MAX_CONFIG_BYTES });
     assert_eq!(setup.counts(), [0, 0, 3, 1, 0]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_manifest_is_a_failure() {
+    let setup = Setup::new().await;
+    setup.registry.push(REPOSITORY, "v1", &image());
+    for (content_type, body) in [
+        ("text/html; charset=utf-8", "<html>Sign in</html>"),
+        ("text/html", "{}"),
+        ("application/json", r#"{"errors":[{"code":"DENIED","message":"no"}]}"#),
+        ("text/plain", "no"),
+        ("application/vnd.oci.image.manifest.v1+json", "not JSON"),
+        ("application/vnd.oci.image.manifest.v1 json", "{}"),
+    ] {
+        setup.registry.clear_faults();
+        let action = Action::body(content_type, body);
+        setup.registry.fault(Fault::on(RequestKind::ManifestGet), action);
+        let error = by_tag(&setup, "v1").await.unwrap_err();
+        assert!(matches!(error, ErrorKind::Protocol { .. }), "{body}: {error}");
+    }
+    setup.registry.clear_faults();
+    let vendors = "application/vnd.example.manifest.v1+json";
+    setup.registry.fault(Fault::on(RequestKind::ManifestGet), Action::body(vendors, "{}"));
+    let document = by_tag(&setup, "v1").await.unwrap();
+    assert_eq!(Manifest::decode(&document), Ok(Manifest::Unknown { media_type: vendors.to_owned() }));
+}
+
+#[tokio::test]
+async fn schema_1_has_the_digest_that_the_registry_gives_it() {
+    let setup = Setup::new().await;
+    let pushed = digest(&setup.registry.push(REPOSITORY, "v1", &image()));
+    let announced = Digest::sha256(b"something else");
+    for media_type in [
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        "application/vnd.docker.distribution.manifest.v1+json",
+    ] {
+        let signed = samovar_testing::Document::new(media_type, r#"{"schemaVersion":1,"signatures":[]}"#);
+        setup.registry.clear_faults();
+        setup.registry.push(REPOSITORY, "v1", &signed);
+        let fault = Fault::on(RequestKind::ManifestGet);
+        setup.registry.fault(fault, Action::WrongDigestHeader);
+        let document = by_tag(&setup, "v1").await.unwrap();
+        assert_eq!(document.digest, announced);
+        assert!(!document.is_verified());
+        assert_eq!(Manifest::decode(&document), Ok(Manifest::Schema1));
+        let other = digest(&signed.digest);
+        let mismatch = ErrorKind::DigestMismatch { expected: other.clone(), actual: announced.clone() };
+        assert_eq!(by_digest(&setup, &other).await.unwrap_err(), mismatch);
+    }
+    setup.registry.clear_faults();
+    assert!(by_digest(&setup, &pushed).await.unwrap().is_verified());
 }
 
 #[tokio::test]

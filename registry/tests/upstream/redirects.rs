@@ -1,19 +1,18 @@
 //! Redirects: followed, without the login once they leave the origin.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use samovar_registry::upstream::{ErrorKind, HttpOptions, UpstreamError, UpstreamFactory, Urgency};
+use samovar_registry::upstream::{ErrorKind, UpstreamError, UpstreamFactory, Urgency};
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, RequestKind};
 
-use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options};
+use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, trusting};
 
 /// A registry that wants a login and redirects blobs to a CDN.
 async fn with_cdn() -> (Setup, FakeRegistry) {
-    let setup = Setup::new().await;
     let cdn = FakeRegistry::start().await;
+    let setup = Setup::with(trusting([cdn.host()])).await;
     setup.registry.push(REPOSITORY, "v1", &Image::new("seed"));
     setup.registry.require_bearer(Bearer::new().credentials("alice", PASSWORD));
     cdn.push("blobs", "v1", &Image::new("seed"));
@@ -95,6 +94,25 @@ async fn a_cdn_that_has_enough_holds_back_only_what_goes_there() {
     assert!(setup.budget().cdn_blocked_for.is_some());
     setup.upstream_as(&alice()).tags(Urgency::Background).await.unwrap();
     assert_eq!(cdn.requests().len(), 1);
+
+    // Who is sent there again learns it at once, rather than wait for an hour.
+    let again =
+        tokio::time::timeout(Duration::from_secs(5), config(&setup)).await.expect("an answer at once");
+    assert!(matches!(again.unwrap_err().kind, ErrorKind::RateLimited { .. }));
+    assert_eq!(cdn.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_cdn_that_says_when_to_come_back_is_not_tried_again_at_once() {
+    let (setup, cdn) = with_cdn().await;
+    let headers = vec![("retry-after".to_owned(), "120".to_owned())];
+    let unavailable = Action::Status { code: 503, headers, body: String::new() };
+    cdn.fault(Fault::on(RequestKind::Blob), unavailable);
+    let error = config(&setup).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable { status: 503, message: None });
+    assert_eq!(cdn.requests().len(), 1);
+    // Without a login, then with one: not a third time.
+    assert_eq!(setup.registry.count(RequestKind::Blob), 2);
 }
 
 #[tokio::test]
@@ -103,8 +121,8 @@ async fn plain_http_is_followed_to_insecure_hosts_only() {
     let cdn = FakeRegistry::start().await;
     registry.push(REPOSITORY, "v1", &Image::new("seed"));
     registry.fault(Fault::on(RequestKind::Blob), Action::RedirectTo(format!("{}/x", cdn.url())));
-    let insecure_hosts = BTreeSet::from([registry.host()]);
-    let setup = Setup::around(registry, HttpOptions { insecure_hosts, ..options() });
+    let insecure = trusting([registry.host()]);
+    let setup = Setup::around(registry, insecure);
     let error = config(&setup).await.unwrap_err();
     let message = format!("{} is plain http and not named insecure", cdn.url());
     assert_eq!(error.kind, ErrorKind::Refused { message });

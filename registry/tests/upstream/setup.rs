@@ -24,11 +24,16 @@ pub(crate) fn alice() -> Credentials {
     }
 }
 
-/// Fast enough that no test waits for the budget, and all loopback hosts insecure.
+/// Fast enough that no test waits for the budget.
 pub(crate) fn options() -> HttpOptions {
+    trusting([])
+}
+
+/// The same, with these hosts insecure.
+pub(crate) fn trusting<const N: usize>(insecure_hosts: [String; N]) -> HttpOptions {
     HttpOptions {
         limits: Limits { rate: 10_000.0, burst: 1_000, concurrency: 10 },
-        insecure_hosts: BTreeSet::from(["127.0.0.1".to_owned()]),
+        insecure_hosts: BTreeSet::from(insecure_hosts),
         ..HttpOptions::default()
     }
 }
@@ -62,8 +67,11 @@ impl Setup {
         Self::with(options()).await
     }
 
-    pub(crate) async fn with(options: HttpOptions) -> Self {
-        Self::around(FakeRegistry::start().await, options)
+    /// The registry is insecure, and whatever else the options name.
+    pub(crate) async fn with(mut options: HttpOptions) -> Self {
+        let registry = FakeRegistry::start().await;
+        options.insecure_hosts.insert(registry.host());
+        Self::around(registry, options)
     }
 
     /// A client for a registry that has been started, because the options need its address.

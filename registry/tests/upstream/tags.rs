@@ -1,11 +1,13 @@
 //! Lists of tags: paging in every form, and lists that lie.
 
+use std::time::Duration;
+
 use samovar_registry::Tag;
-use samovar_registry::upstream::{ErrorKind, Operation, TagList, UpstreamError, Urgency};
+use samovar_registry::upstream::{ErrorKind, HttpOptions, Operation, Stage, TagList, UpstreamError, Urgency};
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, FakeRegistry, Fault, Paging, RequestKind, TagsOrder};
 
-use crate::setup::{REPOSITORY, Setup};
+use crate::setup::{REPOSITORY, Setup, options};
 
 async fn list(setup: &Setup) -> Result<TagList, UpstreamError> {
     setup.upstream().tags(Urgency::Background).await
@@ -170,4 +172,16 @@ async fn a_page_has_a_bound() {
     let error = list(&setup).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::TooLarge { limit: 32 * 1024 * 1024 });
     assert_eq!(setup.counts(), [1, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_list_ends_in_time_however_many_pages_it_has() {
+    let limit = Duration::from_millis(100);
+    let setup = Setup::with(HttpOptions { list_timeout: limit, ..options() }).await;
+    push_tags(&setup.registry, 20);
+    setup.registry.page_size(1);
+    setup.registry.fault(Fault::on(RequestKind::Tags), Action::Delay(Duration::from_millis(60)));
+    let error = list(&setup).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Timeout { stage: Stage::Total, limit });
+    assert!((1..=2).contains(&setup.registry.count(RequestKind::Tags)));
 }

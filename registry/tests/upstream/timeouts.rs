@@ -69,9 +69,7 @@ async fn over_the_whole() {
 #[tokio::test]
 async fn while_connecting() {
     let silent = SilentHost::start().await;
-    let setup =
-        Setup::with(HttpOptions { connect_timeout: SHORT, insecure_hosts: BTreeSet::new(), ..patient() })
-            .await;
+    let setup = Setup::with(HttpOptions { connect_timeout: SHORT, ..patient() }).await;
     let name = format!("{}/{REPOSITORY}", silent.host()).parse().unwrap();
     let upstream = setup.factory.upstream(&name, &Credentials::Anonymous);
     let error = upstream.tags(Urgency::Background).await.unwrap_err();
@@ -90,7 +88,8 @@ async fn waiting_for_the_budget_is_not_charged() {
 #[tokio::test]
 async fn a_silent_host_does_not_delay_another() {
     let silent = SilentHost::start().await;
-    let setup = with_one_tag(HttpOptions { connect_timeout: SHORT, ..patient() }).await;
+    let insecure_hosts = BTreeSet::from([silent.host()]);
+    let setup = with_one_tag(HttpOptions { connect_timeout: SHORT, insecure_hosts, ..patient() }).await;
     let name = format!("{}/{REPOSITORY}", silent.host()).parse().unwrap();
     let stuck: Vec<_> = (0..30)
         .map(|_| {

@@ -2,6 +2,9 @@ use serde_json::json;
 
 use super::*;
 
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const SIGNATURE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
 fn digest(text: &str) -> Digest {
     Digest::sha256(text.as_bytes())
 }
@@ -19,7 +22,7 @@ fn image(media_type: &str, config_type: &str) -> ImageManifest {
     let content = json!({
         "schemaVersion": 2,
         "config": {"mediaType": config_type, "digest": digest("c"), "size": 7},
-        "layers": [{"mediaType": "x", "digest": digest("l"), "size": 30}, {"size": 5}],
+        "layers": [{"mediaType": LAYER, "digest": digest("l"), "size": 30}, {"size": 5}],
         "annotations": {"a": "b", "number": 1, "none": null},
     });
     let Manifest::Image(image) = decode(media_type, &content).unwrap() else { panic!("not an image") };
@@ -124,4 +127,89 @@ fn sizes_do_not_overflow() {
     });
     let Ok(Manifest::Image(image)) = decode(OCI_MANIFEST, &content) else { panic!("not an image") };
     assert_eq!((image.layers_size, image.total_size()), (u64::MAX, u64::MAX));
+}
+
+/// What becomes of an image's configuration with these layers.
+fn with_layers(media_type: &str, layers: &serde_json::Value) -> Result<ImageManifest, DecodeError> {
+    let config = json!({"mediaType": OCI_CONFIG, "digest": digest("c"), "size": 7});
+    let content = json!({"schemaVersion": 2, "config": config, "layers": layers});
+    match decode(media_type, &content)? {
+        Manifest::Image(image) => Ok(image),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn layers_tell_an_image_from_what_only_borrows_its_configuration() {
+    let signature = with_layers(OCI_MANIFEST, &json!([{"mediaType": SIGNATURE, "size": 1}])).unwrap();
+    assert!(!signature.is_image());
+    assert_eq!(signature.kind(), SIGNATURE);
+
+    for layer in [
+        LAYER,
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.oci.image.layer.v1.tar+zstd+encrypted",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    ] {
+        let layers = json!([{"mediaType": SIGNATURE, "size": 1}, {"mediaType": layer, "size": 1}]);
+        assert!(with_layers(OCI_MANIFEST, &layers).unwrap().is_image(), "{layer}");
+    }
+    assert!(with_layers(OCI_MANIFEST, &json!([])).unwrap().is_image());
+    assert!(with_layers(DOCKER_MANIFEST, &json!([{"size": 1}])).unwrap().is_image());
+    assert!(!with_layers(OCI_MANIFEST, &json!([{"size": 1}])).unwrap().is_image());
+}
+
+#[test]
+fn what_an_artifact_is_called() {
+    let chart = "application/vnd.cncf.helm.config.v1+json";
+    assert_eq!(image(OCI_MANIFEST, chart).kind(), chart);
+    let named = json!({
+        "artifactType": "application/vnd.example.sbom",
+        "config": {"mediaType": chart, "digest": digest("c"), "size": 1},
+        "layers": [],
+    });
+    let Ok(Manifest::Image(named)) = decode(OCI_MANIFEST, &named) else { panic!("not a manifest") };
+    assert_eq!(named.kind(), "application/vnd.example.sbom");
+}
+
+#[test]
+fn types_are_bounded_and_well_formed() {
+    let long = format!("application/{}", "x".repeat(300));
+    for bad in [long.as_str(), "not a type", "a/b\u{1b}[31m"] {
+        let config = json!({"mediaType": bad, "digest": digest("c"), "size": 1});
+        let good = json!({"mediaType": OCI_CONFIG, "digest": digest("c"), "size": 1});
+        for (media_type, content) in [
+            (OCI_MANIFEST, json!({"config": config, "layers": []})),
+            (OCI_MANIFEST, json!({"config": good, "layers": [], "artifactType": bad})),
+            (OCI_MANIFEST, json!({"config": good, "layers": [{"mediaType": bad, "size": 1}]})),
+            (OCI_INDEX, json!({"manifests": [config]})),
+        ] {
+            let error = decode(media_type, &content).unwrap_err();
+            assert_eq!(error.reason, "it names a media type that is none");
+        }
+        let Ok(Manifest::Unknown { media_type }) = decode(bad, &json!({})) else { panic!("known") };
+        assert!(media_type.chars().count() <= 300 && !media_type.contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn platforms_in_words_that_are_none_are_none() {
+    for (os, architecture) in [("LINUX", "amd64"), ("linux/arm", "v7"), ("linux", &*"x".repeat(1_000))] {
+        let platform = json!({"os": os, "architecture": architecture});
+        let content = json!({"manifests": [{"digest": digest("1"), "size": 1, "platform": platform}]});
+        let Ok(Manifest::Index(index)) = decode(OCI_INDEX, &content) else { panic!("not an index") };
+        assert_eq!(index.children[0].platform, None, "{os}");
+    }
+}
+
+#[test]
+fn children_are_bounded() {
+    let index = |count: usize| {
+        let child = json!({"digest": digest("1"), "size": 1});
+        decode(OCI_INDEX, &json!({"manifests": vec![child; count]}))
+    };
+    assert!(index(MAX_CHILDREN).is_ok());
+    let error = index(MAX_CHILDREN + 1).unwrap_err();
+    assert!(error.to_string().ends_with("it lists more than 1000 manifests"), "{error}");
 }

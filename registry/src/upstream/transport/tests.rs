@@ -1,0 +1,148 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use samovar_testing::Image;
+use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, RequestKind as FakeKind};
+
+use super::super::Limits;
+use super::*;
+use crate::SystemClock;
+
+const PUBLIC: &str = "93.184.216.34:443";
+
+fn options(insecure: &[String]) -> HttpOptions {
+    HttpOptions { insecure_hosts: insecure.iter().cloned().collect(), ..HttpOptions::default() }
+}
+
+fn transport(options: HttpOptions) -> Transport {
+    Transport::new(options, Arc::new(SystemClock), Arc::new(())).unwrap()
+}
+
+fn request<'a>(host: &'a Host, kind: RequestKind, url: &str) -> Request<'a> {
+    Request {
+        host,
+        operation: Operation::Config,
+        kind,
+        urgency: Urgency::Asked,
+        method: Method::GET,
+        url: Url::parse(url).unwrap(),
+        accept: None,
+        authorization: None,
+        max_body: 1_024 * 1_024,
+        is_probe: false,
+    }
+}
+
+async fn token_service() -> (FakeRegistry, String, String) {
+    let service = FakeRegistry::start().await;
+    service.require_bearer(Bearer::new());
+    let port = service.host().rsplit_once(':').unwrap().1.to_owned();
+    let url = |host: &str| format!("http://{host}:{port}/token?service=fake-registry");
+    let urls = (url("127.0.0.1"), url("localhost"));
+    (service, urls.0, urls.1)
+}
+
+fn insecure_loopback(service: &FakeRegistry) -> HttpOptions {
+    options(&[service.host(), service.host().replace("127.0.0.1", "localhost")])
+}
+
+#[tokio::test]
+async fn a_registry_at_a_public_address_sends_nobody_to_private_ones() {
+    let (service, literal, named) = token_service().await;
+    let transport = transport(insecure_loopback(&service));
+    let host = Host::new("r.example", &transport.options);
+    host.has_answered(Scheme::Https, Some(PUBLIC.parse().unwrap()));
+    for url in [&literal, &named] {
+        let failure = transport.exchange(&request(&host, RequestKind::Token, url)).await.unwrap_err();
+        let ErrorKind::Refused { message } = &failure.kind else { panic!("{failure:?}") };
+        assert!(message.contains("is a private address"), "{message}");
+    }
+    assert_eq!(service.requests().len(), 0);
+
+    // A registry that stands at a private address itself may.
+    host.has_answered(Scheme::Https, Some("10.0.0.5:443".parse().unwrap()));
+    for url in [&literal, &named] {
+        transport.exchange(&request(&host, RequestKind::Token, url)).await.unwrap();
+    }
+    assert_eq!(service.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn the_configuration_may_name_a_private_token_service() {
+    let (service, literal, _) = token_service().await;
+    let token_hosts = BTreeMap::from([("r.example".to_owned(), BTreeSet::from([service.host()]))]);
+    let transport = transport(HttpOptions { token_hosts, ..insecure_loopback(&service) });
+    for (name, is_allowed) in [("r.example", true), ("other.example", false)] {
+        let host = Host::new(name, &transport.options);
+        let result = transport.exchange(&request(&host, RequestKind::Token, &literal)).await;
+        assert_eq!(result.is_ok(), is_allowed, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_of_a_public_registry_stay_in_public() {
+    let transport = transport(HttpOptions::default());
+    let host = Host::new("r.example", &transport.options);
+    let request = request(&host, RequestKind::Registry, "https://r.example/v2/a/blobs/x");
+    let hop = |kind, is_at_origin| Hop {
+        url: Url::parse("https://10.0.0.5/x").unwrap(),
+        kind,
+        authorization: None,
+        is_at_origin,
+    };
+    host.has_answered(Scheme::Https, Some(PUBLIC.parse().unwrap()));
+    let elsewhere = hop(RequestKind::Cdn, false);
+    assert_eq!(transport.reach(&request, &elsewhere), Reach::Public);
+    let failure = transport.send(&request, &elsewhere, false).await.map(|_| ()).unwrap_err();
+    assert!(matches!(failure.kind, ErrorKind::Refused { .. }), "{failure:?}");
+    // What images name may stand anywhere: the configuration allows it.
+    assert_eq!(transport.reach(&request, &hop(RequestKind::Registry, true)), Reach::Everywhere);
+}
+
+#[tokio::test]
+async fn where_a_registry_answers_from_is_noted() {
+    let registry = FakeRegistry::start().await;
+    let transport = transport(options(&[registry.host()]));
+    let host = Host::new(&registry.host(), &transport.options);
+    assert!(!host.is_private());
+    let url = format!("{}/v2/a/tags/list", registry.url());
+    transport.exchange(&request(&host, RequestKind::Registry, &url)).await.unwrap();
+    assert!(host.is_private());
+    assert_eq!(host.scheme(), Some(Scheme::Http));
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_dead_host_does_not_make_the_registry_unreachable() {
+    let registry = FakeRegistry::start().await;
+    let mut cdn = FakeRegistry::start().await;
+    let transport = transport(options(&[registry.host(), cdn.host()]));
+    cdn.stop().await;
+    registry.push("a", "v1", &Image::new("seed"));
+    registry.fault(Fault::on(FakeKind::Blob), Action::RedirectTo(format!("{}/x", cdn.url())));
+    let host = Host::new(&registry.host(), &transport.options);
+    let url = format!("{}/v2/a/blobs/{}", registry.url(), Image::new("seed").config().digest);
+    let probe = Request { is_probe: true, ..request(&host, RequestKind::Registry, &url) };
+    let failure = transport.exchange(&probe).await.unwrap_err();
+    assert!(matches!(failure.kind, ErrorKind::Transport { .. }), "{failure:?}");
+    assert!(!failure.while_connecting);
+    assert_eq!(failure.hop, RequestKind::Cdn);
+
+    let url = format!("{}/x", cdn.url());
+    let failure = transport.exchange(&request(&host, RequestKind::Registry, &url)).await.unwrap_err();
+    assert!(failure.while_connecting);
+}
+
+#[tokio::test]
+async fn time_in_the_queue_is_not_time_under_way() {
+    let registry = FakeRegistry::start().await;
+    let limits = Limits { rate: 4.0, burst: 1, concurrency: 1 };
+    let transport = transport(HttpOptions { limits, ..options(&[registry.host()]) });
+    let host = Host::new(&registry.host(), &transport.options);
+    let url = format!("{}/v2/", registry.url());
+    let request = request(&host, RequestKind::Registry, &url);
+    transport.exchange(&request).await.unwrap();
+    let queued = Instant::now();
+    let answer = transport.exchange(&request).await.unwrap();
+    let waited = answer.sent_at - queued;
+    assert!(waited >= Duration::from_millis(150), "{waited:?}");
+    assert!(waited + answer.spent <= queued.elapsed(), "{:?}", answer.spent);
+}

@@ -1,0 +1,225 @@
+//! What registries, stores and crashes can do, and what remains.
+
+use super::*;
+
+/// A store that can be made to fail: all writes, or those of heads alone, which is where a crash would strike.
+#[derive(Debug, Default)]
+struct Failing {
+    store: Memory,
+    fails: AtomicBool,
+    heads_fail: AtomicBool,
+}
+
+impl Failing {
+    fn check(&self) -> Result<(), StoreError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable { message: "no space left".into() });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Reader for Failing {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.store.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>, StoreError> {
+        self.store.get_many(keys).await
+    }
+}
+
+#[async_trait]
+impl Client for Failing {
+    async fn set(&self, key: Key, entry: Entry) -> Result<(), StoreError> {
+        self.check()?;
+        self.store.set(key, entry).await
+    }
+
+    async fn set_many(&self, entries: Vec<(Key, Entry)>) -> Result<(), StoreError> {
+        self.check()?;
+        self.store.set_many(entries).await
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: Key,
+        expected: Option<Entry>,
+        entry: Entry,
+    ) -> Result<bool, StoreError> {
+        self.check()?;
+        if self.heads_fail.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable { message: "no heads today".into() });
+        }
+        self.store.compare_and_set(key, expected, entry).await
+    }
+
+    async fn delete(&self, keys: Vec<Key>) -> Result<(), StoreError> {
+        self.check()?;
+        self.store.delete(keys).await
+    }
+
+    async fn lease(&self, key: &Key, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.store.lease(key, holder, ttl).await
+    }
+
+    fn kind(&self) -> &'static str {
+        "failing"
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_warm_up_goes_on_without_asking_again_for_what_was_published() {
+    let (world, store) = (World::default(), memory());
+    world.set_latency("registry.example", Duration::from_millis(200));
+    let app = filled(&world, "registry.example/team/app", 200);
+    let samovar = start(&world, &store, &[&app]);
+    samovar.until(&app, |repository| repository.metadata.images.len() > 80).await;
+    samovar.kill().await;
+    let samovar = start(&world, &store, &[&app]);
+    samovar.complete(&app).await;
+    let by_tag = world
+        .take_asked()
+        .into_iter()
+        .filter(|asked| asked.operation == Operation::Manifest && !asked.what.starts_with("sha256:"));
+    // Lost are at most the requests in flight and the answers of half a second: 2 × 16 + 2.5 × 16 / 2.
+    let again = by_tag.count() - 200;
+    assert!(again <= 60, "{again} manifests were asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limited_host_is_left_alone_for_exactly_as_long_as_it_wants() {
+    let (world, store) = (World::default(), memory());
+    let app = filled(&world, "registry.example/team/app", 200);
+    let retry_after = HOUR * 3;
+    world.set_latency("registry.example", Duration::from_secs(1));
+    let samovar = start(&world, &store, &[&app]);
+    samovar.until(&app, |repository| repository.metadata.images.len() >= 50).await;
+    world.set_failure("registry.example", Some(ErrorKind::RateLimited { retry_after, message: None }));
+    tokio::time::sleep(MINUTE).await;
+    world.take_asked();
+    tokio::time::sleep(HOUR * 2).await;
+    assert_eq!(world.take_asked(), []);
+    let served = samovar.repository(&app).await;
+    assert!(served.metadata.images.len() >= 50 && !served.complete);
+    assert!(
+        served.unavailable.values().all(|unavailable| unavailable.attempts == 0),
+        "the tags are not to blame"
+    );
+    world.set_failure("registry.example", None);
+    let began = tokio::time::Instant::now();
+    samovar.complete(&app).await;
+    assert!(began.elapsed() <= HOUR + MINUTE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_days_takes_nothing_away_and_is_tried_no_less_than_hourly() {
+    let (world, store) = (World::default(), memory());
+    let app = filled(&world, "registry.example/team/app", 30);
+    let samovar = start(&world, &store, &[&app]);
+    let before = samovar.complete(&app).await;
+    world.set_failure("registry.example", Some(ErrorKind::Transport { message: "refused".into() }));
+    tokio::time::sleep(HOUR * 24 * 3).await;
+    let during = samovar.repository(&app).await;
+    assert_eq!(during.metadata.images.len(), 30);
+    assert_eq!(during.generation, before.generation);
+    assert!(during.last_error.is_some() && during.last_update < before.last_update.map(|time| time + HOUR));
+    let tried = world.take_asked().len();
+    assert!((70..250).contains(&tried), "{tried} requests in three days");
+    world.set_failure("registry.example", None);
+    let recovered = samovar.until(&app, |repository| repository.last_error.is_none()).await;
+    assert!(recovered.complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_registry_refuses_for_a_day_is_no_longer_served() {
+    let (world, store) = (World::default(), memory());
+    let app = filled(&world, "registry.example/team/app", 3);
+    let samovar = start(&world, &store, &[&app]);
+    samovar.complete(&app).await;
+    let denied = ErrorKind::Denied { credentials: "no credentials".into(), message: None };
+    world.set_failure("registry.example", Some(denied));
+    tokio::time::sleep(HOUR * 23).await;
+    assert_eq!(samovar.repository(&app).await.metadata.images.len(), 3);
+    tokio::time::sleep(HOUR * 2).await;
+    let refused = samovar.cache.repository_state(&app).await;
+    assert!(matches!(refused, Err(CacheError::NeverListed { last_error: Some(_), .. })), "{refused:?}");
+    world.set_failure("registry.example", None);
+    samovar.complete(&app).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_written_is_survived() {
+    let world = World::default();
+    let failing = Arc::new(Failing::default());
+    let store: Arc<dyn Client> = failing.clone();
+    let app = filled(&world, "registry.example/team/app", 30);
+    let samovar = start(&world, &store, &[&app]);
+    samovar.complete(&app).await;
+    failing.fails.store(true, Ordering::Relaxed);
+    world.push(&app, "2.0", &Image::new("2.0"));
+    tokio::time::sleep(HOUR * 3).await;
+    assert_eq!(samovar.repository(&app).await.metadata.images.len(), 30, "what is stored is served");
+    failing.fails.store(false, Ordering::Relaxed);
+    samovar.until(&app, |repository| repository.complete && repository.metadata.images.len() == 31).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_before_the_head_is_written_leaves_nothing_that_claims_to_be_newer_than_it() {
+    let world = World::default();
+    let failing = Arc::new(Failing::default());
+    let store: Arc<dyn Client> = failing.clone();
+    let app = filled(&world, "registry.example/team/app", 30);
+    // The first listing never gets its head.
+    failing.heads_fail.store(true, Ordering::Relaxed);
+    let samovar = start(&world, &store, &[&app]);
+    tokio::time::sleep(MINUTE).await;
+    samovar.kill().await;
+    failing.heads_fail.store(false, Ordering::Relaxed);
+    let began = tokio::time::Instant::now();
+    let samovar = start(&world, &store, &[&app]);
+    samovar.complete(&app).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // A tag moves, is seen to have moved, and the head that says so is never written.
+    tokio::time::sleep(HOUR / 2).await;
+    let moved = world.push(&app, "1.0", &Image::new("moved"));
+    failing.heads_fail.store(true, Ordering::Relaxed);
+    samovar.handle.refresh(&app, Some(tag("1.0"))).unwrap().done().await.unwrap_err();
+    samovar.kill().await;
+    failing.heads_fail.store(false, Ordering::Relaxed);
+    let samovar = start(&world, &store, &[&app]);
+    let began = tokio::time::Instant::now();
+    samovar.until(&app, |repository| repository.metadata.images[&tag("1.0")].digest == moved).await;
+    assert!(began.elapsed() <= HOUR, "no later than if it had not been seen: {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_lost_from_the_store_comes_back_by_itself() {
+    let (world, store) = (World::default(), memory());
+    let app = filled(&world, "registry.example/team/app", 200);
+    let samovar = start(&world, &store, &[&app]);
+    samovar.complete(&app).await;
+    let head = samovar::cache::stored::load(&*store, &app, samovar::cache::stored::Pages::None)
+        .await
+        .unwrap()
+        .head
+        .unwrap();
+    store.delete(vec![Key::Page(app.clone(), head.pages[0].hash)]).await.unwrap();
+    assert!(matches!(samovar.cache.repository_state(&app).await, Err(CacheError::Torn { .. })));
+    let repository = samovar.until(&app, |repository| repository.metadata.images.len() == 200).await;
+    assert!(repository.complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_read_does_not_keep_known_tags_from_being_confirmed() {
+    let (world, store) = (World::default(), memory());
+    let app = filled(&world, "registry.example/team/app", 3);
+    let samovar = start(&world, &store, &[&app]);
+    samovar.complete(&app).await;
+    world.set_list_failure(Some(ErrorKind::Unavailable { status: 500, message: None }));
+    let moved = world.push(&app, "1.0", &Image::new("moved"));
+    let repository =
+        samovar.until(&app, |repository| repository.metadata.images[&tag("1.0")].digest == moved).await;
+    assert!(repository.last_error.is_some());
+}
