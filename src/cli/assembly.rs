@@ -82,6 +82,7 @@ fn http_options(config: &Config) -> HttpOptions {
         header_timeout: config.upstream.header_timeout,
         body_timeout: config.upstream.body_timeout,
         total_timeout: config.upstream.total_timeout,
+        list_timeout: config.upstream.list_timeout,
         limits,
         host_limits: host_limits.collect(),
         insecure_hosts: config.insecure_hosts.clone(),

@@ -83,6 +83,7 @@ fn upstream(mut section: Section<'_>) -> UpstreamSettings {
         header_timeout: section.text("header_timeout"),
         body_timeout: section.text("body_timeout"),
         total_timeout: section.text("total_timeout"),
+        list_timeout: section.text("list_timeout"),
         concurrency: section.number("concurrency"),
         max_stale_denied: section.text("max_stale_denied"),
     };

@@ -81,6 +81,8 @@ pub struct UpstreamConfig {
     pub body_timeout: Duration,
     /// For the request as a whole, not counting the wait for the budget. By default 120 s.
     pub total_timeout: Duration,
+    /// For a whole list of tags, not counting the wait for the budget. By default 15 min.
+    pub list_timeout: Duration,
     /// Requests under way at once per host. By default 10.
     pub concurrency: usize,
     /// How long a registry may refuse us before what was known is no longer served. By default 24 h.

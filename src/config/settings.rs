@@ -33,6 +33,7 @@ pub(super) struct UpstreamSettings {
     pub(super) header_timeout: Option<Setting>,
     pub(super) body_timeout: Option<Setting>,
     pub(super) total_timeout: Option<Setting>,
+    pub(super) list_timeout: Option<Setting>,
     pub(super) concurrency: Option<Setting>,
     pub(super) max_stale_denied: Option<Setting>,
 }

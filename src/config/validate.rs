@@ -159,6 +159,7 @@ fn upstream(settings: &UpstreamSettings, problems: &mut Problems) -> UpstreamCon
         header_timeout: timeout(&settings.header_timeout, Duration::from_secs(30)),
         body_timeout: timeout(&settings.body_timeout, Duration::from_secs(30)),
         total_timeout: timeout(&settings.total_timeout, Duration::from_mins(2)),
+        list_timeout: timeout(&settings.list_timeout, Duration::from_mins(15)),
         concurrency: concurrency(settings.concurrency.as_ref(), problems).unwrap_or(10),
         max_stale_denied: checked(settings.max_stale_denied.as_ref(), problems, |text| {
             values::parse_duration(text, STALE_DENIED)

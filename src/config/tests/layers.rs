@@ -121,6 +121,7 @@ fn everything_that_a_file_can_say_is_read() {
         header_timeout = "2s"
         body_timeout = "3s"
         total_timeout = "4s"
+        list_timeout = "7s"
         concurrency = 5
         max_stale_denied = "6h"
 
@@ -148,6 +149,7 @@ fn everything_that_a_file_can_say_is_read() {
             header_timeout: seconds(2),
             body_timeout: seconds(3),
             total_timeout: seconds(4),
+            list_timeout: seconds(7),
             concurrency: 5,
             max_stale_denied: seconds(6 * 3600),
         }

@@ -20,7 +20,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
         ),
         (
             "\n[upstream]\nretries = 3",
-            "samovar.toml:3: key upstream.retries: unknown key; known here: body_timeout, concurrency, connect_timeout, header_timeout, max_stale_denied, total_timeout",
+            "samovar.toml:3: key upstream.retries: unknown key; known here: body_timeout, concurrency, connect_timeout, header_timeout, list_timeout, max_stale_denied, total_timeout",
         ),
         (
             "hosts.'a.io'.rate = 3",
