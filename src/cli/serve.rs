@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         metrics,
         timestamp_labels,
         aliases: config.aliases.clone(),
-        started_at: clock.now(),
+        started_at: to_the_second(clock.now()),
         clock,
         sources: vec![source.name().to_owned()],
         shutdown: shutdown.clone(),
@@ -67,6 +68,10 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         warn!("some answers were cut: their clients are too slow");
     }
     warmed.map_err(|error| Failure::failed(format!("the warmer ended badly: {error}")))
+}
+
+fn to_the_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Resolves when the process is told to stop.

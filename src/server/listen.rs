@@ -46,6 +46,11 @@ pub(super) async fn accept(listener: TcpListener, router: Router, shutdown: Canc
                 continue;
             }
         };
+        // An answer is written whole: waiting for more would only delay its end.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "a connection went away at once");
+            continue;
+        }
         let service = TowerToHyperService::new(router.clone());
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let connection = connections.watch(connection);

@@ -20,12 +20,14 @@ pub struct ConfigurationSource {
     entries: Vec<WatchEntry>,
     docker_config: Option<PathBuf>,
     last_problem: Option<String>,
+    /// What the file said when it could last be read: it may be caught half written.
+    last_good: Option<DockerConfig>,
 }
 
 impl ConfigurationSource {
     /// The list as configured.
     pub fn new(entries: Vec<WatchEntry>, docker_config: Option<PathBuf>) -> Self {
-        Self { entries, docker_config, last_problem: None }
+        Self { entries, docker_config, last_problem: None, last_good: None }
     }
 
     /// The list with the credentials as they are now.
@@ -45,16 +47,16 @@ impl ConfigurationSource {
     /// Reads the file; what is wrong with it is said once, and again when something else is.
     fn read_docker_config(&mut self) -> Option<DockerConfig> {
         let path = self.docker_config.as_ref()?;
-        let (config, problem) = match DockerConfig::read(path) {
+        let problem = match DockerConfig::read(path) {
             Ok(config) => {
-                let problems: Vec<String> = config
-                    .problems()
-                    .iter()
-                    .map(|problem| format!("auths[{:?}]: {}", problem.key, problem.reason))
-                    .collect();
-                (Some(config), (!problems.is_empty()).then(|| problems.join("; ")))
+                let problems = config.problems().iter();
+                let problems =
+                    problems.map(|problem| format!("auths[{:?}]: {}", problem.key, problem.reason));
+                let problems: Vec<String> = problems.collect();
+                self.last_good = Some(config);
+                (!problems.is_empty()).then(|| problems.join("; "))
             }
-            Err(error) => (None, Some(error.to_string())),
+            Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = &problem
             && self.last_problem.as_ref() != Some(problem)
@@ -62,7 +64,7 @@ impl ConfigurationSource {
             warn!(credentials.file = %path.display(), error = problem, "some credentials cannot be used");
         }
         self.last_problem = problem;
-        config
+        self.last_good.clone()
     }
 }
 

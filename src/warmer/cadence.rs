@@ -43,12 +43,17 @@ pub(super) fn after_failed_listing(failures: u32, jitter: f64) -> Duration {
 fn backoff(failures: u32, jitter: f64, longest: Duration) -> Duration {
     let doublings = failures.saturating_sub(1).min(20);
     let wait = FIRST_RETRY.saturating_mul(1 << doublings);
-    wait.mul_f64(1.0 + jitter / 4.0).min(longest)
+    in_milliseconds(wait.mul_f64(1.0 + jitter / 4.0).min(longest))
 }
 
 /// A poll interval up to a tenth shorter or longer, so that repositories listed together drift apart.
 pub(super) fn jittered(interval: Duration, jitter: f64) -> Duration {
-    interval.mul_f64(0.9 + jitter / 5.0)
+    in_milliseconds(interval.mul_f64(0.9 + jitter / 5.0))
+}
+
+/// Times are kept and shown to the millisecond.
+fn in_milliseconds(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

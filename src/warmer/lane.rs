@@ -239,6 +239,9 @@ impl Lane {
     fn start_request(&mut self, request: Request) -> Option<Request> {
         let name = request.wanted.name.clone();
         let Some(repository) = self.repositories.get(&name).filter(|repository| !repository.gone) else {
+            if self.watch_list.borrow().0.contains_key(&name) {
+                return Some(request); // about to be adopted
+            }
             self.requests.started(&request.wanted);
             request.answer(Err("the repository is no longer watched".into()));
             return None;
@@ -260,11 +263,23 @@ impl Lane {
             return Some(request);
         }
         if self.passes >= MOST_PASSES {
+            self.make_room();
             return Some(request);
         }
         self.requests.started(&request.wanted);
         self.start_pass(&name, Some(request));
         None
+    }
+
+    /// Lets one pass that the schedule has started end early, unless one is about to: it goes on later.
+    fn make_room(&self) {
+        let passes = || self.repositories.values().filter_map(|repository| repository.pass.as_ref());
+        if passes().any(|pass| pass.interrupt.is_cancelled()) {
+            return;
+        }
+        if let Some(pass) = passes().find(|pass| pass.cause == Cause::Poll) {
+            pass.interrupt.cancel();
+        }
     }
 
     /// Starts the passes that are due, the longest overdue first.
@@ -337,13 +352,17 @@ impl Lane {
             Ok((id, Finished::Pass { name, outcome, request })) => {
                 self.working_on.remove(&id);
                 self.pass_ended(&name, outcome.as_ref().map_or(try_again, |outcome| outcome.wake_at));
-                if let Some(request) = request {
-                    request.answer(match outcome {
-                        Ok(PassOutcome { problem: None, .. }) => Ok(()),
-                        Ok(PassOutcome { problem: Some(problem), .. }) => Err(problem.to_string().into()),
-                        Err(error) => Err(error.to_string().into()),
-                    });
-                }
+                let Some(request) = request else { return };
+                let result = match outcome {
+                    Ok(PassOutcome { interrupted: true, .. }) => {
+                        // Not done yet: once more, or the answer that the repository is gone.
+                        self.asked.push_front(request);
+                        return;
+                    }
+                    Ok(PassOutcome { problem, .. }) => problem.map(|problem| problem.to_string()),
+                    Err(error) => Some(error.to_string()),
+                };
+                request.answer(result.map_or(Ok(()), |problem| Err(problem.into())));
             }
             Ok((_, Finished::Tag { wake_at, result, request })) => {
                 self.wake_no_later(&request.wanted.name, wake_at);

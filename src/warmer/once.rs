@@ -65,19 +65,25 @@ impl Warmer {
         let mut scope = Scope::Everything;
         let (mut waits, mut least_pending) = (0, usize::MAX);
         let problem = loop {
-            let problem = pass.run(scope).await.problem;
+            let outcome = pass.run(scope).await;
             scope = Scope::Due;
-            let Some(Problem::Limited { until, .. }) = &problem else { break problem };
-            let wait = Duration::try_from(context.clock.now().duration_until(*until)).unwrap_or_default();
             let pending = context.overview().get(&pass.name).map_or(0, |overview| overview.counts.pending);
+            let problem = match outcome.problem {
+                Some(problem @ Problem::Limited { .. }) => problem.to_string(),
+                Some(problem) => break Some(problem.to_string()),
+                None if pending > 0 => format!("{pending} tags could not be fetched yet"),
+                None => break None,
+            };
             waits = if pending < least_pending { 0 } else { waits + 1 };
             least_pending = least_pending.min(pending);
+            let wait = Duration::try_from(context.clock.now().duration_until(outcome.wake_at));
+            let wait = wait.unwrap_or_default();
             if wait > LONGEST_WAIT || waits == MOST_WAITS {
-                break problem;
+                break Some(problem);
             }
             tokio::time::sleep(wait).await;
         };
         let overview = context.overview().get(&pass.name).copied().unwrap_or_default();
-        WarmedOnce { name: pass.name, overview, problem: problem.map(|problem| problem.to_string()) }
+        WarmedOnce { name: pass.name, overview, problem }
     }
 }

@@ -17,7 +17,7 @@ use super::context::Context;
 use super::fetch::{Asking, FetchError};
 use super::publish::WorkingCopy;
 use super::tag::{Circumstance, DueTag, TagAnswer};
-use super::working_copy::ListVerdict;
+use super::working_copy::{ListVerdict, next_listing};
 use crate::sources::{Verdict, Watch};
 use crate::store::StoreError;
 
@@ -59,6 +59,8 @@ pub(super) struct PassOutcome {
     pub(super) wake_at: Timestamp,
     /// What kept the pass from doing all it set out to do.
     pub(super) problem: Option<Problem>,
+    /// Something more urgent did.
+    pub(super) interrupted: bool,
 }
 
 /// What kept a pass from its end.
@@ -112,7 +114,7 @@ impl Pass {
             debug!(image.name = %self.name, error = %problem, "the pass ended early");
         }
         let wake_at = if interrupted { self.context.clock.now() } else { self.wake_at(problem.as_ref()) };
-        PassOutcome { wake_at, problem }
+        PassOutcome { wake_at, problem, interrupted }
     }
 
     /// Asks about one tag only, whatever its deadline.
@@ -132,6 +134,9 @@ impl Pass {
         let upstream = self.context.upstreams.upstream(&self.name, &self.watch.credentials);
         let answer = tokio::select! {
             answer = ask(&self.context, &upstream, &self.copy, &due, self.urgency()) => answer,
+            error = self.held_back_meanwhile(Operation::Resolve) => {
+                return Some(Problem::of(error, self.context.now()));
+            }
             () = self.context.shutdown.cancelled() => return Some(Problem::Stopped),
         };
         let failed = match &answer {
@@ -178,6 +183,7 @@ impl Pass {
         } else {
             tokio::select! {
                 listed = upstream.tags(self.urgency()) => listed,
+                error = self.held_back_meanwhile(Operation::Tags) => Err(error),
                 () = self.context.shutdown.cancelled() => return Err(Problem::Stopped),
             }
         };
@@ -244,6 +250,10 @@ impl Pass {
                 joined = running.join_next() => joined,
                 // What has not come by then waits for a budget that is held back.
                 () = until(give_up_at) => None,
+                error = self.held_back_meanwhile(Operation::Resolve), if problem.is_none() => {
+                    problem = Some(Problem::of(error, self.context.now()));
+                    continue;
+                }
             };
             publish_at.get_or_insert_with(|| Instant::now() + PUBLISH_EVERY);
             match joined {
@@ -322,14 +332,15 @@ impl Pass {
 
     fn wake_at(&self, problem: Option<&Problem>) -> Timestamp {
         let now = self.context.clock.now();
-        let planned = self.copy.state().next_wake();
         let not_before = match problem {
             None => None,
             Some(Problem::Limited { until, .. }) => Some(*until),
             Some(problem @ Problem::Upstream(_)) if problem.leaves_tags() => None,
             Some(Problem::Upstream(_)) => self.copy.state().side.next_listing,
-            Some(Problem::Store(_) | Problem::Tag(_) | Problem::Stopped) => Some(now + TRY_AGAIN),
+            // What was learnt goes with the copy: what it says of the future was never stored.
+            Some(Problem::Store(_) | Problem::Tag(_) | Problem::Stopped) => return now + TRY_AGAIN,
         };
+        let planned = self.planned();
         match (planned, not_before) {
             (Some(planned), Some(not_before)) => planned.max(not_before),
             (Some(planned), None) if planned > now => planned,
@@ -339,11 +350,31 @@ impl Pass {
         }
     }
 
+    /// When the repository needs something next; the interval may have become shorter since its listing was planned.
+    fn planned(&self) -> Option<Timestamp> {
+        let state = self.copy.state();
+        let listing = next_listing(&state.side, &self.watch.tags, self.poll_interval());
+        match (state.next_wake(), listing) {
+            (Some(wake), Some(listing)) => Some(wake.min(listing)),
+            (wake, listing) => wake.or(listing),
+        }
+    }
+
     /// The error to go on with where the registry wants to be left alone for longer than it pays to wait.
     fn held_back(&self, operation: Operation) -> Option<UpstreamError> {
         let retry_after = self.context.upstreams.blocked_for(&self.name).filter(|wait| *wait > GRACE)?;
         let kind = ErrorKind::RateLimited { retry_after, message: None };
         Some(UpstreamError { repository: self.name.clone(), operation, kind })
+    }
+
+    /// Resolves when the registry has come to be held back, on behalf of whoever asked it, while we wait.
+    async fn held_back_meanwhile(&self, operation: Operation) -> UpstreamError {
+        loop {
+            tokio::time::sleep(GRACE).await;
+            if let Some(error) = self.held_back(operation) {
+                return error;
+            }
+        }
     }
 
     fn poll_interval(&self) -> Duration {

@@ -56,6 +56,8 @@ struct Plan {
     sides: Vec<(Key, Entry)>,
     extents: Vec<PageExtent>,
     obsolete: Vec<Key>,
+    /// The repository is removed: its head is among what is obsolete.
+    removes: bool,
 }
 
 impl WorkingCopy {
@@ -105,6 +107,7 @@ impl WorkingCopy {
             sides: Vec::new(),
             extents: Vec::new(),
             obsolete: Vec::new(),
+            removes: state.removed,
         };
         if state.side_header_changed {
             let next_wake = state.next_wake();
@@ -179,16 +182,16 @@ impl WorkingCopy {
             store.set_many(plan.sides).await?;
         }
         *extents = plan.extents;
-        if !plan.obsolete.is_empty()
+        if plan.removes {
+            store.delete(plan.obsolete).await?;
+            let mut state = self.state();
+            state.removed = false;
+            (state.head, state.head_entry) = (None, None);
+        } else if !plan.obsolete.is_empty()
             && let Err(error) = store.delete(plan.obsolete).await
         {
             // What is published is published; this only takes up room.
             warn!(%error, "what is no longer needed could not be removed from the store");
-        }
-        let mut state = self.state();
-        if state.removed {
-            state.removed = false;
-            (state.head, state.head_entry) = (None, None);
         }
         Ok(())
     }

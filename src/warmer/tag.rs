@@ -85,6 +85,7 @@ impl Kept {
 
     /// The tag after an answer: nothing but a function of what was, what was said, and when.
     pub(super) fn after(&self, answer: TagAnswer, at: Circumstance) -> Self {
+        let looked_again = matches!(answer, TagAnswer::Image(_) | TagAnswer::Excluded { .. });
         let (record, side) = match answer {
             TagAnswer::Same => self.after_same(at),
             TagAnswer::Image(image) => self.after_image(image, at),
@@ -99,16 +100,15 @@ impl Kept {
             }
             TagAnswer::Later { until } => (self.record.clone(), TagSide { next: Some(until), ..self.side }),
         };
-        let other_platforms = self.other_platforms && record == self.record;
+        let is_unknown = record.state == TagState::Unknown;
+        let other_platforms = self.other_platforms && !looked_again && !is_unknown;
         Self { record, side, other_platforms, asked_at: Some(at.began) }
     }
 
     fn after_same(&self, at: Circumstance) -> (TagRecord, TagSide) {
-        if matches!(self.record.state, TagState::Ok(_)) {
-            let record = TagRecord { moved_to: None, ..self.record.clone() };
-            return (record, self.confirmed(false, at));
-        }
-        (self.record.clone(), self.asked_rarely(at))
+        let record = TagRecord { moved_to: None, ..self.record.clone() };
+        let is_image = matches!(record.state, TagState::Ok(_));
+        (record, if is_image { self.confirmed(false, at) } else { self.asked_rarely(at) })
     }
 
     fn after_image(&self, image: Arc<ImageRecord>, at: Circumstance) -> (TagRecord, TagSide) {
@@ -146,6 +146,8 @@ impl Kept {
     ) -> TagRecord {
         match self.record.state {
             TagState::Ok(_) | TagState::Excluded { .. } | TagState::Unknown => {
+                // What could not be looked at again where the tag points already is no move.
+                let moved_to = moved_to.filter(|digest| self.record.state.digest() != Some(digest));
                 let moved_to = moved_to.or_else(|| self.record.moved_to.clone());
                 TagRecord { moved_to, ..self.record.clone() }
             }

@@ -109,7 +109,8 @@ impl State {
             };
             let other_platforms = !same_platforms && depends_on_platforms;
             if other_platforms {
-                side.next = None;
+                // At once, unless it was tried already and failed.
+                side.next = side.next.filter(|_| side.attempts > 0);
             } else {
                 state.remember(&record);
             }
@@ -142,9 +143,10 @@ impl State {
     /// The tags to ask about: those never asked about first, then those whose time has come (or, with `all`, every
     /// one that is not excluded by configuration).
     ///
-    /// None while a shrunken list is held back: a registry in a bad state denies the tags that its list lacks.
+    /// None while a shrunken list is held back: a registry in a bad state denies the tags that its list lacks. None
+    /// while the repository is torn: the answers could not be published.
     pub(super) fn due(&self, now: Timestamp, all: bool) -> Vec<DueTag> {
-        if self.held_back {
+        if self.held_back || self.torn {
             return Vec::new();
         }
         let (mut new, mut due) = (Vec::new(), Vec::new());
@@ -167,7 +169,10 @@ impl State {
 
     /// When this repository next needs anything; in the past where something is due.
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
-        if self.held_back {
+        if self.torn && self.side.last_error.is_none() {
+            return Some(Timestamp::UNIX_EPOCH);
+        }
+        if self.held_back || self.torn {
             return self.side.next_listing;
         }
         self.tags.values().filter_map(Kept::next).chain(self.side.next_listing).min()
@@ -327,7 +332,9 @@ impl State {
         let after = before.after(answer, at);
         if after.record != before.record {
             self.announce_transition(tag, &before.record, &after.record, at);
-            self.remember(&after.record);
+            if !after.other_platforms {
+                self.remember(&after.record);
+            }
             self.changed.insert(tag.clone());
         }
         self.side_changed.insert(tag.clone());

@@ -150,3 +150,23 @@ async fn requests_for_tags_of_a_repository_that_was_never_listed_share_one_listi
     assert_eq!(world.count(Operation::Tags), 1);
     assert!(world.count(Operation::Manifest) <= 60, "{}", world.count(Operation::Manifest));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_looks_the_same_for_other_platforms_is_looked_at_once_and_then_confirmed_as_ever() {
+    let (world, store) = (World::default(), memory());
+    let app = filled(&world, "registry.example/team/app", 5);
+    let samovar = start(&world, &store, &[&app]);
+    samovar.complete(&app).await;
+    samovar.stop().await;
+    let platforms =
+        || Platforms::new(vec!["linux/amd64".parse().unwrap(), "linux/s390x".parse().unwrap()]).unwrap();
+    let samovar = start_with(&world, &store, &[&app], WarmerOptions { platforms: platforms(), ..options() });
+    tokio::time::sleep(MINUTE).await;
+    let load = || samovar::cache::stored::load(&*store, &app, samovar::cache::stored::Pages::None);
+    assert_eq!(load().await.unwrap().head.unwrap().platforms, platforms().to_string());
+    let moved = world.push(&app, "1.0", &Image::new("moved"));
+    let began = tokio::time::Instant::now();
+    samovar.until(&app, |repository| repository.metadata.images[&tag("1.0")].digest == moved).await;
+    assert!(began.elapsed() <= HOUR, "{:?}", began.elapsed());
+    assert!(world.count(Operation::Tags) < 20, "no pass after another: {}", world.count(Operation::Tags));
+}

@@ -223,3 +223,25 @@ async fn a_list_that_cannot_be_read_does_not_keep_known_tags_from_being_confirme
         samovar.until(&app, |repository| repository.metadata.images[&tag("1.0")].digest == moved).await;
     assert!(repository.last_error.is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_out_a_pause_that_somebody_else_has_caused() {
+    let (world, store) = (World::default(), memory());
+    world.set_latency("registry.example", Duration::from_secs(1));
+    let (one, other) =
+        (filled(&world, "registry.example/one", 200), filled(&world, "registry.example/two", 5));
+    let samovar = start(&world, &store, &[&one, &other]);
+    samovar.complete(&other).await;
+    samovar.until(&one, |repository| repository.metadata.images.len() > 20).await;
+    world.hold_back("registry.example", HOUR * 6);
+    let began = tokio::time::Instant::now();
+    let asked = samovar.handle.refresh(&other, None).unwrap();
+    let tag_asked = samovar.handle.refresh(&other, Some(tag("1.0"))).unwrap();
+    assert!(asked.done().await.unwrap_err().contains("rate limited"));
+    assert!(tag_asked.done().await.unwrap_err().contains("rate limited"));
+    assert!(began.elapsed() < MINUTE, "{:?}", began.elapsed());
+    let during = samovar.until(&other, |repository| repository.last_error.is_some()).await;
+    assert_eq!(during.metadata.images.len(), 5);
+    samovar.complete(&one).await;
+    assert!(began.elapsed() < HOUR * 6 + MINUTE * 3, "{:?}", began.elapsed());
+}

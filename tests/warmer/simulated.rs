@@ -12,6 +12,7 @@ use samovar_registry::upstream::{
 };
 use samovar_registry::{Digest, Name, Tag};
 use samovar_testing::Content;
+use tokio::time::Instant;
 
 /// One request, as the registry saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ struct Contents {
     latency: HashMap<String, Duration>,
     /// Per host: what every request meets.
     failures: HashMap<String, ErrorKind>,
+    /// Per host: until when its budget lets nothing through.
+    blocked: HashMap<String, Instant>,
     /// What every listing meets.
     list_failure: Option<ErrorKind>,
     asked: Vec<Asked>,
@@ -60,6 +63,11 @@ impl World {
     /// Another tag for what is there already.
     pub(crate) fn push_tag(&self, name: &Name, tag: &str, digest: &Digest) {
         self.contents().tags.entry(name.clone()).or_default().insert(tag.parse().unwrap(), digest.clone());
+    }
+
+    /// From now on, and for so long, requests to `host` wait as they do for a budget that is held back.
+    pub(crate) fn hold_back(&self, host: &str, pause: Duration) {
+        self.contents().blocked.insert(host.to_owned(), Instant::now() + pause);
     }
 
     pub(crate) fn set_list_failure(&self, failure: Option<ErrorKind>) {
@@ -98,8 +106,9 @@ impl UpstreamFactory for World {
         Arc::new(Repository { world: self.clone(), name: name.clone() })
     }
 
-    fn blocked_for(&self, _: &Name) -> Option<Duration> {
-        None
+    fn blocked_for(&self, name: &Name) -> Option<Duration> {
+        let until = *self.contents().blocked.get(name.host())?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 }
 
@@ -117,6 +126,11 @@ impl Repository {
         urgency: Urgency,
         answer: impl FnOnce(&Contents) -> Option<T>,
     ) -> Result<T, UpstreamError> {
+        loop {
+            let blocked = self.world.contents().blocked.get(self.name.host()).copied();
+            let Some(until) = blocked.filter(|until| *until > Instant::now()) else { break };
+            tokio::time::sleep_until(until).await;
+        }
         let latency = {
             let mut contents = self.world.contents();
             contents.asked.push(Asked { name: self.name.clone(), operation, what, urgency });

@@ -195,6 +195,29 @@ fn whoever_asked_earlier_does_not_overwrite_what_was_learnt_since() {
 }
 
 #[test]
+fn what_could_not_be_looked_at_again_for_other_platforms_is_tried_again_and_is_no_move() {
+    let mut state = warmed(&["1"]);
+    state.tags.get_mut(&tag("1")).unwrap().other_platforms = true;
+    state.apply_answer(&tag("1"), failed(Some(image("1").digest.clone())), at(1));
+    let kept = &state.tags[&tag("1")];
+    assert!(kept.other_platforms && kept.record.is_settled());
+    assert!(kept.side.next.unwrap() > at(1).now, "with a back-off");
+    state.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(2));
+    assert!(!state.tags[&tag("1")].other_platforms);
+}
+
+#[test]
+fn a_move_that_could_not_be_followed_is_forgotten_when_the_tag_moves_back() {
+    let mut state = empty();
+    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(0));
+    state.apply_answer(&tag("1"), excluded(), at(0));
+    state.apply_answer(&tag("1"), failed(Some(Digest::sha256(b"new"))), at(1));
+    assert!(!state.tags[&tag("1")].record.is_settled());
+    state.apply_answer(&tag("1"), TagAnswer::Same, at(2));
+    assert!(state.tags[&tag("1")].record.is_settled());
+}
+
+#[test]
 fn a_tag_that_is_to_be_asked_for_later_is_not_to_blame() {
     let mut state = empty();
     state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(0));
