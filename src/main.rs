@@ -34,11 +34,14 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
     }
 }
 
+/// Says by itself what our own error says as well.
+const TOLD_TWICE: &str = "rustls_platform_verifier=off";
+
 /// Logs go to standard error, at `level` unless `SAMOVAR_LOG` says otherwise.
 fn start_logging(format: LogFormat, level: &str) -> Result<(), Failure> {
     let filter = process_environment("SAMOVAR_LOG").filter(|filter| !filter.is_empty());
     let filter = EnvFilter::builder()
-        .parse(filter.as_deref().unwrap_or(level))
+        .parse(filter.unwrap_or_else(|| format!("{level},{TOLD_TWICE}")))
         .map_err(|error| Failure::usage(format!("SAMOVAR_LOG: {error}")))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
