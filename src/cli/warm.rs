@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -150,9 +150,6 @@ fn table(summary: &Summary) -> String {
         ("images", format!("{} ({} tags unavailable)", summary.images, summary.unavailable)),
         ("requests", summary.requests.to_string()),
         ("received", HumanBytes(summary.bytes).to_string()),
-        (
-            "time",
-            format!("{:.1}s ({})", summary.seconds, HumanDuration(Duration::from_secs_f64(summary.seconds))),
-        ),
+        ("time", format!("{:.1}s", summary.seconds)),
     ])
 }

@@ -310,8 +310,8 @@ fn image_record(
 ) -> ImageRecord {
     let (manifest, _) = &variants[0];
     let configs = || variants.iter().map(|(_, config)| config);
-    // A configuration's labels hold those of `config` and, after them, of `container_config`.
     let annotations = variants.iter().map(|(manifest, _)| &manifest.annotations);
+    // A configuration's labels are those of `config` and, after them, of `container_config`.
     let sources = configs()
         .map(|config| &config.labels)
         .chain(annotations)

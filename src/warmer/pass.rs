@@ -191,6 +191,10 @@ impl Pass {
         match &listed {
             Ok(list) => {
                 let interval = self.poll_interval();
+                let invalid_before = self.copy.state().invalid_tags;
+                if list.invalid > 0 && list.invalid != invalid_before {
+                    warn!(image.name = %self.name, tags = list.invalid, "the registry lists strings that are no valid tags; they are left out");
+                }
                 let verdict = self.copy.state().apply_list(list, &self.watch.tags, interval, at);
                 if verdict == ListVerdict::HeldBack {
                     warn!(image.name = %self.name, tags = list.tags.len(), "the list shrank suspiciously; it is held back until confirmed");
