@@ -8,8 +8,13 @@ SHELL := /bin/bash
 .ONESHELL:
 
 CARGO ?= cargo
-# Programs that the tests start or compare with; each is in the Debian package of the same name.
-TEST_PROGRAMS := docker-registry skopeo
+# Programs that the tests start or compare with, each with the Debian package that has it.
+TEST_PROGRAMS := \
+	docker-registry:docker-registry \
+	skopeo:skopeo \
+	memcached:memcached \
+	redis-server:redis-server \
+	redis-cli:redis-tools
 
 .PHONY: test check test-programs format clippy doc deny
 
@@ -24,12 +29,12 @@ test: test-programs
 
 test-programs:
 	@missing=()
-	for program in $(TEST_PROGRAMS); do
-		command -v "$$program" >/dev/null || missing+=("$$program")
+	for pair in $(TEST_PROGRAMS); do
+		command -v "$${pair%%:*}" >/dev/null || missing+=("$${pair#*:}")
 	done
 	if (($${#missing[@]} == 0)); then exit 0; fi
 	if ! command -v apt-get >/dev/null; then
-		echo "the tests need $${missing[*]}, and there is no apt-get here: install them and try again" >&2
+		echo "the tests need Debian's $${missing[*]}, and there is no apt-get here: install them and try again" >&2
 		exit 1
 	fi
 	as_root=()
@@ -40,6 +45,7 @@ test-programs:
 		fi
 		as_root=(sudo)
 	fi
+	# Should the packages start daemons on their usual ports, no test minds: each starts servers of its own on free ones.
 	"$${as_root[@]}" apt-get update
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$${missing[@]}"
 

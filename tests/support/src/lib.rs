@@ -5,6 +5,8 @@
 //! - [`fake::FakeRegistry`]: a registry in the test's own process that records every request and misbehaves on command;
 //!   [`fake::SilentHost`]: a host that accepts connections and says nothing;
 //! - [`DockerRegistry`]: Debian's `docker-registry`, a real server, filled by [`DockerRegistry::push`];
+//! - [`Memcached`]: Debian's `memcached`, a real server; [`Proxy`]: what stands in front of a server and misbehaves;
+//! - [`RedisServer`], [`RedisSentinel`], [`RedisCluster`]: Debian's `redis-server`, alone, with sentinels, as a cluster;
 //! - [`Skopeo`]: a real client, to compare with;
 //! - [`Samovar`]: our own binary.
 //!
@@ -19,7 +21,10 @@ pub mod fake;
 mod image;
 mod index;
 pub mod media_type;
+mod memcached;
+mod proxy;
 mod pusher;
+mod redis;
 mod samovar;
 mod server;
 mod skopeo;
@@ -29,6 +34,9 @@ pub use content::{Content, Document, digest_of};
 pub use docker_registry::{DockerRegistry, DockerRegistryBuilder, LoggedRequest};
 pub use image::Image;
 pub use index::Index;
+pub use memcached::Memcached;
+pub use proxy::Proxy;
+pub use redis::{RedisCluster, RedisSentinel, RedisServer, RedisServerBuilder};
 pub use samovar::{Output, Samovar, SamovarServer};
 pub use server::{Launch, Server, free_port};
 pub use skopeo::Skopeo;
