@@ -63,4 +63,5 @@ pub mod metrics;
 pub mod server;
 pub mod sources;
 pub mod store;
+pub mod upkeep;
 pub mod warmer;

@@ -30,18 +30,24 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::CheckConfig(arguments) => {
             cli::check_config::run(arguments, &process_environment, cli.global.output)
         }
+        Command::Store(arguments) => {
+            start_logging(cli.global.log_format, "warn")?;
+            cli::store::run(arguments, &process_environment, cli.global.output).await
+        }
         Command::Ask(question) => question.run(&cli.global).await,
     }
 }
 
 /// Says by itself what our own error says as well.
 const TOLD_TWICE: &str = "rustls_platform_verifier=off";
+/// Quotes what servers say, which may be a password sent back. What it has to say, our own errors say.
+const NEVER_TOLD: &str = "redis=off";
 
 /// Logs go to standard error, at `level` unless `SAMOVAR_LOG` says otherwise.
 fn start_logging(format: LogFormat, level: &str) -> Result<(), Failure> {
     let filter = process_environment("SAMOVAR_LOG").filter(|filter| !filter.is_empty());
     let filter = EnvFilter::builder()
-        .parse(filter.unwrap_or_else(|| format!("{level},{TOLD_TWICE}")))
+        .parse(format!("{},{NEVER_TOLD}", filter.unwrap_or_else(|| format!("{level},{TOLD_TWICE}"))))
         .map_err(|error| Failure::usage(format!("SAMOVAR_LOG: {error}")))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

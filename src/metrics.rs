@@ -2,6 +2,9 @@
 //!
 //! Labels are bounded: hosts (as many as are watched), outcomes and states (enums). Never repositories or tags.
 
+mod hot_set;
+mod store;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,9 +14,17 @@ use prometheus::{
 };
 use samovar_registry::upstream::{ErrorClass, Operation, Outcome, RequestObserver, RequestRecord};
 
+use crate::cache::HotSetStatistics;
+use crate::cache::load::{Missing, MissingObserver};
 use crate::cache::records::TagStateName;
 use crate::cache::stored::TagCounts;
-use crate::warmer::{ChangeKind, RepositoryOverview};
+use crate::warmer::{ChangeKind, LaneStanding, RepositoryOverview};
+
+use self::hot_set::HotSetMetrics;
+use self::store::StoreFamilies;
+
+pub use self::store::StoreMetrics;
+pub(crate) use self::store::{StoreOperation, StoreOutcome};
 
 /// From a cache hit in a registry's CDN to a slow one's listing, in seconds.
 const UPSTREAM_BUCKETS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -23,7 +34,7 @@ const WAIT_BUCKETS: [f64; 8] = [0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0
 const DOOR_BUCKETS: [f64; 9] = [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
 
 /// How passes end, as a label.
-const PASS_OUTCOMES: [&str; 4] = ["ok", "upstream_error", "store_error", "stopped"];
+const PASS_OUTCOMES: [&str; 5] = ["ok", "upstream_error", "store_error", "stopped", "elsewhere"];
 
 /// All metrics of one samovar.
 #[derive(Debug)]
@@ -40,8 +51,13 @@ pub struct Metrics {
     tags: IntGaugeVec,
     unparsable_labels: IntGauge,
     waiting_requests: IntGauge,
+    unsaved_repositories: IntGauge,
+    lanes: IntGaugeVec,
+    missing: IntCounterVec,
+    hot_set: HotSetMetrics,
     http_requests: IntCounterVec,
     http_duration: HistogramVec,
+    stores: StoreFamilies,
     requests_sent: AtomicU64,
     bytes_received: AtomicU64,
 }
@@ -106,6 +122,24 @@ impl Metrics {
                 "samovar_refresh_requests_waiting",
                 "Requests to refresh that wait to be started.",
             ),
+            unsaved_repositories: gauge(
+                &registry,
+                "samovar_unsaved_repositories",
+                "Repositories of which something was learnt that the store does not take.",
+            ),
+            missing: counters(
+                &registry,
+                "samovar_store_missing_total",
+                "What should have been in the store and was not, or did not decode, when somebody read it.",
+                &["what"],
+            ),
+            hot_set: HotSetMetrics::new(&registry),
+            lanes: gauges(
+                &registry,
+                "samovar_lanes",
+                "Registry hosts, by who asks them: this replica (ours), another one (elsewhere), or all (unleased).",
+                &["standing"],
+            ),
             http_requests: counters(
                 &registry,
                 "samovar_http_requests_total",
@@ -119,6 +153,7 @@ impl Metrics {
                 &["route"],
                 &DOOR_BUCKETS,
             ),
+            stores: StoreFamilies::register(&registry),
             requests_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             registry,
@@ -147,6 +182,10 @@ impl Metrics {
             self.http_duration.with_label_values(&[route]);
         }
         self.overview(std::iter::empty());
+        self.set_lanes(std::iter::empty());
+        for what in Missing::ALL {
+            self.missing.with_label_values(&[what.as_str()]);
+        }
         #[cfg(target_os = "linux")]
         register(&self.registry, prometheus::process_collector::ProcessCollector::for_self());
     }
@@ -162,6 +201,11 @@ impl Metrics {
         self.upstream_bytes.with_label_values(&[host]);
     }
 
+    /// The metrics of a store, under the name that it has in labels: its kind, or `local_tier`.
+    pub fn store(&self, store: &'static str) -> StoreMetrics {
+        self.stores.of(store)
+    }
+
     pub(crate) fn pass_ended(&self, problem: Option<&crate::warmer::Problem>) {
         use crate::warmer::Problem;
         let outcome = match problem {
@@ -169,6 +213,7 @@ impl Metrics {
             Some(Problem::Upstream(_) | Problem::Limited { .. } | Problem::Tag(_)) => PASS_OUTCOMES[1],
             Some(Problem::Store(_)) => PASS_OUTCOMES[2],
             Some(Problem::Stopped) => PASS_OUTCOMES[3],
+            Some(Problem::Elsewhere) => PASS_OUTCOMES[4],
         };
         self.passes.with_label_values(&[outcome]).inc();
     }
@@ -218,6 +263,24 @@ impl Metrics {
         self.waiting_requests.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    pub(crate) fn set_hot_set(&self, statistics: &HotSetStatistics) {
+        self.hot_set.set(statistics);
+    }
+
+    pub(crate) fn set_unsaved_repositories(&self, count: usize) {
+        self.unsaved_repositories.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn set_lanes(&self, lanes: impl Iterator<Item = LaneStanding>) {
+        let mut counts = LaneStanding::ALL.map(|standing| (standing, 0));
+        for lane in lanes {
+            counts.iter_mut().filter(|(standing, _)| *standing == lane).for_each(|(_, count)| *count += 1);
+        }
+        for (standing, count) in counts {
+            self.lanes.with_label_values(&[standing.as_str()]).set(count);
+        }
+    }
+
     /// Requests sent upstream and bytes received so far, over all hosts.
     pub fn upstream_totals(&self) -> (u64, u64) {
         (self.requests_sent.load(Ordering::Relaxed), self.bytes_received.load(Ordering::Relaxed))
@@ -247,6 +310,12 @@ impl RequestObserver for Metrics {
         self.upstream_bytes.with_label_values(&[record.host]).inc_by(record.bytes);
         self.requests_sent.fetch_add(1, Ordering::Relaxed);
         self.bytes_received.fetch_add(record.bytes, Ordering::Relaxed);
+    }
+}
+
+impl MissingObserver for Metrics {
+    fn missing(&self, what: Missing) {
+        self.missing.with_label_values(&[what.as_str()]).inc();
     }
 }
 

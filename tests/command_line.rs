@@ -251,6 +251,20 @@ async fn check_config_says_what_is_meant_and_what_is_wrong() {
     let output = samovar.run(["check-config", &good.display().to_string(), "--output", "json"]).await;
     assert_eq!(output.json()["valid"], true);
 
+    let shared = samovar.write_file(
+        "shared.toml",
+        "store = 'redis://me:hunter2@cache:7000/2'\nstore_local_tier = '/tier'\nstore_limit = '1GiB'\nhot_set = 0\n\
+         unleased_share = 0.25\n",
+    );
+    let output = samovar.run(["check-config", &shared.display().to_string()]).await;
+    assert_eq!(output.code, Some(0), "{output:?}");
+    for part in ["redis://me:…@cache:7000/2\n", "/tier\n", "1GiB\n", "0.25\n"] {
+        assert!(output.stdout.contains(part), "{part}: {output:?}");
+    }
+    let output = samovar.run(["check-config", &shared.display().to_string(), "--output", "json"]).await;
+    assert_eq!(output.json()["store_limit"], 1 << 30);
+    assert!(!output.stdout.contains("hunter2"), "{output:?}");
+
     let bad = samovar.write_file(
         "bad.toml",
         "stroe = 'memory:'\npoll_interval = 'soon'\nwatch = ['UPPER', { image = 'a', tagz = [] }, { tags = ['v*'] }]\n\

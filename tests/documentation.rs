@@ -33,8 +33,10 @@ async fn every_metric_is_in_the_operations_page_and_the_other_way_round() {
 #[tokio::test]
 async fn every_variable_and_flag_is_in_the_configuration_page_and_the_other_way_round() {
     let mut help = String::new();
-    for command in ["serve", "warm", "tags", "image", "refresh", "status", "check-config"] {
-        let output = common::samovar().run([command, "--help"]).await;
+    let asking = ["serve", "warm", "tags", "image", "refresh", "status", "check-config"];
+    let of_the_store = ["store stats", "store verify", "store compact", "store export", "store import"];
+    for command in asking.into_iter().chain(of_the_store) {
+        let output = common::samovar().run(command.split(' ').chain(["--help"])).await;
         assert_eq!(output.code, Some(0), "{command}: {output:?}");
         help.push_str(&output.stdout);
     }
@@ -101,7 +103,7 @@ async fn the_examples_of_configuration_files_are_valid() {
 fn every_bound_is_in_the_configuration_page_and_the_other_way_round() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut constants = Words::new();
-    for directory in ["src", "registry/src"] {
+    for directory in ["src", "registry/src", "memcached/src"] {
         collect_constants(&root.join(directory), &mut constants);
     }
     let documented = first_column(section(CONFIGURATION, "## Bounds"));

@@ -114,11 +114,34 @@ async fn a_configuration_that_makes_no_sense_is_refused_with_its_place() {
         ("--rps", "-1"),
         ("--burst", "many"),
         ("--store", "nothing:x"),
+        ("--store-local-tier", "~/tier"),
+        ("--store-limit", "8GB"),
+        ("--store-limit", "1MiB"),
+        ("--hot-set", "lots"),
+        ("--unleased-share", "1.5"),
         ("--docker-config", "no/such/file"),
         ("--config", "no-such-file.toml"),
     ] {
         assert_refused(&samovar.run(["serve", flag, value]).await, 2, &["error: ", value]);
     }
+    for (url, reason) in [
+        ("redis://:hunter2@h:port", "\"port\" is not a port"),
+        ("rediss://:hunter2@h/first", "\"first\" is not the number of a database"),
+        ("redis-cluster://h,h", "\"h\" is given twice"),
+        ("redis-sentinel://h", "the name that the sentinels know the primary by is missing"),
+        (
+            "memcached://h?retries=3",
+            "unknown option \"retries\"; known here: connect_timeout, prefix, timeout",
+        ),
+        ("memcached+srv://h:1", "there is no port"),
+    ] {
+        let output = samovar.run(["serve", "--store", url]).await;
+        let form = format!("the form is {}://", url.split(':').next().expect("a scheme"));
+        assert_refused(&output, 2, &["error: ", "--store", reason, &form]);
+        assert!(!output.stderr.contains("hunter2"), "{output:?}");
+    }
+    let with_tier = samovar.run(["serve", "--store", "memory:", "--store-local-tier", "tier"]).await;
+    assert_refused(&with_tier, 2, &["--store-local-tier", "memory: is local itself"]);
     let by_variable = samovar.clone().variable("SAMOVAR_POLL_INTERVAL", "soon");
     assert_refused(&by_variable.run(["serve"]).await, 2, &["SAMOVAR_POLL_INTERVAL", "soon"]);
     let by_log = samovar.clone().variable("SAMOVAR_LOG", "a=b=c");

@@ -62,7 +62,16 @@ impl Digest {
         HexDigits::of(self.bytes()).as_str().to_owned()
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// The digest of 32 bytes (sha256) or 64 bytes (sha512), as [`Digest::bytes`] gives them; `None` for any other length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if let Ok(sha256) = bytes.try_into() {
+            return Some(Self(Value::Sha256(sha256)));
+        }
+        bytes.try_into().ok().map(|sha512: [u8; SHA512_BYTES]| Self(Value::Sha512(Arc::new(sha512))))
+    }
+
+    /// The bytes that [`Digest::hex`] writes: 32 for sha256, 64 for sha512.
+    pub fn bytes(&self) -> &[u8] {
         match &self.0 {
             Value::Sha256(bytes) => bytes,
             Value::Sha512(bytes) => bytes.as_slice(),
@@ -182,6 +191,16 @@ mod tests {
         assert_eq!(format!("{}:{}", digest.algorithm(), digest.hex()), SHA256_OF_NOTHING);
         assert_eq!(format!("{digest:?}"), SHA256_OF_NOTHING);
         assert_eq!(Digest::sha512(b"").algorithm(), "sha512");
+    }
+
+    #[test]
+    fn digests_are_made_again_from_their_bytes() {
+        for digest in [Digest::sha256(b"tea"), Digest::sha512(b"tea")] {
+            assert_eq!(Digest::from_bytes(digest.bytes()), Some(digest));
+        }
+        for length in [0, 20, 31, 33, 63, 65] {
+            assert_eq!(Digest::from_bytes(&vec![7; length]), None, "{length} bytes");
+        }
     }
 
     #[test]

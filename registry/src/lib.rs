@@ -9,6 +9,7 @@
 mod clock;
 mod digest;
 mod glob;
+mod labels;
 mod metadata;
 mod name;
 mod parse;
@@ -20,6 +21,7 @@ pub mod upstream;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use digest::Digest;
 pub use glob::{Glob, Globs};
+pub use labels::Labels;
 pub use metadata::{ImageInfo, Registry, RepositoryMetadata};
 pub use name::{Aliases, Name, canonical_host};
 pub use parse::ParseError;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Name, Reference, Tag};
+use crate::{Digest, Labels, Name, Reference, Tag};
 
 /// What is known of one image. What is not known is absent, never null or zero.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct ImageInfo {
     pub created_at: Option<Timestamp>,
     /// Merged per key, the first source wins: `config.Labels`, `container_config.Labels`, annotations.
     #[serde(default)]
-    pub labels: Arc<BTreeMap<String, String>>,
+    pub labels: Labels,
     /// The platforms that the image offers, `os/architecture[/variant]`.
     #[serde(default)]
     pub platforms: Vec<String>,

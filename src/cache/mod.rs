@@ -6,8 +6,11 @@
 //! Invariants: the last good answer stays while refreshes fail; not watched, never listed and each of the five tag
 //! states are distinct outcomes; decorators see every image that leaves, by either method.
 
+mod hot;
+pub mod load;
 pub mod page;
 pub mod records;
+pub mod snapshot;
 pub mod stored;
 mod timestamp_labels;
 
@@ -19,10 +22,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use samovar_registry::{Clock, ImageInfo, Name, Reference, Registry, RepositoryMetadata, Tag};
 
+use self::load::{Loading, MissingObserver, Pages};
 use self::records::{LastError, TagRecord, TagSide, TagState, Unavailable};
-use self::stored::{Loaded, Pages, load};
+use self::snapshot::Snapshot;
 use crate::store::{Reader, StoreError};
 
+pub use hot::{Attention, Coherent, HotSet, HotSetStatistics, MOST_HOT, MOST_KEYS_IN_A_CHECK};
 pub use timestamp_labels::TimestampLabels;
 
 /// Changes images on their way to readers.
@@ -126,19 +131,43 @@ impl std::fmt::Display for LastError {
 /// Answers from what is stored.
 #[derive(Debug, Clone)]
 pub struct Cache<R> {
-    reader: R,
+    reader: Arc<R>,
     clock: Arc<dyn Clock>,
     decorators: Vec<Arc<dyn Decorator>>,
     max_stale_denied: Duration,
+    hot: Option<Arc<HotSet>>,
+    observer: Arc<dyn MissingObserver>,
 }
 
-impl<R: Reader> Cache<R> {
+impl<R: Reader + 'static> Cache<R> {
     /// How long what we know is still served after a registry began to refuse us, where nothing else is chosen.
     pub const DEFAULT_MAX_STALE_DENIED: Duration = Duration::from_hours(24);
 
     /// A cache over `reader`.
     pub fn new(reader: R, clock: Arc<dyn Clock>) -> Self {
-        Self { reader, clock, decorators: Vec::new(), max_stale_denied: Self::DEFAULT_MAX_STALE_DENIED }
+        Self {
+            reader: Arc::new(reader),
+            clock,
+            decorators: Vec::new(),
+            max_stale_denied: Self::DEFAULT_MAX_STALE_DENIED,
+            hot: None,
+            observer: Arc::new(()),
+        }
+    }
+
+    /// Keeps what was read lately in memory. Whatever this process writes must then go through [`Coherent`], and
+    /// [`HotSet::run`] must run, or what is answered grows old.
+    #[must_use]
+    pub fn with_hot_set(mut self, hot: Arc<HotSet>) -> Self {
+        self.hot = Some(hot);
+        self
+    }
+
+    /// Tells `observer` what is missing from the store.
+    #[must_use]
+    pub fn with_missing_observer(mut self, observer: Arc<dyn MissingObserver>) -> Self {
+        self.observer = observer;
+        self
     }
 
     /// Applies `decorator` to every image that leaves, after those added before.
@@ -157,17 +186,17 @@ impl<R: Reader> Cache<R> {
 
     /// A repository with all that is known of it.
     pub async fn repository_state(&self, name: &Name) -> Result<ImageRepository, CacheError> {
-        let loaded = self.load(name, Pages::All).await?;
-        let Some(head) = &loaded.head else {
-            return Err(never_listed(name, loaded));
+        let snapshot = self.read(name, Pages::All).await?;
+        let Some(head) = &snapshot.head else {
+            return Err(never_listed(name, &snapshot));
         };
-        if loaded.missing_pages > 0 {
+        if snapshot.missing_pages > 0 {
             return Err(CacheError::Torn { name: name.clone() });
         }
-        let side = loaded.side.clone().unwrap_or_default();
+        let side = snapshot.side.as_deref().cloned().unwrap_or_default();
         let mut metadata = RepositoryMetadata::default();
         let mut unavailable = BTreeMap::new();
-        for (tag, record, tag_side) in &loaded.tags {
+        for (tag, record, tag_side) in snapshot.tags() {
             metadata.tags.push(tag.clone());
             if let Some(image) = self.image_info(name, Some(tag), record, tag_side) {
                 metadata.images.insert(tag.clone(), image);
@@ -186,42 +215,78 @@ impl<R: Reader> Cache<R> {
         })
     }
 
-    /// The generation of a repository: one round trip, to tell whether anything changed.
+    /// The generation of a repository: one round trip at most, to tell whether anything changed.
     pub async fn generation(&self, name: &Name) -> Result<u64, CacheError> {
-        let loaded = self.load(name, Pages::None).await?;
-        match &loaded.head {
-            Some(head) => Ok(head.generation),
-            None => Err(never_listed(name, loaded)),
-        }
+        let snapshot = self.read(name, Pages::None).await?;
+        snapshot.head.as_ref().map(|head| head.generation).ok_or_else(|| never_listed(name, &snapshot))
     }
 
-    /// A repository in one line, also before its first listing.
+    /// A repository in one line, also before its first listing. To be asked about is no reason to become hot.
     pub async fn summary(&self, name: &Name) -> Result<RepositorySummary, CacheError> {
-        let loaded = load(&self.reader, name, Pages::None).await?;
-        let head = loaded.head.as_ref().filter(|_| !self.is_withheld(&loaded));
-        let side = loaded.side.clone().unwrap_or_default();
+        let fresh = self.hot.as_ref().and_then(|hot| hot.fresh(name));
+        let snapshot = match fresh {
+            Some(fresh) => fresh,
+            None => match self.read_from_store(name, Pages::None).await {
+                Ok(snapshot) if snapshot.lacks_its_side_record() => self
+                    .hot
+                    .as_ref()
+                    .and_then(|hot| hot.last_known(name))
+                    .unwrap_or_else(|| Arc::new(snapshot)),
+                Ok(snapshot) => Arc::new(snapshot),
+                Err(error) => self.hot.as_ref().and_then(|hot| hot.last_known(name)).ok_or(error)?,
+            },
+        };
+        let head = snapshot.head.as_ref().filter(|_| !self.is_withheld(&snapshot));
+        let side = snapshot.side.as_deref().cloned().unwrap_or_default();
         Ok(RepositorySummary {
             tag_count: head.map_or(0, |head| head.counts.total()),
             image_count: head.map_or(0, |head| head.counts.ok),
-            complete: head.is_some_and(|head| head.complete),
+            complete: head.is_some_and(|head| head.complete) && snapshot.side.is_some(),
             last_update: side.last_update,
             last_error: side.last_error,
             next_refresh: side.next_listing,
         })
     }
 
-    /// Loads, unless nothing may be shown.
-    async fn load(&self, name: &Name, pages: Pages<'_>) -> Result<Loaded, CacheError> {
-        let loaded = load(&self.reader, name, pages).await?;
-        if self.is_withheld(&loaded) {
-            return Err(never_listed(name, loaded));
+    /// Reads, from memory where it is hot, unless nothing may be shown. There may be more in it than what is wanted.
+    async fn read(&self, name: &Name, wanted: Pages<'_>) -> Result<Arc<Snapshot>, CacheError> {
+        let snapshot = match &self.hot {
+            Some(hot) => self.read_through(hot, name, wanted).await?,
+            None => Arc::new(self.read_from_store(name, wanted).await?),
+        };
+        if self.is_withheld(&snapshot) {
+            return Err(never_listed(name, &snapshot));
         }
-        Ok(loaded)
+        if snapshot.lacks_its_side_record() {
+            return Err(CacheError::Torn { name: name.clone() });
+        }
+        Ok(snapshot)
+    }
+
+    async fn read_through(
+        &self,
+        hot: &Arc<HotSet>,
+        name: &Name,
+        wanted: Pages<'_>,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        if matches!(wanted, Pages::All) {
+            return hot.whole(&self.reader, name, &self.observer).await;
+        }
+        if let Some(whole) = hot.whole_if_hot(&self.reader, name, &self.observer).await? {
+            return Ok(whole);
+        }
+        let part = self.read_from_store(name, wanted).await?;
+        hot.part_was_read(name, &part);
+        Ok(Arc::new(part))
+    }
+
+    async fn read_from_store(&self, name: &Name, wanted: Pages<'_>) -> Result<Snapshot, StoreError> {
+        Loading::new(&*self.reader, name, &*self.observer).snapshot(wanted).await
     }
 
     /// Whether the registry has refused us for so long that what we knew is no longer served.
-    fn is_withheld(&self, loaded: &Loaded) -> bool {
-        let Some(side) = &loaded.side else { return false };
+    fn is_withheld(&self, snapshot: &Snapshot) -> bool {
+        let Some(side) = &snapshot.side else { return false };
         let Some(denied) = &side.denied else { return false };
         // It refuses us still, unless the last failure was another one.
         let still = side.last_error.as_ref().is_some_and(|error| error.at == denied.until);
@@ -248,14 +313,14 @@ impl<R: Reader> Cache<R> {
 
     async fn image_by_tag(&self, reference: &Reference, tag: &Tag) -> Result<ImageInfo, CacheError> {
         let name = reference.name();
-        let loaded = self.load(name, Pages::Holding(tag)).await?;
-        if loaded.head.is_none() {
-            return Err(never_listed(name, loaded));
+        let snapshot = self.read(name, Pages::Holding(tag)).await?;
+        if snapshot.head.is_none() {
+            return Err(never_listed(name, &snapshot));
         }
-        if loaded.missing_pages > 0 {
-            return Err(CacheError::Torn { name: name.clone() });
-        }
-        let Some((_, record, side)) = loaded.tags.iter().find(|(listed, ..)| listed == tag) else {
+        let Some((record, side)) = snapshot.tag(tag) else {
+            if snapshot.missing_pages > 0 {
+                return Err(CacheError::Torn { name: name.clone() });
+            }
             let reason = "the registry does not list this tag".to_owned();
             return Err(CacheError::NoSuchImage { reference: reference.clone(), reason });
         };
@@ -274,17 +339,17 @@ impl<R: Reader> Cache<R> {
     /// By the digest of what the repository's tags point at. Reads the whole repository.
     async fn image_by_digest(&self, reference: &Reference) -> Result<ImageInfo, CacheError> {
         let name = reference.name();
-        let loaded = self.load(name, Pages::All).await?;
-        if loaded.head.is_none() {
-            return Err(never_listed(name, loaded));
+        let snapshot = self.read(name, Pages::All).await?;
+        if snapshot.head.is_none() {
+            return Err(never_listed(name, &snapshot));
         }
-        let by_digest = |(_, record, side): &(Tag, TagRecord, TagSide)| {
+        let by_digest = |(_, record, side): (&Tag, &TagRecord, &TagSide)| {
             (record.state.digest() == reference.digest())
                 .then(|| self.image_info(name, None, record, side))
                 .flatten()
         };
-        loaded.tags.iter().find_map(by_digest).ok_or_else(|| {
-            if loaded.missing_pages > 0 {
+        snapshot.tags().find_map(by_digest).ok_or_else(|| {
+            if snapshot.missing_pages > 0 {
                 return CacheError::Torn { name: name.clone() };
             }
             let reason = "no tag of the repository resolves to this digest".to_owned();
@@ -293,18 +358,20 @@ impl<R: Reader> Cache<R> {
     }
 }
 
-fn never_listed(name: &Name, loaded: Loaded) -> CacheError {
+fn never_listed(name: &Name, snapshot: &Snapshot) -> CacheError {
     let name = name.clone();
-    match loaded.side {
+    match &snapshot.side {
         None => CacheError::NotWatched { name },
-        Some(side) => {
-            CacheError::NeverListed { name, last_error: side.last_error, next_attempt: side.next_listing }
-        }
+        Some(side) => CacheError::NeverListed {
+            name,
+            last_error: side.last_error.clone(),
+            next_attempt: side.next_listing,
+        },
     }
 }
 
 #[async_trait]
-impl<R: Reader> Registry for Cache<R> {
+impl<R: Reader + 'static> Registry for Cache<R> {
     type Error = CacheError;
 
     async fn repository(&self, name: &Name) -> Result<Arc<RepositoryMetadata>, CacheError> {

@@ -1,20 +1,21 @@
 //! A page: a run of a repository's tags with the images behind them, packed.
 //!
-//! Images of one repository say mostly the same, so a page keeps every string once, and every image once however
-//! many of its tags point at it. Pages are JSON inside the store's envelope: fields can be added without a new version.
+//! Images of one repository say mostly the same, so a page says every text once, and every image once however many of
+//! its tags point at it. How a page is written: `page/packed.rs`.
 //!
 //! Where a page ends depends on its tags alone: a tag whose hash ends in `BOUNDARY_BITS` zeros begins a new one.
 //! So a tag that comes, goes or moves changes the page it stands in and no other.
 
-use std::collections::{BTreeMap, HashMap};
+mod packed;
+mod texts;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use samovar_registry::upstream::ErrorClass;
-use samovar_registry::{Digest, Tag};
-use serde::{Deserialize, Serialize};
+use samovar_registry::{Labels, Tag};
 
-use super::records::{Exclusion, ImageRecord, TagRecord, TagState};
+use super::records::{TagRecord, TagState};
+use crate::store::{self, ContentHash, Entry, seal_parts};
 
 /// A page holds 2^6 = 64 tags on average.
 const BOUNDARY_BITS: u32 = 6;
@@ -72,7 +73,7 @@ fn begins_a_page(tag: &Tag) -> bool {
 pub fn weight(tag: &Tag, record: &TagRecord) -> usize {
     let state = match &record.state {
         TagState::Ok(image) => {
-            let label = |(key, value): (&String, &String)| text_weight(key) + text_weight(value);
+            let label = |(key, value): (&str, &str)| text_weight(key) + text_weight(value);
             let labels: usize = image.labels.iter().map(label).sum();
             let platforms: usize = image.platforms.iter().map(|platform| text_weight(platform)).sum();
             300 + labels + platforms
@@ -94,7 +95,7 @@ fn text_weight(text: &str) -> usize {
 }
 
 /// Cuts labels down to what a page can hold: the smallest stay.
-pub fn bounded_labels(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub fn bounded_labels(labels: BTreeMap<String, String>) -> Labels {
     let size = |(key, value): &(String, String)| text_weight(key) + text_weight(value);
     let mut smallest_first: Vec<(String, String)> = labels.into_iter().collect();
     smallest_first.sort_by_key(size);
@@ -108,186 +109,54 @@ pub fn bounded_labels(labels: BTreeMap<String, String>) -> BTreeMap<String, Stri
         .collect()
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Packed {
-    /// Every string once; the others refer to it by position.
-    strings: Vec<String>,
-    images: Vec<PackedImage>,
-    tags: Vec<PackedTag>,
+/// A page, unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its tags, ascending.
+    pub tags: Vec<(Tag, TagRecord)>,
+    /// Every distinct text that they say. Those of labels are shared by all that say them.
+    pub texts: Vec<Arc<str>>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct PackedImage {
-    #[serde(rename = "d")]
-    digest: Digest,
-    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
-    image_id: Option<Digest>,
-    #[serde(rename = "m")]
-    media_type: usize,
-    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
-    created_at: Option<Timestamp>,
-    /// Key, value, key, value …
-    #[serde(rename = "l", default, skip_serializing_if = "Vec::is_empty")]
-    labels: Vec<usize>,
-    #[serde(rename = "p", default, skip_serializing_if = "Vec::is_empty")]
-    platforms: Vec<usize>,
+/// A page ready for the store.
+#[derive(Debug, Clone)]
+pub struct SealedPage {
+    /// Names the page: the hash of its content.
+    pub hash: ContentHash,
+    /// The page.
+    pub entry: Entry,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct PackedTag {
-    #[serde(rename = "t")]
-    tag: Tag,
-    #[serde(rename = "s")]
-    state: PackedState,
-    /// Milliseconds since 1970.
-    #[serde(rename = "a")]
-    since: i64,
-    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
-    first_seen: Option<i64>,
-    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
-    moved_to: Option<Digest>,
+/// Packs tags, in ascending order, into a page.
+pub fn seal<'a>(tags: impl Iterator<Item = (&'a Tag, &'a TagRecord)>) -> SealedPage {
+    let packed::Encoded { json, tail } = packed::encode(tags);
+    let hash = ContentHash::of(&[&json[..], &tail[..]].concat());
+    SealedPage { hash, entry: Entry::immutable(seal_parts(&[&json, &tail])) }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-enum PackedState {
-    #[serde(rename = "p")]
-    Pending,
-    /// Position among the page's images.
-    #[serde(rename = "o")]
-    Ok(usize),
-    #[serde(rename = "x")]
-    Excluded(Option<Digest>, Exclusion, usize),
-    #[serde(rename = "u")]
-    Unknown,
-    #[serde(rename = "f")]
-    Failed(ErrorClass, usize),
+/// Unpacks the page that is named `hash`, of at least one tag. `None`: its bytes are not those that the name
+/// promises, or are no page.
+pub fn open(entry: &Entry, hash: ContentHash) -> Option<Page> {
+    let plain = store::open(&entry.value).ok()?;
+    (ContentHash::of(&plain) == hash).then(|| decode(&plain)).flatten()
 }
 
-/// Packs a page.
-pub fn encode<'a>(tags: impl Iterator<Item = (&'a Tag, &'a TagRecord)>) -> Vec<u8> {
-    let mut packer = Packer::default();
-    for (tag, record) in tags {
-        packer.add(tag, record);
-    }
-    serde_json::to_vec(&packer.packed).expect("a page has only string keys and writes to memory")
-}
-
-#[derive(Debug, Default)]
-struct Packer {
-    packed: Packed,
-    strings: HashMap<String, usize>,
-    images: HashMap<Digest, usize>,
-}
-
-impl Packer {
-    fn add(&mut self, tag: &Tag, record: &TagRecord) {
-        let state = match &record.state {
-            TagState::Pending => PackedState::Pending,
-            TagState::Ok(image) => PackedState::Ok(self.image(image)),
-            TagState::Excluded { digest, why, reason } => {
-                PackedState::Excluded(digest.clone(), *why, self.string(reason))
-            }
-            TagState::Unknown => PackedState::Unknown,
-            TagState::Failed { class, reason } => PackedState::Failed(*class, self.string(reason)),
-        };
-        self.packed.tags.push(PackedTag {
-            tag: tag.clone(),
-            state,
-            since: record.since.as_millisecond(),
-            first_seen: record.first_seen.map(Timestamp::as_millisecond),
-            moved_to: record.moved_to.clone(),
-        });
-    }
-
-    fn image(&mut self, image: &ImageRecord) -> usize {
-        if let Some(position) = self.images.get(&image.digest) {
-            return *position;
-        }
-        let packed = PackedImage {
-            digest: image.digest.clone(),
-            image_id: image.image_id.clone(),
-            media_type: self.string(&image.media_type),
-            size: image.size,
-            created_at: image.created_at,
-            labels: image
-                .labels
-                .iter()
-                .flat_map(|(key, value)| [self.string(key), self.string(value)])
-                .collect(),
-            platforms: image.platforms.iter().map(|platform| self.string(platform)).collect(),
-        };
-        let position = self.packed.images.len();
-        self.packed.images.push(packed);
-        self.images.insert(image.digest.clone(), position);
-        position
-    }
-
-    fn string(&mut self, text: &str) -> usize {
-        if let Some(position) = self.strings.get(text) {
-            return *position;
-        }
-        let position = self.packed.strings.len();
-        self.packed.strings.push(text.to_owned());
-        self.strings.insert(text.to_owned(), position);
-        position
-    }
-}
-
-/// Unpacks a page; `None` when it is not one.
-pub fn decode(plain: &[u8]) -> Option<Vec<(Tag, TagRecord)>> {
-    let packed: Packed = serde_json::from_slice(plain).ok()?;
-    let string = |position: usize| packed.strings.get(position).cloned();
-    let images = packed
-        .images
-        .iter()
-        .map(|image| {
-            let labels = image
-                .labels
-                .chunks_exact(2)
-                .map(|pair| Some((string(pair[0])?, string(pair[1])?)))
-                .collect::<Option<BTreeMap<_, _>>>()?;
-            Some(Arc::new(ImageRecord {
-                digest: image.digest.clone(),
-                image_id: image.image_id.clone(),
-                media_type: string(image.media_type)?,
-                size: image.size,
-                created_at: image.created_at,
-                labels: Arc::new(labels),
-                platforms: image.platforms.iter().map(|platform| string(*platform)).collect::<Option<_>>()?,
-            }))
-        })
-        .collect::<Option<Vec<_>>>()?;
-    let tags = packed.tags.into_iter().map(|packed_tag| {
-        let state = match packed_tag.state {
-            PackedState::Pending => TagState::Pending,
-            PackedState::Ok(position) => TagState::Ok(Arc::clone(images.get(position)?)),
-            PackedState::Excluded(digest, why, reason) => {
-                TagState::Excluded { digest, why, reason: string(reason)? }
-            }
-            PackedState::Unknown => TagState::Unknown,
-            PackedState::Failed(class, reason) => TagState::Failed { class, reason: string(reason)? },
-        };
-        let record = TagRecord {
-            state,
-            since: Timestamp::from_millisecond(packed_tag.since).ok()?,
-            first_seen: match packed_tag.first_seen {
-                Some(millisecond) => Some(Timestamp::from_millisecond(millisecond).ok()?),
-                None => None,
-            },
-            moved_to: packed_tag.moved_to,
-        };
-        Some((packed_tag.tag, record))
-    });
-    tags.collect()
+/// Unpacks the content of a page, taken out of its envelope; `None`: it is none.
+pub fn decode(plain: &[u8]) -> Option<Page> {
+    let page = packed::decode(plain)?;
+    let is_ascending = page.tags.is_sorted_by(|(before, _), (after, _)| before < after);
+    (is_ascending && !page.tags.is_empty()).then_some(page)
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use proptest::prelude::*;
+    use samovar_registry::Digest;
+    use samovar_registry::upstream::ErrorClass;
 
     use super::*;
+    use crate::cache::records::{Exclusion, ImageRecord};
 
     fn tag(text: &str) -> Tag {
         text.parse().unwrap()
@@ -301,7 +170,7 @@ mod tests {
             media_type: "application/vnd.oci.image.manifest.v1+json".into(),
             size: seed.is_multiple_of(3).then_some(u64::from(seed) << 30),
             created_at: Timestamp::from_second(i64::from(seed) * 1_000_003).ok(),
-            labels: Arc::new(labels.collect()),
+            labels: labels.collect(),
             platforms: vec!["linux/amd64".into(), format!("linux/arm64/v{}", seed % 3)],
         })
     }
@@ -321,10 +190,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pages_decode_to_what_was_encoded(seeds in proptest::collection::btree_map("[a-z0-9_][a-z0-9._-]{0,20}", any::<u16>(), 0..80)) {
+        fn pages_decode_to_what_was_encoded(seeds in proptest::collection::btree_map("[a-z0-9_][a-z0-9._-]{0,20}", any::<u16>(), 1..80)) {
             let tags: Vec<(Tag, TagRecord)> = seeds.iter().map(|(text, seed)| (tag(text), record(*seed))).collect();
-            let encoded = encode(tags.iter().map(|(tag, record)| (tag, record)));
-            prop_assert_eq!(decode(&encoded), Some(tags));
+            let SealedPage { hash, entry } = seal(tags.iter().map(|(tag, record)| (tag, record)));
+            prop_assert_eq!(open(&entry, hash).map(|page| page.tags), Some(tags));
+            prop_assert_eq!(open(&entry, ContentHash::of(b"another page")), None);
         }
 
         #[test]
@@ -363,12 +233,19 @@ mod tests {
     }
 
     #[test]
-    fn positions_out_of_range_are_refused() {
-        assert_eq!(decode(br#"{"strings":[],"images":[],"tags":[{"t":"a","s":{"o":3},"a":0}]}"#), None);
-        assert_eq!(
-            decode(br#"{"strings":[],"images":[],"tags":[{"t":"a","s":{"f":["timeout",0]},"a":0}]}"#),
-            None
-        );
+    fn what_refers_to_nothing_and_what_is_left_over_is_refused() {
+        let pending = br#"{"tags":[{"t":"a","s":"p","a":0,"added later":1}]}"#;
+        assert_eq!(decode(pending).unwrap().tags.len(), 1);
+        for wrong in [
+            r#"{"tags":[{"t":"a","s":{"k":3},"a":0}]}"#,
+            r#"{"tags":[{"t":"a","s":{"f":["timeout",0]},"a":0}]}"#,
+            r#"{"tags":[{"t":"a","s":{"o":{"m":"type"}},"a":0}]}a tail of 32 bytes, but no image_id"#,
+            r#"{"tags":[{"t":"a","s":"p","a":0}]}left over"#,
+            r#"{"tags":[{"t":"a","s":"p","a":9223372036854775807},{"t":"b","s":"p","a":1}]}"#,
+            r#"{"tags":[{"t":"no tag","s":"p","a":0}]}"#,
+        ] {
+            assert_eq!(decode(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 
     #[test]
@@ -378,7 +255,7 @@ mod tests {
             bounded_labels((0..10_000).map(|number| (format!("{worst}{number}"), worst.clone())).collect());
         assert!((50..500).contains(&labels.len()), "{} labels", labels.len());
         let image = ImageRecord {
-            labels: Arc::new(labels),
+            labels,
             platforms: vec!["x".repeat(300); MOST_PLATFORMS],
             media_type: "\u{1}".repeat(255),
             ..(*image(0)).clone()
@@ -400,8 +277,8 @@ mod tests {
         let mut rest = &records[..];
         for count in split(records.iter().map(|(tag, record)| (tag, weight(tag, record)))) {
             let (page, after) = rest.split_at(count);
-            let encoded = encode(page.iter().map(|(tag, record)| (tag, record)));
-            assert!(encoded.len() <= crate::store::MAX_DECODED_BYTES, "{} bytes", encoded.len());
+            let SealedPage { hash, entry } = seal(page.iter().map(|(tag, record)| (tag, record)));
+            assert_eq!(open(&entry, hash).unwrap().tags, page, "it fits, or sealing would have panicked");
             rest = after;
         }
     }
@@ -412,6 +289,6 @@ mod tests {
             ("small".to_owned(), "kept".to_owned()),
             ("huge".to_owned(), "x".repeat(MOST_LABEL_BYTES)),
         ]);
-        assert_eq!(bounded_labels(labels), BTreeMap::from([("small".to_owned(), "kept".to_owned())]));
+        assert_eq!(bounded_labels(labels), [("small", "kept")].into_iter().collect());
     }
 }

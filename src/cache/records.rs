@@ -1,11 +1,10 @@
 //! What is known, decoded: the tags of a repository, each in one of five states, and the images behind them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use samovar_registry::upstream::ErrorClass;
-use samovar_registry::{Digest, ImageInfo, Name, Reference, Tag};
+use samovar_registry::{Digest, ImageInfo, Labels, Name, Reference, Tag};
 use serde::{Deserialize, Serialize};
 
 /// One image, whichever tags point at it: what its documents say. Immutable, like the digest that names it.
@@ -22,7 +21,7 @@ pub struct ImageRecord {
     /// When it says that it was built.
     pub created_at: Option<Timestamp>,
     /// Merged labels and annotations.
-    pub labels: Arc<BTreeMap<String, String>>,
+    pub labels: Labels,
     /// Platforms on offer.
     pub platforms: Vec<String>,
 }
@@ -38,7 +37,7 @@ impl ImageRecord {
             media_type: self.media_type.clone(),
             size: self.size,
             created_at: self.created_at,
-            labels: Arc::clone(&self.labels),
+            labels: self.labels.clone(),
             platforms: self.platforms.clone(),
             first_seen: entry.first_seen,
             last_fetched: side.last_fetched,

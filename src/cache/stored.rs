@@ -1,4 +1,4 @@
-//! A repository as it lies in the store: a head, pages, and side records; and how it is read back.
+//! A repository as it lies in the store: a head, pages, and side records. How it is read back is in [`super::load`].
 //!
 //! ```text
 //! Head(name)          generation, complete, which pages      written last, by compare-and-set
@@ -9,14 +9,16 @@
 //! ```
 //! Reading takes two round trips: the head, then everything else; three with a directory.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use samovar_registry::{Name, Tag};
+use samovar_registry::Tag;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::page;
-use super::records::{LastError, TagRecord, TagSide, TagStateName};
-use crate::store::{ContentHash, Entry, Key, Reader, StoreError, open, seal};
+pub use super::load::{Loaded, Pages, load};
+use super::records::{LastError, TagSide, TagStateName};
+use crate::store::{ContentHash, Entry, open, seal};
 
 /// The head of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +89,7 @@ pub struct PageRef {
 
 /// A head names this many pages itself, and a part of the directory holds as many: with the longest tags that is still
 /// below what an entry may hold.
-const MOST_PAGES_IN_ONE: usize = 1000;
+pub(super) const MOST_PAGES_IN_ONE: usize = 1000;
 
 /// A head as it is written, and what is to be written before it.
 #[derive(Debug, Clone)]
@@ -153,6 +155,9 @@ pub struct Side {
     /// The list that is held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shrunken: Option<Shrunken>,
+    /// When everything that the repository needs was last given its whole time to live again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_at: Option<Timestamp>,
 }
 
 /// A list that lost most of its tags.
@@ -173,6 +178,15 @@ pub struct Denied {
     pub until: Timestamp,
 }
 
+impl Side {
+    /// Whether the registry has said often enough, and for long enough, that the repository is gone: then it was removed
+    /// from the store. A head that is missing otherwise was evicted.
+    pub fn is_gone_for_good(&self) -> bool {
+        let Some((gone, last_error)) = self.gone.as_ref().zip(self.last_error.as_ref()) else { return false };
+        gone.confirmations >= Gone::MANY_CONFIRMATIONS && gone.since + Gone::LONG_ENOUGH <= last_error.at
+    }
+}
+
 /// A repository that was there and that the registry no longer knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gone {
@@ -182,8 +196,15 @@ pub struct Gone {
     pub confirmations: u32,
 }
 
+impl Gone {
+    /// How often, in a row, a registry must say that a repository is gone before it is removed.
+    pub const MANY_CONFIRMATIONS: u32 = 3;
+    /// Over how long it must say so.
+    pub const LONG_ENOUGH: Duration = Duration::from_hours(24);
+}
+
 /// One tag's side record: tag, last fetched, interval, next (seconds since 1970, 0 for none), attempts, missing.
-type SideRow = (Tag, i64, u32, i64, u32, bool);
+type SideRow<'a> = (&'a str, i64, u32, i64, u32, bool);
 
 /// Encodes something small and sealed: a head or a side record.
 pub fn encode<T: Serialize>(value: &T) -> bytes::Bytes {
@@ -199,141 +220,43 @@ pub fn decode<T: DeserializeOwned>(entry: Option<&Entry>) -> Option<T> {
 /// Encodes the side records of a page's tags.
 pub fn encode_side_page<'a>(rows: impl Iterator<Item = (&'a Tag, &'a TagSide)>) -> bytes::Bytes {
     let second = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_second);
-    let rows: Vec<SideRow> = rows
+    let rows: Vec<SideRow<'_>> = rows
         .map(|(tag, side)| {
             let (fetched, next) = (second(side.last_fetched), second(side.next));
-            (tag.clone(), fetched, side.interval_seconds, next, side.attempts, side.missing)
+            (tag.as_str(), fetched, side.interval_seconds, next, side.attempts, side.missing)
         })
         .collect();
     encode(&rows)
 }
 
-fn decode_side_page(entry: Option<&Entry>) -> Vec<(Tag, TagSide)> {
+/// Decodes what [`encode_side_page`] made: tags, in ascending order, with their side records.
+pub(crate) fn decode_side_page(entry: &Entry) -> Option<Vec<(Tag, TagSide)>> {
+    let mut sides = Vec::new();
+    let mut are_tags = true;
+    read_side_page(entry, |tag, side| match Tag::try_from(tag) {
+        Ok(tag) => sides.push((tag, side)),
+        Err(_) => are_tags = false,
+    })?;
+    are_tags.then_some(sides)
+}
+
+/// Reads what [`encode_side_page`] made, and gives each tag with its side record to `take`. `None`: it does not decode.
+pub(super) fn read_side_page(entry: &Entry, mut take: impl FnMut(&str, TagSide)) -> Option<()> {
     let time = |second: i64| (second != 0).then(|| Timestamp::from_second(second).ok()).flatten();
-    let rows: Vec<SideRow> = decode(entry).unwrap_or_default();
-    rows.into_iter()
-        .map(|(tag, last_fetched, interval_seconds, next, attempts, missing)| {
-            let (last_fetched, next) = (time(last_fetched), time(next));
-            (tag, TagSide { last_fetched, interval_seconds, next, attempts, missing })
-        })
-        .collect()
-}
-
-/// What the store holds of one repository.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The head as stored, for the next compare-and-set.
-    pub head_entry: Option<Entry>,
-    /// The head, decoded; `None`: never listed, or undecodable.
-    pub head: Option<Head>,
-    /// Whether the repository is known at all: there is a side record even before the first listing.
-    pub side: Option<Side>,
-    /// The tags of the pages that are there, ascending.
-    pub tags: Vec<(Tag, TagRecord, TagSide)>,
-    /// How many of the head's pages are missing or damaged.
-    pub missing_pages: usize,
-}
-
-/// Which of a repository's pages to read.
-#[derive(Debug, Clone, Copy)]
-pub enum Pages<'a> {
-    /// All.
-    All,
-    /// Only the one that would hold this tag.
-    Holding(&'a Tag),
-    /// None: the head and the side record.
-    None,
-}
-
-/// A page may vanish between reading the head and reading it, because a newer head has replaced it: then the head is
-/// read again, this often at most.
-const HEAD_READS: usize = 3;
-
-/// Reads a repository: two round trips, more only while it is being rewritten.
-pub async fn load<R: Reader + ?Sized>(
-    reader: &R,
-    name: &Name,
-    pages: Pages<'_>,
-) -> Result<Loaded, StoreError> {
-    let mut read = 1;
-    loop {
-        let loaded = load_once(reader, name, pages).await?;
-        if loaded.missing_pages == 0 || read == HEAD_READS {
-            return Ok(loaded);
-        }
-        read += 1;
+    let plain = open(&entry.value).ok()?;
+    // Borrowed: this is read with every reading of a repository, and nearly all of its tags are known already.
+    let rows: Vec<SideRow<'_>> = serde_json::from_slice(&plain).ok()?;
+    for (tag, last_fetched, interval_seconds, next, attempts, missing) in rows {
+        let (last_fetched, next) = (time(last_fetched), time(next));
+        take(tag, TagSide { last_fetched, interval_seconds, next, attempts, missing });
     }
+    Some(())
 }
 
-async fn load_once<R: Reader + ?Sized>(
-    reader: &R,
-    name: &Name,
-    pages: Pages<'_>,
-) -> Result<Loaded, StoreError> {
-    let mut entries = reader.get_many(&[Key::Head(name.clone()), Key::Side(name.clone())]).await?.into_iter();
-    let (head_entry, side_entry) = (entries.next().flatten(), entries.next().flatten());
-    let mut head: Option<Head> = decode(head_entry.as_ref());
-    let side: Option<Side> = decode(side_entry.as_ref());
-    let mut missing_pages = 0;
-    if let Some(head) =
-        head.as_mut().filter(|head| !head.directory.is_empty() && !matches!(pages, Pages::None))
-    {
-        missing_pages = load_directory(reader, name, head).await?;
-    }
-    let wanted: Vec<(usize, ContentHash)> = match (&head, pages) {
-        (None, _) | (_, Pages::None) => Vec::new(),
-        (Some(head), Pages::All) => head.pages.iter().map(|page| page.hash).enumerate().collect(),
-        (Some(head), Pages::Holding(tag)) => {
-            head.page_of(tag).map(|position| (position, head.pages[position].hash)).into_iter().collect()
-        }
-    };
-    let keys: Vec<Key> = wanted
-        .iter()
-        .flat_map(|(position, hash)| {
-            let position = u32::try_from(*position).unwrap_or(u32::MAX);
-            [Key::Page(name.clone(), *hash), Key::SidePage(name.clone(), position)]
-        })
-        .collect();
-    let entries = if keys.is_empty() { Vec::new() } else { reader.get_many(&keys).await? };
-    let mut loaded = Loaded { head_entry, head, side, tags: Vec::new(), missing_pages };
-    for ((_, hash), entries) in wanted.iter().zip(entries.chunks_exact(2)) {
-        let Some(records) = decode_page(entries[0].as_ref(), *hash) else {
-            loaded.missing_pages += 1;
-            continue;
-        };
-        let mut sides: std::collections::HashMap<Tag, TagSide> =
-            decode_side_page(entries[1].as_ref()).into_iter().collect();
-        loaded.tags.extend(records.into_iter().map(|(tag, record)| {
-            let side = sides.remove(&tag).unwrap_or_default();
-            (tag, record, side)
-        }));
-    }
-    Ok(loaded)
-}
-
-/// Reads which pages there are. Says how many parts of the directory are missing.
-async fn load_directory<R: Reader + ?Sized>(
-    reader: &R,
-    name: &Name,
-    head: &mut Head,
-) -> Result<usize, StoreError> {
-    let keys: Vec<Key> = head.directory.iter().map(|hash| Key::Directory(name.clone(), *hash)).collect();
-    let mut missing = 0;
-    for (part, hash) in reader.get_many(&keys).await?.iter().zip(&head.directory) {
-        let plain = part.as_ref().and_then(|entry| open(&entry.value).ok());
-        let plain = plain.filter(|plain| ContentHash::of(plain) == *hash);
-        match plain.and_then(|plain| serde_json::from_slice::<Vec<PageRef>>(&plain).ok()) {
-            Some(mut pages) => head.pages.append(&mut pages),
-            None => missing += 1,
-        }
-    }
-    Ok(missing)
-}
-
-/// A page whose bytes are not those that its name promises is not there.
-fn decode_page(entry: Option<&Entry>, hash: ContentHash) -> Option<Vec<(Tag, TagRecord)>> {
-    let plain = open(&entry?.value).ok()?;
-    (ContentHash::of(&plain) == hash).then(|| page::decode(&plain)).flatten()
+/// Decodes a part of a directory; `None` where it is not what its name promises.
+pub(super) fn decode_directory(entry: &Entry, hash: ContentHash) -> Option<Vec<PageRef>> {
+    let plain = open(&entry.value).ok()?;
+    (ContentHash::of(&plain) == hash).then(|| serde_json::from_slice(&plain).ok()).flatten()
 }
 
 #[cfg(test)]

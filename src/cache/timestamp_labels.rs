@@ -47,7 +47,7 @@ impl Decorator for TimestampLabels {
             return;
         }
         let labelled =
-            LABELS.iter().filter_map(|label| image.labels.get(*label)).find_map(|label| self.time_of(label));
+            LABELS.iter().filter_map(|label| image.labels.get(label)).find_map(|label| self.time_of(label));
         if labelled.is_some() {
             image.created_at = labelled;
         }
@@ -56,17 +56,12 @@ impl Decorator for TimestampLabels {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
     use samovar_registry::{Digest, Glob};
 
     use super::*;
 
     fn decorated(pattern: &str, name: &str, labels: &[(&str, &str)]) -> (Option<String>, u64) {
         let name: Name = name.parse().unwrap();
-        let labels: BTreeMap<String, String> =
-            labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let mut image = ImageInfo {
             id: format!("{name}:1").parse().unwrap(),
             digest: Digest::sha256(b""),
@@ -74,7 +69,7 @@ mod tests {
             media_type: String::new(),
             size: None,
             created_at: Some("1970-01-01T00:00:00Z".parse().unwrap()),
-            labels: Arc::new(labels),
+            labels: labels.iter().copied().collect(),
             platforms: Vec::new(),
             first_seen: None,
             last_fetched: None,

@@ -64,6 +64,42 @@ pub(super) struct StatusAnswer {
 pub(super) struct StoreStatus {
     pub(super) kind: String,
     pub(super) url: String,
+    #[serde(default)]
+    pub(super) error: Option<String>,
+    #[serde(flatten)]
+    pub(super) holds: Holds,
+    #[serde(default)]
+    pub(super) local_tier: Option<LocalTierStatus>,
+    #[serde(default)]
+    pub(super) set_aside: Option<SetAsideStatus>,
+}
+
+/// Store files that the server could not use and keeps.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct SetAsideStatus {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+/// The part of the store that lies on the server's own machine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct LocalTierStatus {
+    pub(super) path: String,
+    #[serde(flatten)]
+    pub(super) holds: Holds,
+}
+
+/// What a store says that it holds.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct Holds {
+    #[serde(default)]
+    pub(super) entries: Option<u64>,
+    #[serde(default)]
+    pub(super) used_bytes: Option<u64>,
+    #[serde(default)]
+    pub(super) limit_bytes: Option<u64>,
+    #[serde(default)]
+    pub(super) evicted: Option<u64>,
 }
 
 /// How far the warmer is.

@@ -7,30 +7,39 @@ use samovar_registry::upstream::{HttpOptions, HttpUpstreams, Limits};
 use samovar_registry::{Clock, SystemClock};
 
 use super::failure::Failure;
-use crate::config::{Config, StoreUrl};
+use super::open_store::{OpenStore, open_store};
+use crate::cache::{Coherent, HotSet};
+use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::server::LocalTier;
 use crate::sources::ConfigurationSource;
-use crate::store::{Client, Embedded, Memory, StoreError};
+use crate::store::{Client, Embedded};
 use crate::warmer::{Warmer, WarmerOptions};
 
 /// The parts, put together.
 pub(super) struct Assembly {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
+    /// Whoever writes, writes through this, so that what is in memory follows.
     pub(super) store: Arc<dyn Client>,
+    pub(super) hot: Arc<HotSet>,
+    pub(super) local_tier: Option<LocalTier>,
+    pub(super) embedded: Option<Arc<Embedded>>,
     pub(super) upstreams: Arc<HttpUpstreams>,
     pub(super) warmer: Warmer,
     pub(super) source: ConfigurationSource,
 }
 
 impl Assembly {
-    pub(super) fn new(config: &Config) -> Result<Self, Failure> {
+    pub(super) async fn new(config: &Config) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new());
         for entry in &config.watch {
             metrics.host(entry.name.host());
         }
-        let store = open_store(&config.store, &*clock)?;
+        let OpenStore { client, local_tier, embedded } = open_store(config, &clock, &metrics).await?;
+        let hot = Arc::new(HotSet::new(config.hot_set_bytes, Arc::clone(&clock)));
+        let store: Arc<dyn Client> = Arc::new(Coherent::new(client, Arc::clone(&hot)));
         let observer = Arc::clone(&metrics);
         let upstreams = HttpUpstreams::new(http_options(config), Arc::clone(&clock), observer)
             .map_err(|error| Failure::failed(error.to_string()))?;
@@ -38,6 +47,8 @@ impl Assembly {
         let options = WarmerOptions {
             poll_interval: config.poll_interval,
             platforms: config.platforms.clone(),
+            replica: replica_name(),
+            unleased_share: config.unleased_share,
             ..WarmerOptions::default()
         };
         let warmer = Warmer::new(
@@ -48,21 +59,14 @@ impl Assembly {
             options,
         );
         let source = ConfigurationSource::new(config.watch.clone(), config.docker_config.clone());
-        Ok(Self { clock, metrics, store, upstreams, warmer, source })
+        Ok(Self { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source })
     }
 }
 
-fn open_store(url: &StoreUrl, clock: &dyn Clock) -> Result<Arc<dyn Client>, Failure> {
-    match url {
-        StoreUrl::Memory => Ok(Arc::new(Memory::default())),
-        StoreUrl::Embedded(path) => match Embedded::open(path, clock.now()) {
-            Ok(store) => Ok(Arc::new(store)),
-            Err(error @ StoreError::Locked { .. }) => Err(Failure::failed(error.to_string()).with_hint(
-                "ask the server that runs (`samovar refresh IMAGE`), stop it, or choose another --store",
-            )),
-            Err(error @ StoreError::Unavailable { .. }) => Err(Failure::failed(error.to_string())),
-        },
-    }
+/// A name that no other process has: host names repeat in containers, process numbers everywhere.
+fn replica_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}:{:016x}", host.trim(), std::process::id(), fastrand::u64(..))
 }
 
 fn http_options(config: &Config) -> HttpOptions {

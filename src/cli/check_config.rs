@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::output::{self, OutputFormat};
-use crate::config::{Config, Environment, TagFilter, WatchEntry, shown_duration};
+use crate::config::{Config, Environment, TagFilter, WatchEntry, shown_duration, shown_size};
 
 /// The arguments of `samovar check-config`.
 #[derive(Debug, Clone, Args)]
@@ -35,6 +35,10 @@ pub fn run(
     Ok(())
 }
 
+fn path(path: Option<&Path>) -> String {
+    path.map_or_else(|| "-".to_owned(), |path| path.display().to_string())
+}
+
 fn page(file: &Path, config: &Config) -> String {
     let listed = |items: Vec<&str>| {
         if items.is_empty() { "-".to_owned() } else { items.join(", ") }
@@ -42,16 +46,17 @@ fn page(file: &Path, config: &Config) -> String {
     let settings = output::pairs([
         ("file", format!("{}: valid", file.display())),
         ("store", config.store.to_string()),
+        ("local tier", path(config.store_local_tier.as_deref())),
+        ("store limit", shown_size(config.store_limit_bytes)),
+        ("hot set", shown_size(config.hot_set_bytes as u64)),
         ("listen", config.listen.to_string()),
         ("platforms", config.platforms.to_string()),
         ("poll interval", shown_duration(config.poll_interval)),
         ("rate", format!("{}/s, burst {}", config.rate, config.burst)),
         ("insecure hosts", listed(config.insecure_hosts.iter().map(String::as_str).collect())),
         ("host settings", listed(config.hosts.keys().map(String::as_str).collect())),
-        (
-            "credentials",
-            config.docker_config.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string()),
-        ),
+        ("unleased share", config.unleased_share.to_string()),
+        ("credentials", path(config.docker_config.as_deref())),
     ]);
     if config.watch.is_empty() {
         return settings;
@@ -75,6 +80,10 @@ fn summary(file: &Path, config: &Config) -> serde_json::Value {
         "file": file.display().to_string(),
         "valid": true,
         "store": config.store.to_string(),
+        "store_local_tier": config.store_local_tier,
+        "store_limit": config.store_limit_bytes,
+        "hot_set": config.hot_set_bytes,
+        "unleased_share": config.unleased_share,
         "listen": config.listen.to_string(),
         "watch": watch.collect::<Vec<_>>(),
     })

@@ -9,10 +9,12 @@ pub mod check_config;
 mod client;
 mod failure;
 mod image;
+mod open_store;
 pub mod output;
 mod refresh;
 pub mod serve;
 mod status;
+pub mod store;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ pub use failure::{ExitStatus, Failure};
 pub use image::ImageArgs;
 pub use output::OutputFormat;
 pub use refresh::RefreshArgs;
+pub use store::StoreArgs;
 pub use tags::TagsArgs;
 pub use warm::WarmArgs;
 
@@ -107,6 +110,8 @@ pub enum Command {
     Warm(Box<WarmArgs>),
     /// Say whether a configuration file is valid, and what it means
     CheckConfig(CheckConfigArgs),
+    /// Look after the store itself, without a server
+    Store(StoreArgs),
     /// What asks a running server.
     #[command(flatten)]
     Ask(Question),

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::failure::Failure;
 
@@ -19,6 +20,11 @@ pub enum OutputFormat {
 /// Writes data, ending it with a line feed if it has none. A reader that has gone away, such as `head`, is no error.
 pub fn data(text: &str) -> Result<(), Failure> {
     data_to(&mut io::stdout().lock(), text)
+}
+
+/// Writes data of our own as JSON, on one line.
+pub fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    data(&serde_json::to_string(value).map_err(|error| Failure::failed(error.to_string()))?)
 }
 
 fn data_to(stream: &mut dyn Write, text: &str) -> Result<(), Failure> {

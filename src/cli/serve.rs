@@ -1,9 +1,11 @@
 //! `samovar serve`: keeps repositories warm and answers questions about them, until it is told to stop.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use samovar_registry::Name;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +24,13 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// Runs until SIGTERM or SIGINT, then stores what was learnt.
 pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<(), Failure> {
     let config = Config::for_serve(arguments, environment)?;
-    let Assembly { clock, metrics, store, upstreams, warmer, source } = Assembly::new(&config)?;
+    let Assembly { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source } =
+        Assembly::new(&config).await?;
+    if let Some(embedded) = &embedded {
+        // The configuration is the only source: what it does not name may go when the disk is short.
+        let watched: HashSet<Name> = config.watch.iter().map(|entry| entry.name.clone()).collect();
+        embedded.protect(Arc::new(move |name| watched.contains(name)));
+    }
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", config.listen)))?;
@@ -37,12 +45,17 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     let timestamp_labels = Arc::new(TimestampLabels::new(config.timestamp_labels.clone()));
     let cache = Cache::new(Arc::clone(&store), Arc::clone(&clock))
         .with_decorator(timestamp_labels.clone())
+        .with_hot_set(Arc::clone(&hot))
+        .with_missing_observer(metrics.clone())
         .with_max_stale_denied(config.upstream.max_stale_denied);
     let doors = Doors {
         cache,
+        hot: Arc::clone(&hot),
         warmer: warmer.handle(),
-        store,
+        store: Arc::clone(&store),
         store_url: config.store.to_string(),
+        local_tier,
+        embedded,
         upstreams,
         metrics,
         timestamp_labels,
@@ -55,6 +68,10 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     };
     let stopping = stop_signal()?;
     let mut warming = tokio::spawn(warmer.run(vec![Box::new(source)], shutdown.clone()));
+    let checking = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { hot.run(&store, shutdown).await }
+    });
     let serving = tokio::spawn(server::serve(listener, Arc::new(doors)));
     info!(server.address = %address, store = %config.store, repositories = config.watch.len(), "listening");
     tokio::select! {
@@ -63,10 +80,13 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     }
     shutdown.cancel();
     let answered = tokio::time::timeout(SHUTDOWN_LIMIT, serving);
-    let (answered, warmed) = tokio::join!(answered, warming);
+    let (answered, warmed, checked) = tokio::join!(answered, warming, checking);
     if answered.is_err() {
         warn!("some answers were cut: their clients are too slow");
     }
+    checked.map_err(|error| {
+        Failure::failed(format!("keeping memory and store together ended badly: {error}"))
+    })?;
     warmed.map_err(|error| Failure::failed(format!("the warmer ended badly: {error}")))
 }
 
@@ -75,7 +95,7 @@ fn to_the_second(time: Timestamp) -> Timestamp {
 }
 
 /// Resolves when the process is told to stop.
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

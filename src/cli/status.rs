@@ -1,6 +1,8 @@
 //! `samovar status`: how a running server and the registries behind it are doing.
 
-use super::answers::{HostStatus, QuotaStatus, StatusAnswer};
+use indicatif::HumanBytes;
+
+use super::answers::{Holds, HostStatus, QuotaStatus, SetAsideStatus, StatusAnswer};
 use super::client::ServerClient;
 use super::failure::Failure;
 use super::output::{self, OutputFormat};
@@ -15,15 +17,24 @@ pub(super) async fn run(server: &ServerClient, format: OutputFormat) -> Result<(
 }
 
 fn page(status: &StatusAnswer) -> String {
-    let warmer = &status.warmer;
-    let mut parts = vec![output::pairs([
+    let (warmer, store) = (&status.warmer, &status.store);
+    let mut rows = vec![
         ("version", status.version.clone()),
         ("started", output::optional_time(status.started_at)),
-        ("ready", if status.ready { "yes" } else { "no" }.to_owned()),
-        ("store", format!("{} ({})", status.store.url, status.store.kind)),
+        ("ready", ready(status)),
+        ("store", with_holdings(format!("{} ({})", store.url, store.kind), &store.holds)),
+    ];
+    if let Some(tier) = &store.local_tier {
+        rows.push(("local tier", with_holdings(tier.path.clone(), &tier.holds)));
+    }
+    if let Some(SetAsideStatus { files, bytes }) = &store.set_aside {
+        rows.push(("set aside", format!("{files} unusable store files, {}", HumanBytes(*bytes))));
+    }
+    rows.extend([
         ("repositories", format!("{}, {} complete", warmer.repositories, warmer.complete)),
         ("refreshes", format!("{} running, {} queued", warmer.running, warmer.queued)),
-    ])];
+    ]);
+    let mut parts = vec![output::pairs(rows)];
     if !status.sources.is_empty() {
         let rows = status.sources.iter().map(|source| [source.name.clone(), source.repositories.to_string()]);
         parts.push(output::columns(["SOURCE", "REPOSITORIES"], rows));
@@ -33,6 +44,27 @@ fn page(status: &StatusAnswer) -> String {
         parts.push(output::columns(headings, status.hosts.iter().map(host_row)));
     }
     parts.join("\n\n")
+}
+
+/// `yes`, or `no` with the reason.
+fn ready(status: &StatusAnswer) -> String {
+    match (&status.store.error, status.ready) {
+        (_, true) => "yes".to_owned(),
+        (Some(error), false) => format!("no: {error}"),
+        (None, false) => "no".to_owned(),
+    }
+}
+
+/// The name of a store, and behind it what is known of what it holds.
+fn with_holdings(name: String, holds: &Holds) -> String {
+    let used = holds.used_bytes.map(|used| match holds.limit_bytes {
+        Some(limit) => format!("{} of {}", HumanBytes(used), HumanBytes(limit)),
+        None => HumanBytes(used).to_string(),
+    });
+    let entries = holds.entries.map(|entries| format!("{entries} entries"));
+    let evicted = holds.evicted.filter(|evicted| *evicted > 0).map(|evicted| format!("{evicted} evicted"));
+    let known: Vec<String> = [entries, used, evicted].into_iter().flatten().collect();
+    if known.is_empty() { name } else { format!("{name}: {}", known.join(", ")) }
 }
 
 fn host_row(host: &HostStatus) -> [String; 7] {
@@ -65,7 +97,12 @@ mod tests {
         let status: StatusAnswer = serde_json::from_str(
             r#"{
                 "version": "0.1.0", "started_at": "2026-11-20T06:00:00Z", "ready": true,
-                "store": {"kind": "embedded", "url": "embedded:/var/lib/samovar/store"},
+                "store": {
+                    "kind": "memcached", "url": "memcached://cache:11211",
+                    "entries": 120, "used_bytes": 1572864, "limit_bytes": 67108864, "evicted": 7,
+                    "local_tier": {"path": "/var/lib/samovar/tier", "entries": 90, "used_bytes": 4096},
+                    "set_aside": {"files": 2, "bytes": 1048576}
+                },
                 "warmer": {"repositories": 20, "complete": 19, "queued": 3, "running": 2},
                 "sources": [{"name": "configuration", "repositories": 20}],
                 "hosts": [
@@ -81,7 +118,9 @@ mod tests {
 version       0.1.0
 started       2026-11-20T06:00:00Z
 ready         yes
-store         embedded:/var/lib/samovar/store (embedded)
+store         memcached://cache:11211 (memcached): 120 entries, 1.50 MiB of 64.00 MiB, 7 evicted
+local tier    /var/lib/samovar/tier: 90 entries, 4.00 KiB
+set aside     2 unusable store files, 1.00 MiB
 repositories  20, 19 complete
 refreshes     2 running, 3 queued
 
@@ -97,11 +136,17 @@ docker.io       0.5/s  10     1          4        30s      87 of 100 left in 216
     #[test]
     fn a_server_without_hosts_and_sources_has_one_part() {
         let status: StatusAnswer = serde_json::from_str(
-            r#"{"version": "0.1.0", "ready": false, "store": {"kind": "memory", "url": "memory:"},
+            r#"{"version": "0.1.0", "ready": false,
+                "store": {"kind": "redis", "url": "redis://h:6379", "error": "the store is unavailable: \u001b refused"},
                 "warmer": {"repositories": 0, "complete": 0, "queued": 0, "running": 0}}"#,
         )
         .unwrap();
         let page = page(&status);
-        assert!(page.contains("ready         no") && !page.contains("HOST"), "{page}");
+        assert!(
+            page.contains("ready         no: the store is unavailable: ") && !page.contains("HOST"),
+            "{page}"
+        );
+        assert!(page.contains("store         redis://h:6379 (redis)\nrepositories"), "{page}");
+        assert!(!page.contains('\u{1b}'), "what servers say cannot move the cursor: {page}");
     }
 }

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::output::{self, OutputFormat};
 use crate::config::{Config, Environment, SharedArgs};
 use crate::metrics::Metrics;
+use crate::store::Key;
 use crate::warmer::{Handle, WarmedOnce};
 
 /// How often the bar moves.
@@ -60,7 +61,10 @@ pub async fn run(
     format: OutputFormat,
 ) -> Result<(), Failure> {
     let config = Config::for_warm(&arguments.images, &arguments.shared, environment)?;
-    let Assembly { metrics, mut source, warmer, .. } = Assembly::new(&config)?;
+    let Assembly { metrics, store, mut source, warmer, .. } = Assembly::new(&config).await?;
+    // Once, rather than for every repository.
+    let any_key = Key::Lane("ready".to_owned());
+    store.get(&any_key).await.map_err(|error| Failure::failed(format!("{}: {error}", config.store)))?;
     let handle = warmer.handle();
     let started = Instant::now();
     let showing = tokio::spawn(show_progress(handle, Arc::clone(&metrics), config.watch.len()));

@@ -98,6 +98,11 @@ impl<'a> Section<'a> {
         self.take(key)?.into_number()
     }
 
+    /// The size of a key, as text: a string with a unit, or a number of bytes.
+    pub(super) fn size(&mut self, key: &'static str) -> Option<Setting> {
+        self.take(key)?.into_size()
+    }
+
     /// The list of texts of a key.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<Setting>> {
         Some(self.take(key)?.into_list()?.into_iter().filter_map(Value::into_text).collect())
@@ -164,6 +169,15 @@ impl<'a> Value<'a> {
             DeValue::Integer(number) => Some(Setting { value: number.to_string(), origin: self.origin }),
             DeValue::Float(number) => Some(Setting { value: number.to_string(), origin: self.origin }),
             _ => self.refuse_type("a number without quotes"),
+        }
+    }
+
+    /// A string, or an integer as it is written.
+    pub(super) fn into_size(self) -> Option<Setting> {
+        match self.content {
+            DeValue::String(text) => Some(Setting { value: text.into_owned(), origin: self.origin }),
+            DeValue::Integer(number) => Some(Setting { value: number.to_string(), origin: self.origin }),
+            _ => self.refuse_type("a size such as \"512MiB\" or a number of bytes"),
         }
     }
 

@@ -44,6 +44,10 @@ fn root(mut root: Section<'_>) -> Settings {
     let settings = Settings {
         watch: root.take("watch").and_then(watch_list),
         store: root.text("store"),
+        store_local_tier: root.text("store_local_tier"),
+        store_limit: root.size("store_limit"),
+        hot_set: root.size("hot_set"),
+        unleased_share: root.number("unleased_share"),
         listen: root.text("listen"),
         insecure_host: root.texts("insecure_host"),
         alias: root.texts("alias"),

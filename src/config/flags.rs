@@ -4,7 +4,7 @@
 //! all problems are shown at once and the same rules hold everywhere. The variables are read through a lookup
 //! function rather than by the argument parser, so that tests need not change the process's environment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -36,6 +36,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DURATION")]
     pub poll_interval: Option<String>,
 
+    /// Keep recently read repositories decoded in at most this much memory; 0 for none [default: 64MiB] [env: SAMOVAR_HOT_SET]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub hot_set: Option<String>,
+
     /// What `warm` has as well.
     #[command(flatten)]
     pub shared: SharedArgs,
@@ -49,9 +53,21 @@ pub struct SharedArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Keep what is learnt here: embedded:PATH or memory: [default: embedded, in the state or data directory] [env: SAMOVAR_STORE]
+    /// Keep what is learnt here: embedded:PATH, memory:, memcached://…, memcached+srv://…, redis://…, rediss://…, redis-cluster://… or redis-sentinel://… [default: embedded, in the state or data directory] [env: SAMOVAR_STORE]
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
+
+    /// Keep copies of what never changes in this directory too, before a memcached or Redis store [env: SAMOVAR_STORE_LOCAL_TIER]
+    #[arg(long, value_name = "PATH")]
+    pub store_local_tier: Option<PathBuf>,
+
+    /// Let the embedded store, or the local tier, take at most this much of the disk [default: 8GiB] [env: SAMOVAR_STORE_LIMIT]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub store_limit: Option<String>,
+
+    /// While replicas cannot agree who asks a registry, go on at this share of its rate [default: 0.5] [env: SAMOVAR_UNLEASED_SHARE]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub unleased_share: Option<String>,
 
     /// Allow plain http and unverified TLS for this registry host [env: SAMOVAR_INSECURE_HOST, comma separated]
     #[arg(long, value_name = "HOST")]
@@ -88,6 +104,7 @@ impl ServeArgs {
             watch: flag_list("--watch", &self.watch).map(watch_images),
             listen: flag("--listen", self.listen.as_deref()),
             poll_interval: flag("--poll-interval", self.poll_interval.as_deref()),
+            hot_set: flag("--hot-set", self.hot_set.as_deref()),
             ..self.shared.settings()
         }
     }
@@ -97,16 +114,16 @@ impl SharedArgs {
     pub(super) fn settings(&self) -> Settings {
         Settings {
             store: flag("--store", self.store.as_deref()),
+            store_local_tier: flag_path("--store-local-tier", self.store_local_tier.as_deref()),
+            store_limit: flag("--store-limit", self.store_limit.as_deref()),
+            unleased_share: flag("--unleased-share", self.unleased_share.as_deref()),
             insecure_host: flag_list("--insecure-host", &self.insecure_host),
             alias: flag_list("--alias", &self.alias),
             timestamp_labels: flag_list("--timestamp-labels", &self.timestamp_labels),
             platform: flag_list("--platform", &self.platform),
             rps: flag("--rps", self.rps.as_deref()),
             burst: flag("--burst", self.burst.as_deref()),
-            docker_config: self.docker_config.as_ref().map(|path| Setting {
-                value: path.to_string_lossy().into_owned(),
-                origin: Origin::Flag("--docker-config"),
-            }),
+            docker_config: flag_path("--docker-config", self.docker_config.as_deref()),
             ..Settings::default()
         }
     }
@@ -122,6 +139,10 @@ pub(super) fn from_environment(environment: Environment<'_>) -> Settings {
     Settings {
         watch: variable_list(environment, "SAMOVAR_WATCH").map(watch_images),
         store: variable(environment, "SAMOVAR_STORE"),
+        store_local_tier: variable(environment, "SAMOVAR_STORE_LOCAL_TIER"),
+        store_limit: variable(environment, "SAMOVAR_STORE_LIMIT"),
+        hot_set: variable(environment, "SAMOVAR_HOT_SET"),
+        unleased_share: variable(environment, "SAMOVAR_UNLEASED_SHARE"),
         listen: variable(environment, "SAMOVAR_LISTEN"),
         insecure_host: variable_list(environment, "SAMOVAR_INSECURE_HOST"),
         alias: variable_list(environment, "SAMOVAR_ALIAS"),
@@ -147,8 +168,12 @@ fn variable_list(environment: Environment<'_>, name: &str) -> Option<Vec<Setting
     Some(items.map(|item| Setting { value: item.to_owned(), origin: list.origin.clone() }).collect())
 }
 
-fn flag(name: &'static str, value: Option<&str>) -> Option<Setting> {
+pub(super) fn flag(name: &'static str, value: Option<&str>) -> Option<Setting> {
     value.map(|value| Setting { value: value.to_owned(), origin: Origin::Flag(name) })
+}
+
+fn flag_path(name: &'static str, value: Option<&Path>) -> Option<Setting> {
+    value.map(|path| Setting { value: path.to_string_lossy().into_owned(), origin: Origin::Flag(name) })
 }
 
 fn flag_list(name: &'static str, values: &[String]) -> Option<Vec<Setting>> {

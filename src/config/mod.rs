@@ -33,7 +33,7 @@ pub use error::{ConfigError, Origin, Problem};
 pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
 pub use store_url::{StoreUrl, StoreUrlError};
 pub use tag_filter::{TagFilter, TagSelection, Verdict};
-pub use values::{parse_duration, shown as shown_duration};
+pub use values::{parse_duration, shown as shown_duration, shown_size};
 pub use watch::WatchEntry;
 
 use error::Problems;
@@ -46,6 +46,15 @@ pub struct Config {
     pub watch: Vec<WatchEntry>,
     /// Where to keep it. By default embedded, in the state or data directory.
     pub store: StoreUrl,
+    /// A directory for copies of what never changes, where the store is a remote one.
+    pub store_local_tier: Option<PathBuf>,
+    /// What the embedded store, or the local tier, may take up on disk. At least 16 MiB, by default 8 GiB.
+    pub store_limit_bytes: u64,
+    /// What recently read repositories may take up in memory, decoded. By default 64 MiB; 0 keeps none.
+    pub hot_set_bytes: usize,
+    /// At which share of a host's rate a replica goes on while leases cannot be taken. Above 0 and at most 1, by
+    /// default 0.5.
+    pub unleased_share: f64,
     /// Where to answer. By default `127.0.0.1:8080`.
     pub listen: SocketAddr,
     /// Registry hosts, canonical, for which plain http and unverified TLS are allowed.
@@ -118,6 +127,17 @@ impl Config {
         Self::from_layers(settings, flags.config.as_deref(), environment)
     }
 
+    /// The configuration of `samovar store`: the store itself, without the tier that a server may have before it.
+    pub fn for_store(
+        store: Option<&str>,
+        file: Option<&Path>,
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
+        let flags = Settings { store: flags::flag("--store", store), ..Settings::default() };
+        let (settings, problems) = layers(flags, file, environment);
+        validate::config(&Settings { store_local_tier: None, ..settings }, environment, problems)
+    }
+
     /// What a file alone configures: variables that stand for flags are left out, those that say where
     /// directories are count.
     pub fn from_file(path: &Path, environment: Environment<'_>) -> Result<Self, ConfigError> {
@@ -132,12 +152,16 @@ impl Config {
         file: Option<&Path>,
         environment: Environment<'_>,
     ) -> Result<Self, ConfigError> {
-        let mut problems = Problems::default();
-        let variable =
-            flags::variable(environment, "SAMOVAR_CONFIG").map(|setting| PathBuf::from(setting.value));
-        let path = file.map(Path::to_path_buf).or(variable);
-        let file = path.map(|path| file::read(&path, &mut problems)).unwrap_or_default();
-        let settings = flags.over(flags::from_environment(environment)).over(file);
+        let (settings, problems) = layers(flags, file, environment);
         validate::config(&settings, environment, problems)
     }
+}
+
+/// What flags, environment and file say together, and what is wrong with the file.
+fn layers(flags: Settings, file: Option<&Path>, environment: Environment<'_>) -> (Settings, Problems) {
+    let mut problems = Problems::default();
+    let variable = flags::variable(environment, "SAMOVAR_CONFIG").map(|setting| PathBuf::from(setting.value));
+    let path = file.map(Path::to_path_buf).or(variable);
+    let file = path.map(|path| file::read(&path, &mut problems)).unwrap_or_default();
+    (flags.over(flags::from_environment(environment)).over(file), problems)
 }

@@ -54,6 +54,10 @@ pub(super) struct HostSettings {
 pub(super) struct Settings {
     pub(super) watch: Option<Vec<WatchSetting>>,
     pub(super) store: Option<Setting>,
+    pub(super) store_local_tier: Option<Setting>,
+    pub(super) store_limit: Option<Setting>,
+    pub(super) hot_set: Option<Setting>,
+    pub(super) unleased_share: Option<Setting>,
     pub(super) listen: Option<Setting>,
     pub(super) insecure_host: Option<Vec<Setting>>,
     pub(super) alias: Option<Vec<Setting>>,
@@ -73,6 +77,10 @@ impl Settings {
         Self {
             watch: self.watch.or(below.watch),
             store: self.store.or(below.store),
+            store_local_tier: self.store_local_tier.or(below.store_local_tier),
+            store_limit: self.store_limit.or(below.store_limit),
+            hot_set: self.hot_set.or(below.hot_set),
+            unleased_share: self.unleased_share.or(below.unleased_share),
             listen: self.listen.or(below.listen),
             insecure_host: self.insecure_host.or(below.insecure_host),
             alias: self.alias.or(below.alias),

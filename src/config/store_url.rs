@@ -1,15 +1,25 @@
-//! Where the store is.
+//! Where the store is: one URL, whatever the kind of store.
+//!
+//! `Display` writes a URL back as it was understood, ports filled in, with `…` in the place of a password. No
+//! message of a refusal holds anything that may be a part of one.
+
+mod address;
+mod error;
+mod memcached;
+mod options;
+mod redis;
+mod remote;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::error::quoted;
+use self::error::without_secrets;
+use self::remote::Form;
 use super::flags::Environment;
+use crate::store::{MemcachedOptions, RedisOptions};
 
-/// The schemes that name stores of a later version.
-const LATER_SCHEMES: [&str; 6] =
-    ["memcached", "memcached+srv", "redis", "rediss", "redis-cluster", "redis-sentinel"];
+pub use error::StoreUrlError;
 
 /// The directory of the default embedded store, below the one that the environment names.
 const DEFAULT_DIRECTORY: &str = "store";
@@ -21,15 +31,21 @@ pub enum StoreUrl {
     Embedded(PathBuf),
     /// `memory:`: gone when the process ends.
     Memory,
+    /// `memcached://…`, `memcached+srv://…`: a pool of servers that may forget anything at any time.
+    Memcached(MemcachedOptions),
+    /// `redis://…`, `rediss://…`, `redis-cluster://…`, `redis-sentinel://…`.
+    Redis(RedisOptions),
 }
 
 impl StoreUrl {
-    /// The kind of store: the URL's scheme.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Embedded(_) => "embedded",
-            Self::Memory => "memory",
-        }
+    /// How a store URL may be written, for whoever wrote something else.
+    pub const FORMS: &str = "embedded:PATH, memory:, memcached://HOST[:PORT],…, memcached+srv://NAME, \
+        redis://HOST[:PORT], rediss://HOST[:PORT], redis-cluster://HOST[:PORT],…, \
+        redis-sentinel://HOST[:PORT],…/SERVICE";
+
+    /// Whether the store is reached over the network, so that a local tier makes sense before it.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Memcached(_) | Self::Redis(_))
     }
 
     /// The embedded store in the first of these places that the environment names: `$STATE_DIRECTORY` (of several,
@@ -55,6 +71,8 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Embedded(path) => write!(f, "embedded:{}", path.display()),
             Self::Memory => f.write_str("memory:"),
+            Self::Memcached(options) => memcached::write(options, f),
+            Self::Redis(options) => redis::write(options, f),
         }
     }
 }
@@ -63,15 +81,13 @@ impl FromStr for StoreUrl {
     type Err = StoreUrlError;
 
     fn from_str(url: &str) -> Result<Self, StoreUrlError> {
-        let Some((scheme, rest)) = url.split_once(':') else {
-            return Err(StoreUrlError::Unknown { shown: without_secrets(url) });
-        };
+        let unknown = || StoreUrlError::Unknown { shown: without_secrets(url) };
+        let (scheme, rest) = url.split_once(':').ok_or_else(unknown)?;
         match scheme {
             "memory" if rest.is_empty() => Ok(Self::Memory),
             "memory" => Err(StoreUrlError::MemoryWithPath),
             "embedded" => embedded(rest),
-            later if LATER_SCHEMES.contains(&later) => Err(StoreUrlError::Later { scheme: later.to_owned() }),
-            _ => Err(StoreUrlError::Unknown { shown: without_secrets(url) }),
+            _ => remote(Form::of_scheme(scheme).ok_or_else(unknown)?, rest),
         }
     }
 }
@@ -89,51 +105,14 @@ fn embedded(path: &str) -> Result<StoreUrl, StoreUrlError> {
     Ok(StoreUrl::Embedded(PathBuf::from(path)))
 }
 
-/// Why a store URL was refused. Passwords in it are not shown.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreUrlError {
-    /// A store of the contract that this version does not have.
-    #[error("{scheme} stores are not supported in this version; use embedded:PATH or memory:")]
-    Later {
-        /// The URL's scheme.
-        scheme: String,
-    },
-    /// Not a store URL.
-    #[error(
-        "{shown} is not a store; known are embedded:PATH and memory: \
-         (and memcached://, memcached+srv://, redis://, rediss://, redis-cluster://, redis-sentinel://, \
-         not supported in this version)"
-    )]
-    Unknown {
-        /// The value, quoted, without what may be a password.
-        shown: String,
-    },
-    /// `embedded:` alone.
-    #[error("embedded: needs the path of a directory, such as embedded:/var/lib/samovar/store")]
-    NoPath,
-    /// `embedded://…`.
-    #[error("the path follows the colon at once, as in embedded:/var/lib/samovar/store")]
-    Slashes,
-    /// `embedded:~…`, where no shell expands it.
-    #[error("~ is not expanded inside a store URL, write the whole path")]
-    Tilde,
-    /// `memory:` with something behind it.
-    #[error("memory: takes no path")]
-    MemoryWithPath,
-    /// There is no place for the default store.
-    #[error(
-        "no directory for the embedded store: set --store, or one of $STATE_DIRECTORY, $XDG_DATA_HOME, $HOME"
-    )]
-    Homeless,
-}
-
-/// A URL fit for a message: no user, no password, no query.
-fn without_secrets(url: &str) -> String {
-    let without_query = url.split('?').next().unwrap_or_default();
-    match without_query.rsplit_once('@') {
-        Some((_, host)) => quoted(&format!("…@{host}")),
-        None => quoted(without_query),
-    }
+fn remote(form: Form, rest: &str) -> Result<StoreUrl, StoreUrlError> {
+    let parsed = match form {
+        Form::Memcached | Form::MemcachedSrv => memcached::parse(form, rest).map(StoreUrl::Memcached),
+        Form::Redis | Form::RedisTls | Form::RedisCluster | Form::RedisSentinel => {
+            redis::parse(form, rest).map(StoreUrl::Redis)
+        }
+    };
+    parsed.map_err(|reason| StoreUrlError::Remote { reason, form: form.shown() })
 }
 
 #[cfg(test)]
@@ -148,56 +127,95 @@ mod tests {
 
     #[test]
     fn what_is_known_survives_display() {
-        for url in ["memory:", "embedded:/var/lib/store", "embedded:data/store"] {
-            assert_eq!(url.parse::<StoreUrl>().unwrap().to_string(), url);
+        for url in [
+            "memory:",
+            "embedded:/var/lib/store",
+            "embedded:data/store",
+            "memcached://a:11211,b:11212",
+            "memcached://[2001:db8::1]:11211?prefix=team-a|&timeout=250ms&connect_timeout=2s",
+            "memcached+srv://_memcached._tcp.cache.example",
+            "redis://h:6379",
+            "redis://127.0.0.1:6380/3?prefix=",
+            "rediss://h:6379/1",
+            "redis-cluster://a:7000,b:7001?tls=true",
+            "redis-sentinel://s1:26379,s2:26380/primary/2?timeout=3s&tls=true",
+        ] {
+            let parsed: StoreUrl = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(parsed.to_string(), url);
         }
-        assert_eq!("memory:".parse::<StoreUrl>().unwrap().kind(), "memory");
-        assert_eq!("embedded:x".parse::<StoreUrl>().unwrap().kind(), "embedded");
     }
 
     #[test]
-    fn stores_of_later_versions_are_recognised() {
-        for url in [
-            "memcached://a:11211,b:11211",
-            "memcached+srv://memcached.default",
-            "redis://:secret@h",
-            "rediss://h",
-            "redis-cluster://h:1,i:2",
-            "redis-sentinel://h",
+    fn stores_elsewhere_are_remote() {
+        for (url, is_remote) in [("memory:", false), ("embedded:x", false), ("memcached://h", true)] {
+            assert_eq!(url.parse::<StoreUrl>().unwrap().is_remote(), is_remote, "{url}");
+        }
+    }
+
+    #[test]
+    fn passwords_become_an_ellipsis() {
+        for (url, shown) in [
+            ("redis://:hunter2@h", "redis://:…@h:6379"),
+            ("rediss://me:hunter2@h/2", "rediss://me:…@h:6379/2"),
+            ("redis-cluster://us%40er:hunter2@h", "redis-cluster://us%40er:…@h:6379"),
+            ("redis-sentinel://:hunter2@h/primary", "redis-sentinel://:…@h:26379/primary"),
         ] {
-            let error = url.parse::<StoreUrl>().unwrap_err().to_string();
-            let scheme = url.split(':').next().unwrap();
-            assert_eq!(
-                error,
-                format!("{scheme} stores are not supported in this version; use embedded:PATH or memory:")
-            );
+            let parsed: StoreUrl = url.parse().unwrap();
+            assert_eq!(parsed.to_string(), shown);
+            assert!(!format!("{parsed:?}").contains("hunter2"), "{parsed:?}");
         }
     }
 
     #[test]
     fn anything_else_is_refused_with_the_reason() {
         for (url, reason) in [
-            ("", "\"\" is not a store; known are embedded:PATH and memory:"),
+            ("", "\"\" is not a store; known are embedded:PATH, memory:, memcached://"),
             ("memory", "\"memory\" is not a store; known are"),
             ("sqlite:/tmp/x", "\"sqlite:/tmp/x\" is not a store"),
             ("Memory:", "\"Memory:\" is not a store"),
+            ("REDIS://h", "\"REDIS://h\" is not a store"),
             ("memory:x", "memory: takes no path"),
             ("embedded:", "embedded: needs the path of a directory"),
             ("embedded:///var/lib", "the path follows the colon at once"),
             ("embedded:~/x", "~ is not expanded"),
+            ("redis:h", "// must follow the colon; the form is redis://"),
         ] {
             let error = url.parse::<StoreUrl>().unwrap_err().to_string();
             assert!(error.starts_with(reason), "{url}: {error}");
         }
     }
 
+    /// Wherever a password may have slipped to in a URL that is wrong.
     #[test]
     fn secrets_are_not_shown() {
-        for url in ["rediss2://user:hunter2@host/0", "//user:hunter2@host", "etcd://host?password=hunter2"] {
+        for url in [
+            "rediss2://user:hunter2@host/0",
+            "//user:hunter2@host",
+            "etcd://host?password=hunter2",
+            "etcd://host?password=hun@hunter2",
+            "redis://hunter2@host",
+            "redis://:hunter2@host:port",
+            "redis://:hunter2@host/database",
+            "redis://:hunter2@host?option=1",
+            "redis://:hun/hunter2@host",
+            "redis://:hun?hunter2=x@host",
+            "redis://:hun#hunter2@host",
+            "redis://:hun@hunter2/x@host",
+            "redis://:hunter2%zz@host",
+            "redis://:hunter2%ff@host",
+            "redis-cluster://:hunter2@host/3",
+            "redis-sentinel://:hunter2@host",
+            "memcached://:hunter2@host",
+            "memcached+srv://:hunter2@host",
+            "redis://host?password=hunter2",
+            "redis://host?timeout=hunter2&prefix=a b",
+        ] {
             let error = url.parse::<StoreUrl>().unwrap_err().to_string();
-            assert!(!error.contains("hunter2"), "{error}");
-            assert!(error.contains("host"), "{error}");
+            let shown = error.contains("hunter2") && !url.contains("timeout=hunter2");
+            assert!(!shown, "{url}: {error}");
         }
+        let error = "rediss2://user:hunter2@host/0".parse::<StoreUrl>().unwrap_err().to_string();
+        assert!(error.starts_with("\"rediss2://…@host/0\" is not a store"), "{error}");
     }
 
     #[test]

@@ -22,6 +22,12 @@ const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration:
 /// How long a registry may refuse us before what was known is no longer served.
 const STALE_DENIED: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(365 * 24);
 
+/// What a store may take up on disk. Below the least, an engine's own structures leave no room for content.
+const STORE_LIMITS: RangeInclusive<u64> = 16 << 20..=64 << 40;
+
+/// Memory for recently read repositories; 0 keeps none.
+const HOT_SETS: RangeInclusive<u64> = 0..=1 << 40;
+
 const BURSTS: RangeInclusive<u32> = 1..=100_000;
 
 const CONCURRENCIES: RangeInclusive<usize> = 1..=1_000;
@@ -41,9 +47,14 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
     let interval = settings.poll_interval.as_ref().and_then(|setting| poll_interval(setting, problems));
     let poll_interval = interval.unwrap_or(Duration::from_mins(5));
     let listen = checked(settings.listen.as_ref(), problems, values::socket_address);
+    let store = store(settings.store.as_ref(), environment, problems);
     Config {
         watch: watch_list(listed(settings.watch.as_ref()), &aliases, poll_interval, problems),
-        store: store(settings.store.as_ref(), environment, problems).unwrap_or(StoreUrl::Memory),
+        store_local_tier: local_tier(settings.store_local_tier.as_ref(), store.as_ref(), problems),
+        store: store.unwrap_or(StoreUrl::Memory),
+        store_limit_bytes: size(settings.store_limit.as_ref(), STORE_LIMITS, problems).unwrap_or(8 << 30),
+        hot_set_bytes: hot_set(settings.hot_set.as_ref(), problems),
+        unleased_share: checked(settings.unleased_share.as_ref(), problems, values::share).unwrap_or(0.5),
         listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
         insecure_hosts: hosts(listed(settings.insecure_host.as_ref()), &aliases, problems),
         timestamp_labels: globs(listed(settings.timestamp_labels.as_ref()), problems),
@@ -139,6 +150,31 @@ fn store(
         Some(setting) => problems.keep(&setting.origin, setting.value.parse()),
         None => problems.keep(&Origin::Default { key: "store" }, StoreUrl::default_in(environment)),
     }
+}
+
+/// The local tier, which only a store that is known to be remote can have.
+fn local_tier(
+    setting: Option<&Setting>,
+    store: Option<&StoreUrl>,
+    problems: &mut Problems,
+) -> Option<PathBuf> {
+    let path = checked(setting, problems, values::new_directory)?;
+    if let (Some(setting), Some(store)) = (setting, store.filter(|store| !store.is_remote())) {
+        let reason =
+            format!("{store} is local itself: a local tier stands before a memcached or Redis store");
+        problems.add(&setting.origin, reason);
+    }
+    Some(path)
+}
+
+fn size(setting: Option<&Setting>, bounds: RangeInclusive<u64>, problems: &mut Problems) -> Option<u64> {
+    checked(setting, problems, |text| values::size(text, bounds))
+}
+
+fn hot_set(setting: Option<&Setting>, problems: &mut Problems) -> usize {
+    let bytes = size(setting, HOT_SETS, problems).unwrap_or(64 << 20);
+    // Only where addresses are shorter than the bound.
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 fn burst(setting: Option<&Setting>, problems: &mut Problems) -> Option<u32> {

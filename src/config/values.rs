@@ -15,6 +15,9 @@ use super::error::quoted;
 /// the budget limits nothing.
 const RATES: RangeInclusive<f64> = 0.001..=100_000.0;
 
+/// Units of sizes, the largest first.
+const SIZE_UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
 /// A duration such as `90s`, `5m` or `1h30m` within `bounds`. Days have 24 hours; longer units are refused.
 pub fn parse_duration(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
     let not_a_duration = || format!("{} is not a duration such as 90s, 5m or 1h30m", quoted(text));
@@ -53,6 +56,41 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     Err(format!("{} is out of bounds: from {least} to {most} requests a second", quoted(text)))
 }
 
+/// A size in bytes within `bounds`: a whole number with `KiB`, `MiB`, `GiB` or `TiB` behind it, or with nothing.
+pub(super) fn size(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, String> {
+    let unit = SIZE_UNITS.into_iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)));
+    let (digits, bytes_each) = unit.unwrap_or((text, 1));
+    let digits = digits.trim_end();
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_whole {
+        return Err(format!("{} is not a size such as 512MiB, 8GiB or 1000000 (bytes)", quoted(text)));
+    }
+    // More than fits is out of any bounds.
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(bytes_each));
+    bytes.filter(|bytes| bounds.contains(bytes)).ok_or_else(|| {
+        let (least, most) = (shown_size(*bounds.start()), shown_size(*bounds.end()));
+        format!("{} is out of bounds: from {least} to {most}", quoted(text))
+    })
+}
+
+/// A size as [`size`] reads it, in the largest unit that leaves nothing over.
+pub fn shown_size(bytes: u64) -> String {
+    let fits = |(_, each): &(&str, u64)| bytes >= *each && bytes.is_multiple_of(*each);
+    match SIZE_UNITS.into_iter().find(fits) {
+        Some((unit, each)) => format!("{}{unit}", bytes / each),
+        None => bytes.to_string(),
+    }
+}
+
+/// A share of a whole: more than nothing, at most all of it.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = f64::from_str(text).map_err(|_| format!("{} is not a number", quoted(text)))?;
+    if share > 0.0 && share <= 1.0 {
+        return Ok(share);
+    }
+    Err(format!("{} is not a share: more than 0, at most 1", quoted(text)))
+}
+
 /// A whole number within `bounds`.
 pub(super) fn whole<N>(text: &str, bounds: RangeInclusive<N>) -> Result<N, String>
 where
@@ -82,6 +120,21 @@ pub(super) fn existing_file(text: &str) -> Result<PathBuf, String> {
         Ok(_) => Ok(path),
         Err(error) => Err(format!("cannot read {}: {error}", quoted(text))),
     }
+}
+
+/// A directory that may be made later. A tilde would make one of that name.
+pub(super) fn new_directory(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("the path of a directory is needed".to_owned());
+    }
+    if text.starts_with('~') {
+        return Err(format!("{}: ~ is not expanded here, write the whole path", quoted(text)));
+    }
+    let path = PathBuf::from(text);
+    if path.exists() && !path.is_dir() {
+        return Err(format!("{} is a file, not a directory", quoted(text)));
+    }
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -151,6 +204,46 @@ mod tests {
             let refused = whole(text, 1..=20_u32).unwrap_err();
             assert_eq!(refused, format!("{text:?} is not a whole number from 1 to 20"));
         }
+    }
+
+    #[test]
+    fn sizes_are_read_with_and_without_a_unit() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1000000", 1_000_000),
+            ("4KiB", 4_096),
+            ("512MiB", 536_870_912),
+            ("8 GiB", 8_589_934_592),
+            ("2TiB", 2_199_023_255_552),
+        ] {
+            assert_eq!(size(text, 0..=u64::MAX), Ok(bytes), "{text}");
+            assert_eq!(size(&shown_size(bytes), 0..=u64::MAX), Ok(bytes), "{text}");
+        }
+        assert_eq!(shown_size(8 << 30), "8GiB");
+        assert_eq!(shown_size((8 << 30) + 1024), "8388609KiB");
+        assert_eq!(shown_size(1023), "1023");
+    }
+
+    #[test]
+    fn what_is_not_a_size_is_refused() {
+        for text in ["", "MiB", "8GB", "8G", "8gib", "1.5GiB", "-1", "+1", "1e9", "8GiB8", "many"] {
+            let refused = size(text, 0..=u64::MAX).unwrap_err();
+            assert_eq!(refused, format!("{text:?} is not a size such as 512MiB, 8GiB or 1000000 (bytes)"));
+        }
+        for text in ["15MiB", "2GiB", "99999999999999999999", "99999999999999TiB"] {
+            let refused = size(text, 16 << 20..=1 << 30).unwrap_err();
+            assert_eq!(refused, format!("{text:?} is out of bounds: from 16MiB to 1GiB"));
+        }
+    }
+
+    #[test]
+    fn shares_are_above_0_and_at_most_1() {
+        assert_eq!(share("0.25"), Ok(0.25));
+        assert_eq!(share("1"), Ok(1.0));
+        for text in ["0", "-0.5", "1.01", "inf", "NaN"] {
+            assert_eq!(share(text).unwrap_err(), format!("{text:?} is not a share: more than 0, at most 1"));
+        }
+        assert_eq!(share("half").unwrap_err(), "\"half\" is not a number");
     }
 
     #[test]

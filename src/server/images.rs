@@ -30,5 +30,5 @@ pub(super) async fn one(
 /// The image as it is known now.
 pub(super) async fn answer(doors: &Doors, reference: &Reference) -> Result<Response, Problem> {
     let image = doors.cache.image(reference).await;
-    image.map(|image| Json(image).into_response()).map_err(|error| Problem::of(error, doors.clock.now()))
+    image.map(|image| Json(image).into_response()).map_err(|error| doors.problem(error))
 }

@@ -19,6 +19,7 @@ mod problem;
 mod query;
 mod refresh;
 mod repositories;
+mod store_status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,10 +36,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use self::problem::{Problem, ProblemType};
-use crate::cache::{Cache, TimestampLabels};
+use crate::cache::{Cache, CacheError, HotSet, TimestampLabels};
 use crate::metrics::Metrics;
-use crate::store::Client;
+use crate::store::{Client, Embedded};
 use crate::warmer::Handle;
+
+pub use self::store_status::LocalTier;
 
 /// A request's body is no larger: only refreshes have one, and it is a name.
 const MOST_BODY_BYTES: usize = 16 * 1024;
@@ -50,12 +53,18 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Doors {
     /// Answers.
     pub cache: Cache<Arc<dyn Client>>,
+    /// The repositories that the cache has in memory; tells what other replicas changed.
+    pub hot: Arc<HotSet>,
     /// Takes requests to refresh.
     pub warmer: Handle,
     /// The store, for readiness and status.
     pub store: Arc<dyn Client>,
     /// The store as it was configured, without secrets.
     pub store_url: String,
+    /// The part of the store that lies on this machine, where it has two.
+    pub local_tier: Option<LocalTier>,
+    /// The store on this machine's disk, be it all of the store or its local tier.
+    pub embedded: Option<Arc<Embedded>>,
     /// The registries' budgets, for status.
     pub upstreams: Arc<HttpUpstreams>,
     /// Counts what is answered.
@@ -74,6 +83,23 @@ pub struct Doors {
     pub shutdown: CancellationToken,
     /// Whether only this machine can reach the doors: then only names of this machine are accepted as `Host`.
     pub loopback_only: bool,
+}
+
+impl Doors {
+    /// What a failed look into the cache means to a client. What is found missing is asked for again.
+    fn problem(&self, error: CacheError) -> Problem {
+        let error = match error {
+            // The store has lost what said that it is known.
+            CacheError::NotWatched { name } if self.warmer.is_watched(&name) => {
+                CacheError::NeverListed { name, last_error: None, next_attempt: None }
+            }
+            error => error,
+        };
+        if let CacheError::Torn { name } | CacheError::NeverListed { name, last_error: None, .. } = &error {
+            self.warmer.mend(name);
+        }
+        Problem::of(error, self.clock.now())
+    }
 }
 
 /// The routes, as they are counted; what is not among them is counted as `other`.

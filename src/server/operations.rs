@@ -1,7 +1,6 @@
 //! `/metrics`, `/healthz`, `/readyz` and `GET /api/v1/status`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,16 +11,17 @@ use serde::Serialize;
 
 use super::Doors;
 use super::query::{NoParameters, StrictQuery};
-use crate::store::Key;
-
-/// A store that does not answer within this is not ready.
-const READY_LIMIT: Duration = Duration::from_secs(2);
+use super::store_status::{self, StoreStatus};
 
 /// The page that Prometheus scrapes.
 pub(super) async fn metrics(State(doors): State<Arc<Doors>>) -> Response {
+    store_status::statistics(&doors).await;
     doors.metrics.overview(doors.warmer.overview().into_values());
     doors.metrics.set_unparsable_labels(doors.timestamp_labels.unparsable());
     doors.metrics.set_waiting_requests(doors.warmer.waiting_requests());
+    doors.metrics.set_unsaved_repositories(doors.warmer.unsaved_repositories());
+    doors.metrics.set_hot_set(&doors.hot.statistics());
+    doors.metrics.set_lanes(doors.warmer.lanes().into_values());
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
     ([content_type], doors.metrics.render()).into_response()
 }
@@ -33,18 +33,9 @@ pub(super) async fn healthy() -> &'static str {
 
 /// Configuration is loaded and the store answers. Never depends on a registry.
 pub(super) async fn ready(State(doors): State<Arc<Doors>>) -> (StatusCode, String) {
-    match store_answers(&doors).await {
+    match store_status::answers(&doors).await {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-    }
-}
-
-async fn store_answers(doors: &Doors) -> Result<(), String> {
-    let any_key = Key::Lane("ready".to_owned());
-    match tokio::time::timeout(READY_LIMIT, doors.store.get(&any_key)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("the store does not answer within {}s", READY_LIMIT.as_secs())),
     }
 }
 
@@ -56,15 +47,8 @@ struct Status {
     store: StoreStatus,
     warmer: WarmerStatus,
     sources: Vec<SourceStatus>,
+    lanes: Vec<LaneStatus>,
     hosts: Vec<HostStatus>,
-}
-
-#[derive(Debug, Serialize)]
-struct StoreStatus {
-    kind: &'static str,
-    url: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,6 +60,15 @@ struct WarmerStatus {
     queued: usize,
     /// Repositories being refreshed.
     running: usize,
+    /// Repositories of which something was learnt that the store does not take.
+    unsaved: usize,
+}
+
+/// Which replica keeps a host's repositories warm.
+#[derive(Debug, Serialize)]
+struct LaneStatus {
+    host: String,
+    standing: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -110,25 +103,32 @@ pub(super) async fn status(
     State(doors): State<Arc<Doors>>,
     StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
 ) -> Response {
-    let store_error = store_answers(&doors).await.err();
+    let store = store_status::status(&doors).await;
     let overview = doors.warmer.overview();
     let watched = doors.warmer.watch_list().0.len();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         started_at: doors.started_at,
-        ready: store_error.is_none(),
-        store: StoreStatus { kind: doors.store.kind(), url: doors.store_url.clone(), error: store_error },
+        ready: store.error.is_none(),
+        store,
         warmer: WarmerStatus {
             repositories: watched,
             complete: overview.values().filter(|repository| repository.complete).count(),
             never_listed: overview.values().filter(|repository| !repository.listed).count(),
             queued: doors.warmer.waiting_requests(),
             running: doors.warmer.running_passes(),
+            unsaved: doors.warmer.unsaved_repositories(),
         },
         sources: doors
             .sources
             .iter()
             .map(|name| SourceStatus { name: name.clone(), repositories: watched })
+            .collect(),
+        lanes: doors
+            .warmer
+            .lanes()
+            .into_iter()
+            .map(|(host, standing)| LaneStatus { host, standing: standing.as_str() })
             .collect(),
         hosts: hosts(&doors),
     };

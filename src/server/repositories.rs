@@ -20,6 +20,7 @@ use super::query::{self, StrictQuery, WaitParameters};
 use super::{Doors, caching};
 use crate::cache::records::{LastError, Unavailable};
 use crate::cache::{CacheError, ImageRepository, RepositorySummary};
+use crate::warmer::RepositoryOverview;
 
 /// Repositories on one page where the client does not say, and at most.
 const DEFAULT_LIMIT: usize = 100;
@@ -65,6 +66,14 @@ impl RepositoryRow {
     }
 }
 
+impl From<RepositoryOverview> for RepositorySummary {
+    fn from(overview: RepositoryOverview) -> Self {
+        let RepositoryOverview { counts, complete, .. } = overview;
+        let (tag_count, image_count) = (counts.total(), counts.ok);
+        Self { tag_count, image_count, complete, last_update: None, last_error: None, next_refresh: None }
+    }
+}
+
 /// The watched repositories, by name.
 pub(super) async fn list(
     State(doors): State<Arc<Doors>>,
@@ -86,15 +95,23 @@ pub(super) async fn list(
     let more = names.len() > limit;
     names.truncate(limit);
     let next = if more { names.last().cloned() } else { None };
+    let overview = doors.warmer.overview();
     let repositories = stream::iter(names)
         .map(|name| {
-            let doors = &doors;
-            async move { doors.cache.summary(&name).await.map(|summary| RepositoryRow::new(name, summary)) }
+            let (doors, overview) = (&doors, &overview);
+            async move {
+                let summary = match (doors.cache.summary(&name).await, overview.get(&name)) {
+                    // One server of several does not answer: what the warmer knows is better than no list at all.
+                    (Err(CacheError::Store(_)), Some(known)) => RepositorySummary::from(*known),
+                    (summary, _) => summary?,
+                };
+                Ok(RepositoryRow::new(name, summary))
+            }
         })
         .buffered(SUMMARIES_AT_ONCE)
         .try_collect()
         .await
-        .map_err(|error| Problem::of(error, doors.clock.now()))?;
+        .map_err(|error: CacheError| Problem::of(error, doors.clock.now()))?;
     Ok(Json(RepositoryPage { repositories, next }).into_response())
 }
 
@@ -126,23 +143,27 @@ pub(super) async fn one(
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
     // Before the first look: what is published in between must not be missed.
     let mut publications = doors.warmer.publications();
+    let mut changed_elsewhere = doors.hot.changed();
+    let _attention = doors.hot.attend(&name);
     loop {
         let unchanged = match doors.cache.generation(&name).await {
             Ok(generation) if caching::client_has(&headers, generation) => Ok(generation),
             Ok(_) => return answer(&doors, &name).await,
             Err(error @ CacheError::NeverListed { .. }) => Err(error),
-            Err(error) => return Err(Problem::of(error, doors.clock.now())),
+            Err(error) => return Err(doors.problem(error)),
         };
         let published = loop {
-            tokio::select! {
+            let published = tokio::select! {
                 biased;
-                published = publications.recv() => match published {
-                    Ok(published) if published != name => {}
-                    Ok(_) | Err(RecvError::Lagged(_)) => break true,
-                    Err(RecvError::Closed) => break false,
-                },
+                published = publications.recv() => published,
+                changed = changed_elsewhere.recv() => changed,
                 () = tokio::time::sleep_until(deadline) => break false,
                 () = doors.shutdown.cancelled() => break false,
+            };
+            match published {
+                Ok(published) if published != name => {}
+                Ok(_) | Err(RecvError::Lagged(_)) => break true,
+                Err(RecvError::Closed) => break false,
             }
         };
         if !published {
@@ -161,7 +182,10 @@ fn not_modified(generation: u64) -> Response {
 /// The repository as it is now.
 pub(super) async fn answer(doors: &Doors, name: &Name) -> Result<Response, Problem> {
     let now = doors.clock.now();
-    let repository = doors.cache.repository_state(name).await.map_err(|error| Problem::of(error, now))?;
+    let repository = match doors.cache.repository_state(name).await {
+        Ok(repository) => repository,
+        Err(error) => return Err(doors.problem(error)),
+    };
     let ImageRepository { metadata, unavailable, complete, generation, last_update, last_error, .. } =
         repository;
     let body = RepositoryBody {

@@ -24,6 +24,16 @@ pub struct StoredDocument {
     pub bytes: Bytes,
 }
 
+impl StoredDocument {
+    /// The keys that the document is kept under as `digest`.
+    pub fn keys(&self, digest: &Digest) -> Vec<Key> {
+        let more_parts = self.bytes.len().saturating_sub(1) / PART_BYTES;
+        let parts = (1..=u32::try_from(more_parts).unwrap_or(u32::MAX))
+            .map(|part| Key::DocumentPart(digest.clone(), part));
+        std::iter::once(Key::Document(digest.clone())).chain(parts).collect()
+    }
+}
+
 /// The documents in a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Documents<'a, S: ?Sized>(pub &'a S);
@@ -73,6 +83,28 @@ impl<S: Client + ?Sized> Documents<'_, S> {
     }
 }
 
+/// What the entry under a document's own key tells without the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// It is the whole document, and the bytes are those that the digest promises.
+    Whole,
+    /// It is the first part, and so many more make up the rest.
+    InParts(u32),
+    /// It is no document, or another one.
+    Damaged,
+}
+
+impl Beginning {
+    /// Looks at `entry`, which is kept under the document's key.
+    pub fn of(digest: &Digest, entry: &Entry) -> Self {
+        match open(&entry.value).ok().and_then(|plain| FirstPart::decode(&plain)) {
+            Some(whole) if whole.more_parts == 0 && digest.verifies(&whole.bytes) => Self::Whole,
+            Some(first) if (1..=MOST_PARTS).contains(&first.more_parts) => Self::InParts(first.more_parts),
+            _ => Self::Damaged,
+        }
+    }
+}
+
 /// `more parts (u32, little endian) · length of the media type (u8) · media type · bytes`.
 struct FirstPart {
     more_parts: u32,
@@ -117,8 +149,39 @@ mod tests {
         for length in [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 4 * 1024 * 1024] {
             let (digest, document) = document(length);
             Documents(&store).put(&digest, &document).await.unwrap();
+            let keys = document.keys(&digest);
             assert_eq!(Documents(&store).get(&digest).await.unwrap(), Some(document), "{length} bytes");
+            assert!(
+                store.get_many(&keys).await.unwrap().iter().all(Option::is_some),
+                "{length} bytes: {keys:?}"
+            );
+            store.delete(keys).await.unwrap();
+            assert_eq!(Documents(&store).get(&digest).await.unwrap(), None, "{length} bytes");
         }
+    }
+
+    #[tokio::test]
+    async fn the_first_entry_tells_how_many_follow() {
+        let store = Memory::default();
+        for (length, expected) in [
+            (0, Beginning::Whole),
+            (PART_BYTES, Beginning::Whole),
+            (PART_BYTES + 1, Beginning::InParts(1)),
+            (PART_BYTES * 3, Beginning::InParts(2)),
+        ] {
+            let (digest, document) = document(length);
+            Documents(&store).put(&digest, &document).await.unwrap();
+            let first = store.get(&Key::Document(digest.clone())).await.unwrap().unwrap();
+            assert_eq!(Beginning::of(&digest, &first), expected, "{length} bytes");
+            let other = Digest::sha256(b"another document");
+            let promised_by_other = Beginning::of(&other, &first);
+            assert_eq!(
+                promised_by_other == Beginning::Damaged,
+                expected == Beginning::Whole,
+                "{length} bytes"
+            );
+        }
+        assert_eq!(Beginning::of(&Digest::sha256(b""), &Entry::immutable("garbage")), Beginning::Damaged);
     }
 
     #[tokio::test]

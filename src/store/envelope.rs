@@ -7,7 +7,11 @@
 //! ```
 //! What does not open is treated as absent by the caller and fetched again; it is never trusted.
 
+use std::cell::RefCell;
+use std::io::{self, Write as _};
+
 use bytes::Bytes;
+use zstd::bulk::Decompressor;
 
 /// The version that [`seal`] writes and [`open`] reads.
 const VERSION: u8 = 1;
@@ -38,6 +42,13 @@ pub enum EnvelopeError {
     Payload(String),
 }
 
+impl EnvelopeError {
+    /// Whether a newer samovar wrote the value: it is left alone, and what it says is fetched again.
+    pub fn is_newer_version(&self) -> bool {
+        matches!(self, Self::Version(version) if *version > VERSION)
+    }
+}
+
 /// Wraps `plain`, compressed where that makes it smaller.
 ///
 /// # Panics
@@ -51,6 +62,31 @@ pub fn seal(plain: &[u8]) -> Bytes {
         return framed(ZSTD, &packed);
     }
     framed(RAW, plain)
+}
+
+/// Like [`seal`], for a value in parts of different nature: each is compressed by itself, so that bytes that do not
+/// compress do not spoil the statistics of those that do. [`open`] gives them back joined.
+///
+/// # Panics
+/// When the parts together are larger than [`MAX_DECODED_BYTES`]: callers split before that.
+pub fn seal_parts(parts: &[&[u8]]) -> Bytes {
+    let length = parts.iter().map(|part| part.len()).sum();
+    assert!(length <= MAX_DECODED_BYTES, "a value of {length} bytes must be split");
+    match compressed_parts(parts, length) {
+        Ok(packed) if length >= COMPRESS_FROM && packed.len() < length => framed(ZSTD, &packed),
+        Ok(_) | Err(_) => framed(RAW, &parts.concat()),
+    }
+}
+
+fn compressed_parts(parts: &[&[u8]], length: usize) -> io::Result<Vec<u8>> {
+    let mut encoder = zstd::Encoder::new(Vec::with_capacity(length), LEVEL)?;
+    encoder.set_pledged_src_size(u64::try_from(length).ok())?;
+    for part in parts {
+        encoder.write_all(part)?;
+        // Ends the block: the next one has statistics of its own.
+        encoder.flush()?;
+    }
+    encoder.finish()
 }
 
 fn framed(codec: u8, payload: &[u8]) -> Bytes {
@@ -70,11 +106,28 @@ pub fn open(value: &Bytes) -> Result<Bytes, EnvelopeError> {
     }
     match *codec {
         RAW => Ok(value.slice(2..)),
-        ZSTD => zstd::bulk::decompress(payload, MAX_DECODED_BYTES)
-            .map(Bytes::from)
-            .map_err(|error| EnvelopeError::Payload(error.to_string())),
+        ZSTD => decompress(payload).map(Bytes::from),
         other => Err(EnvelopeError::Codec(other)),
     }
+}
+
+thread_local! {
+    /// To make one anew costs more than to decompress a page with it.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decompress(payload: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    let refused = |error: io::Error| EnvelopeError::Payload(error.to_string());
+    // What the frame says of its length is only believed as far as it saves memory.
+    let length = zstd::zstd_safe::get_frame_content_size(payload).ok().flatten();
+    let length = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(MAX_DECODED_BYTES);
+    DECOMPRESSOR.with_borrow_mut(|decompressor| {
+        let decompressor = match decompressor {
+            Some(decompressor) => decompressor,
+            None => decompressor.insert(Decompressor::new().map_err(refused)?),
+        };
+        decompressor.decompress(payload, length.min(MAX_DECODED_BYTES)).map_err(refused)
+    })
 }
 
 #[cfg(test)]
@@ -88,6 +141,12 @@ mod tests {
         fn what_is_sealed_opens_to_the_same(plain in proptest::collection::vec(any::<u8>(), 0..2000), times in 1_usize..20) {
             let plain = plain.repeat(times);
             prop_assert_eq!(open(&seal(&plain)).unwrap(), plain);
+        }
+
+        #[test]
+        fn parts_open_joined(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..500), 0..5)) {
+            let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(open(&seal_parts(&parts)).unwrap(), parts.concat());
         }
 
         #[test]

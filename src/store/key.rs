@@ -1,6 +1,7 @@
 //! What entries are kept under.
 
 use std::fmt;
+use std::str::FromStr;
 
 use samovar_registry::{Digest, Name};
 use sha2::{Digest as _, Sha256};
@@ -28,12 +29,75 @@ pub enum Key {
     DocumentPart(Digest, u32),
     /// The lease of a host's lane.
     Lane(String),
+    /// What other replicas ask the holder of a host's lane to refresh.
+    Asked(String),
 }
 
 impl Key {
     /// Whether the entry can be had again from a registry by its digest: the first to go when space is short.
     pub fn is_document(&self) -> bool {
         matches!(self, Self::Document(_) | Self::DocumentPart(..))
+    }
+
+    /// Whether what is kept under the key never changes, because the key is made from it.
+    pub fn is_immutable(&self) -> bool {
+        self.is_document() || matches!(self, Self::Page(..) | Self::Directory(..))
+    }
+
+    /// Whether the entry serves the replicas of the moment and is nothing that was learnt.
+    pub fn is_coordination(&self) -> bool {
+        matches!(self, Self::Lane(_) | Self::Asked(_))
+    }
+
+    /// The repository that the entry belongs to; documents are shared by all.
+    pub fn repository(&self) -> Option<&Name> {
+        match self {
+            Self::Head(name)
+            | Self::Page(name, _)
+            | Self::Directory(name, _)
+            | Self::Side(name)
+            | Self::SidePage(name, _) => Some(name),
+            Self::Document(_) | Self::DocumentPart(..) | Self::Lane(_) | Self::Asked(_) => None,
+        }
+    }
+}
+
+/// A text that is no key of this layout.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a key of layout {LAYOUT}")]
+pub struct UnknownKey;
+
+impl FromStr for Key {
+    type Err = UnknownKey;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKey> {
+        let mut parts = text.split('|');
+        if parts.next() != Some(LAYOUT) {
+            return Err(UnknownKey);
+        }
+        let (Some(kind), Some(first), second, None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(UnknownKey);
+        };
+        let name = || first.parse::<Name>().map_err(|_| UnknownKey);
+        let digest = || first.parse::<Digest>().map_err(|_| UnknownKey);
+        let number = |text: &str| text.parse::<u32>().map_err(|_| UnknownKey);
+        let hash = |text: &str| text.parse::<ContentHash>();
+        let key = match (kind, second) {
+            ("head", None) => Self::Head(name()?),
+            ("page", Some(second)) => Self::Page(name()?, hash(second)?),
+            ("dir", Some(second)) => Self::Directory(name()?, hash(second)?),
+            ("side", None) => Self::Side(name()?),
+            ("side", Some(second)) => Self::SidePage(name()?, number(second)?),
+            ("doc", None) => Self::Document(digest()?),
+            ("doc", Some(second)) => Self::DocumentPart(digest()?, number(second)?),
+            ("lane", None) => Self::Lane(first.to_owned()),
+            ("asked", None) => Self::Asked(first.to_owned()),
+            _ => return Err(UnknownKey),
+        };
+        // Several spellings of one name or number would be several texts for one key.
+        if key.to_string() == text { Ok(key) } else { Err(UnknownKey) }
     }
 }
 
@@ -48,6 +112,7 @@ impl fmt::Display for Key {
             Self::Document(digest) => write!(f, "{LAYOUT}|doc|{digest}"),
             Self::DocumentPart(digest, part) => write!(f, "{LAYOUT}|doc|{digest}|{part}"),
             Self::Lane(host) => write!(f, "{LAYOUT}|lane|{host}"),
+            Self::Asked(host) => write!(f, "{LAYOUT}|asked|{host}"),
         }
     }
 }
@@ -84,18 +149,68 @@ impl serde::Serialize for ContentHash {
     }
 }
 
+impl FromStr for ContentHash {
+    type Err = UnknownKey;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKey> {
+        let mut hash = [0; 16];
+        if text.len() != 2 * hash.len()
+            || !text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            return Err(UnknownKey);
+        }
+        for (position, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * position..2 * position + 2], 16).map_err(|_| UnknownKey)?;
+        }
+        Ok(Self(hash))
+    }
+}
+
 impl<'de> serde::Deserialize<'de> for ContentHash {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        let bytes = text.as_bytes();
-        let mut hash = [0; 16];
-        if bytes.len() != 32 || !bytes.is_ascii() {
-            return Err(serde::de::Error::custom("a content hash has 32 hexadecimal digits"));
+        text.parse().map_err(|_| serde::de::Error::custom("a content hash has 32 hexadecimal digits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back_from_their_text() {
+        let name: Name = "registry.example:5000/team/app".parse().unwrap();
+        let (digest, hash) = (Digest::sha256(b"x"), ContentHash::of(b"y"));
+        for key in [
+            Key::Head(name.clone()),
+            Key::Page(name.clone(), hash),
+            Key::Directory(name.clone(), hash),
+            Key::Side(name.clone()),
+            Key::SidePage(name, 17),
+            Key::Document(digest.clone()),
+            Key::DocumentPart(digest, 3),
+            Key::Lane("[::1]:5000".into()),
+            Key::Asked("docker.io".into()),
+        ] {
+            assert_eq!(key.to_string().parse(), Ok(key));
         }
-        for (position, byte) in hash.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * position..2 * position + 2], 16)
-                .map_err(serde::de::Error::custom)?;
+    }
+
+    #[test]
+    fn other_texts_are_no_keys() {
+        for text in [
+            "",
+            "s1",
+            "s1|head",
+            "s2|head|docker.io/library/alpine",
+            "s1|head|alpine",
+            "s1|head|docker.io/library/alpine|1",
+            "s1|side|docker.io/library/alpine|01",
+            "s1|page|docker.io/library/alpine|xyz",
+            "s1|doc|sha256:short",
+            "s1|other|docker.io/library/alpine",
+        ] {
+            assert_eq!(text.parse::<Key>(), Err(UnknownKey), "{text}");
         }
-        Ok(Self(hash))
     }
 }

@@ -4,10 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use lru::LruCache;
 
 use super::leases::Leases;
-use super::{Client, Entry, Key, Reader, StoreError};
+use super::{Client, Entry, Key, Reader, Statistics, StoreError};
 
 /// What an entry costs beyond its value: key, links, allocation.
 const OVERHEAD_BYTES: usize = 200;
@@ -25,6 +26,7 @@ struct Kept {
     documents: LruCache<Key, Entry>,
     rest: LruCache<Key, Entry>,
     bytes: usize,
+    evicted: u64,
 }
 
 impl Memory {
@@ -33,7 +35,8 @@ impl Memory {
 
     /// An empty store that holds at most about `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Self {
-        let kept = Kept { documents: LruCache::unbounded(), rest: LruCache::unbounded(), bytes: 0 };
+        let kept =
+            Kept { documents: LruCache::unbounded(), rest: LruCache::unbounded(), bytes: 0, evicted: 0 };
         Self { kept: Mutex::new(kept), leases: Leases::default(), limit_bytes }
     }
 
@@ -67,6 +70,7 @@ impl Kept {
                 return;
             };
             self.bytes -= evicted.value.len() + OVERHEAD_BYTES;
+            self.evicted += 1;
         }
     }
 
@@ -133,6 +137,29 @@ impl Client for Memory {
     fn kind(&self) -> &'static str {
         "memory"
     }
+
+    async fn statistics(&self) -> Result<Statistics, StoreError> {
+        let kept = self.kept();
+        let bytes = |count: usize| Some(count as u64);
+        let entries = kept.documents.len() + kept.rest.len();
+        Ok(Statistics {
+            entries: Some(entries as u64),
+            value_bytes: bytes(kept.bytes - entries * OVERHEAD_BYTES),
+            used_bytes: bytes(kept.bytes),
+            limit_bytes: bytes(self.limit_bytes),
+            evicted: Some(kept.evicted),
+        })
+    }
+
+    fn scan(&self) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
+        let entries: Vec<_> = {
+            let kept = self.kept();
+            let all = kept.documents.iter().chain(kept.rest.iter());
+            let learnt = all.filter(|(key, _)| !key.is_coordination());
+            learnt.map(|(key, entry)| Ok((key.clone(), entry.clone()))).collect()
+        };
+        stream::iter(entries).boxed()
+    }
 }
 
 #[cfg(test)]
@@ -153,5 +180,34 @@ mod tests {
         assert!(store.get(&head).await.unwrap().is_some());
         assert!(store.kept().bytes <= 4000);
         assert_eq!(store.kept().documents.len(), 3, "(4000 - 700) / 1000");
+        let statistics = Statistics {
+            entries: Some(4),
+            value_bytes: Some(500 + 3 * 800),
+            used_bytes: Some(700 + 3 * 1000),
+            limit_bytes: Some(4000),
+            evicted: Some(17),
+        };
+        assert_eq!(store.statistics().await.unwrap(), statistics);
+    }
+
+    #[tokio::test]
+    async fn everything_is_listed_but_what_coordinates() {
+        let store = Memory::default();
+        let learnt =
+            [Key::Head("docker.io/library/alpine".parse().unwrap()), Key::Document(Digest::sha256(b"x"))];
+        for key in learnt.iter().chain([&Key::Asked("docker.io".to_owned())]) {
+            store.set(key.clone(), Entry::immutable(key.to_string())).await.unwrap();
+        }
+        let mut listed: Vec<Key> = store
+            .scan()
+            .map(|listed| {
+                let (key, entry) = listed.unwrap();
+                assert_eq!(entry, Entry::immutable(key.to_string()));
+                key
+            })
+            .collect()
+            .await;
+        listed.sort();
+        assert_eq!(listed, learnt);
     }
 }

@@ -8,43 +8,37 @@
 //! - `compare_and_set` is atomic against every other writer of the key;
 //! - a dropped future leaves the engine usable, and its effect either happened as a whole or not at all.
 
+mod archive;
 mod documents;
 mod embedded;
+mod entry;
 mod envelope;
+mod instrumented;
 mod key;
 mod leases;
+mod memcached;
 mod memory;
+mod redis;
+mod tiered;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use jiff::Timestamp;
+use futures_util::stream::{self, BoxStream, StreamExt};
 
-pub use documents::{Documents, StoredDocument};
-pub use embedded::Embedded;
-pub use envelope::{EnvelopeError, MAX_DECODED_BYTES, open, seal};
-pub use key::{ContentHash, Key};
+pub use archive::{ArchiveError, ArchiveReader, ArchiveSummary, ArchiveWriter, Record};
+pub use documents::{Beginning, Documents, StoredDocument};
+pub use embedded::{Compaction, Embedded, EmbeddedOptions, SetAside};
+pub use entry::Entry;
+pub use envelope::{EnvelopeError, MAX_DECODED_BYTES, open, seal, seal_parts};
+pub use instrumented::Instrumented;
+pub use key::{ContentHash, Key, UnknownKey};
+pub use memcached::{Memcached, MemcachedOptions};
 pub use memory::Memory;
-
-/// A stored value and when what it says should next be looked at again. The deadline is a hint to whoever
-/// refreshes: an entry does not disappear when it passes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The bytes.
-    pub value: Bytes,
-    /// The refresh deadline, kept to the millisecond; `None` for what never changes.
-    pub refresh_at: Option<Timestamp>,
-}
-
-impl Entry {
-    /// An entry that never needs a refresh.
-    pub fn immutable(value: impl Into<Bytes>) -> Self {
-        Self { value: value.into(), refresh_at: None }
-    }
-}
+pub use redis::{Redis, RedisOptions, RedisTopology};
+pub use tiered::Tiered;
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +57,39 @@ pub enum StoreError {
         /// What the engine said.
         message: String,
     },
+    /// The server answers, but refuses us: a wrong password or user, a right that is missing.
+    #[error("the store refuses us: {message}")]
+    Denied {
+        /// What it said, without secrets.
+        message: String,
+    },
+    /// What answers is not such a server, or speaks another version.
+    #[error("what answers is no such store: {message}")]
+    Protocol {
+        /// What was wrong with the answer.
+        message: String,
+    },
+    /// There is no room, and nothing left that may go.
+    #[error("the store is full: {message}")]
+    Full {
+        /// Which bound was reached.
+        message: String,
+    },
+}
+
+/// What a store holds and where its bounds are, as far as the engine can tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Entries.
+    pub entries: Option<u64>,
+    /// Bytes of keys and values.
+    pub value_bytes: Option<u64>,
+    /// Bytes that the engine takes up on disk or in the server's memory.
+    pub used_bytes: Option<u64>,
+    /// What it may take up.
+    pub limit_bytes: Option<u64>,
+    /// Entries that had to go for want of room, since the start of the process or server.
+    pub evicted: Option<u64>,
 }
 
 /// Reads entries.
@@ -102,6 +129,32 @@ pub trait Client: Reader {
 
     /// What kind of engine this is, for status and metrics.
     fn kind(&self) -> &'static str;
+
+    /// Whether other processes may use the same entries at the same time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// How long an entry stays that nobody writes or renews; `None` where entries stay for good.
+    fn time_to_live(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Gives the entries that are there their whole time to live again.
+    async fn renew(&self, _keys: Vec<Key>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// What the store holds, cheaply: for status and metrics.
+    async fn statistics(&self) -> Result<Statistics, StoreError> {
+        Ok(Statistics::default())
+    }
+
+    /// Every entry of ours, in no order, without those that only coordinate replicas. Entries that are written meanwhile may be missed.
+    fn scan(&self) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
+        let message = format!("a {} store cannot list what it holds", self.kind());
+        stream::once(async { Err(StoreError::Unavailable { message }) }).boxed()
+    }
 }
 
 #[async_trait]

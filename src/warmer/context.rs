@@ -9,17 +9,21 @@ use samovar_registry::upstream::UpstreamFactory;
 use samovar_registry::{Clock, Name};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::WarmerOptions;
 use super::change::Change;
 use super::fetch::Fetcher;
-use super::publish::Published;
+use super::lease::Lease;
+use super::publish::{Published, WorkingCopy};
 use crate::cache::stored::TagCounts;
 use crate::metrics::Metrics;
-use crate::store::Client;
+use crate::store::{Client, Entry};
 
 /// Changes that a slow subscriber may lag behind before it misses some.
 const CHANGES_KEPT: usize = 4096;
+/// Tags of repositories that are kept in memory because the store does not take what was learnt of them.
+const MOST_UNSAVED_TAGS: usize = 200_000;
 
 #[derive(Debug)]
 pub(super) struct Context {
@@ -36,6 +40,9 @@ pub(super) struct Context {
     /// Tells that something of a repository was published, for those who wait for it.
     publications: broadcast::Sender<Name>,
     overview: Mutex<HashMap<Name, RepositoryOverview>>,
+    /// Working copies whose last publication failed: kept until the store takes them.
+    unsaved: Mutex<HashMap<Name, Arc<WorkingCopy>>>,
+    leases: Mutex<HashMap<String, Lease>>,
     random: Mutex<fastrand::Rng>,
 }
 
@@ -72,6 +79,8 @@ impl Context {
             changes: broadcast::Sender::new(CHANGES_KEPT),
             publications: broadcast::Sender::new(CHANGES_KEPT),
             overview: Mutex::default(),
+            unsaved: Mutex::default(),
+            leases: Mutex::default(),
             random: Mutex::new(random),
         }
     }
@@ -85,6 +94,11 @@ impl Context {
     /// A random number from 0 to 1, the same sequence for the same seed.
     pub(super) fn random(&self) -> f64 {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).f64()
+    }
+
+    /// A number that no other replica comes up with at the same time.
+    pub(super) fn random_id(&self) -> u64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).u64(..)
     }
 
     /// Tells everybody what is now visible to readers.
@@ -104,6 +118,51 @@ impl Context {
 
     pub(super) fn overview(&self) -> MutexGuard<'_, HashMap<Name, RepositoryOverview>> {
         self.overview.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The repository is no longer watched.
+    pub(super) fn forget(&self, name: &Name) {
+        self.overview().remove(name);
+        self.unsaved().remove(name);
+    }
+
+    /// Keeps a working copy that could not be stored until it can be, within a bound; lets go of one that was.
+    pub(super) fn keep_unsaved(&self, name: &Name, copy: &Arc<WorkingCopy>) {
+        let is_unsaved = copy.state().is_unsaved() && !copy.is_overtaken();
+        let mut unsaved = self.unsaved();
+        let is_kept = unsaved.get(name).is_some_and(|kept| Arc::ptr_eq(kept, copy));
+        if is_kept && !is_unsaved {
+            unsaved.remove(name);
+        }
+        if is_kept || !is_unsaved {
+            return;
+        }
+        // Another copy of it was overtaken.
+        unsaved.remove(name);
+        let tags = |copy: &Arc<WorkingCopy>| copy.state().tags.len();
+        if unsaved.values().map(tags).sum::<usize>() + tags(copy) > MOST_UNSAVED_TAGS {
+            warn!(image.name = %name, "too much is waiting for the store: what was learnt is asked for again");
+            return;
+        }
+        unsaved.insert(name.clone(), Arc::clone(copy));
+    }
+
+    /// Lets go of a copy that another replica has overtaken: it was made from another head than is stored now.
+    pub(super) fn drop_overtaken(&self, name: &Name, head_entry: Option<&Entry>) {
+        let mut unsaved = self.unsaved();
+        if unsaved.get(name).is_some_and(|copy| copy.state().head_entry.as_ref() != head_entry) {
+            unsaved.remove(name);
+        }
+    }
+
+    /// Repositories that wait for the store to take what was learnt of them.
+    pub(super) fn unsaved(&self) -> MutexGuard<'_, HashMap<Name, Arc<WorkingCopy>>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who speaks to which host.
+    pub(super) fn leases(&self) -> MutexGuard<'_, HashMap<String, Lease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Change>> {

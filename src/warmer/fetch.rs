@@ -18,6 +18,7 @@ use samovar_registry::upstream::{
     Upstream, UpstreamError, Urgency,
 };
 use samovar_registry::{Digest, Platform, Platforms, Tag};
+use tracing::debug;
 
 use super::tag::{DueTag, TagAnswer};
 use crate::cache::page::{MOST_PLATFORMS, bounded_labels};
@@ -100,7 +101,7 @@ impl Fetcher {
         if let Some(image) = known_image(&document.digest) {
             return Ok(TagAnswer::Image(image));
         }
-        self.keep(&document).await?;
+        self.keep(&document).await;
         let digest = document.digest.clone();
         failing_as_moved(digest, self.image_of(asking, document).await)
     }
@@ -245,7 +246,7 @@ impl Fetcher {
             return Ok(Document { digest: digest.clone(), media_type, bytes });
         }
         let document = asking.upstream.manifest(ManifestSelector::Digest(digest), asking.urgency).await?;
-        self.keep(&document).await?;
+        self.keep(&document).await;
         Ok(document)
     }
 
@@ -260,7 +261,7 @@ impl Fetcher {
         } else {
             let bytes = asking.upstream.config(digest, asking.urgency).await?;
             let document = StoredDocument { media_type: String::new(), bytes: bytes.clone() };
-            Documents(&*self.store).put(digest, &document).await?;
+            self.put(digest, &document).await;
             bytes
         };
         ImageConfig::decode(&bytes)
@@ -268,13 +269,21 @@ impl Fetcher {
     }
 
     /// Stores a document by its digest, if its bytes are known to be those that the digest names.
-    async fn keep(&self, document: &Document) -> Result<(), StoreError> {
+    async fn keep(&self, document: &Document) {
         if !document.is_verified() {
-            return Ok(());
+            return;
         }
         let stored =
             StoredDocument { media_type: document.media_type.clone(), bytes: document.bytes.clone() };
-        Documents(&*self.store).put(&document.digest, &stored).await
+        self.put(&document.digest, &stored).await;
+    }
+
+    /// Stores a document. Where that fails nothing is lost but a later request: what it says goes into a page, and whether
+    /// pages can be stored is for the publication to find out.
+    async fn put(&self, digest: &Digest, document: &StoredDocument) {
+        if let Err(error) = Documents(&*self.store).put(digest, document).await {
+            debug!(image.digest = %digest, %error, "a document is not kept");
+        }
     }
 }
 
@@ -329,7 +338,7 @@ fn image_record(
         media_type: document.media_type.clone(),
         size: Some(manifest.total_size()),
         created_at: configs().find_map(|config| config.created),
-        labels: Arc::new(bounded_labels(labels)),
+        labels: bounded_labels(labels),
         platforms,
     }
 }

@@ -1,4 +1,10 @@
 //! A lane: the work for one host. Lanes run side by side and never wait for one another.
+//!
+//! Where replicas share a store, only the one that holds the lane's lease works; the others keep their view of the host's
+//! repositories fresh, so that they can go on at once, and hand on what they are asked for.
+
+mod adopt;
+mod hand_on;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -11,17 +17,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::error;
 
+use self::hand_on::{Exchanged, HandedOn};
 use super::change::Cause;
-use super::context::{Context, RepositoryOverview};
-use super::pass::{Pass, PassOutcome, Problem, Scope, until};
+use super::context::Context;
+use super::lease::{Keeper, Lease};
+use super::pass::{Pass, PassOutcome, Problem, STORE_AGAIN, Scope, until};
 use super::publish::WorkingCopy;
-use super::requests::{RefreshResult, Request, Requests};
-use super::working_copy::next_listing;
-use crate::cache::stored::{self, Pages, Side, load};
+use super::requests::{Request, Requests};
 use crate::sources::{Watch, WatchList};
-use crate::store::{Entry, Key, StoreError};
+use crate::store::StoreError;
 
 /// Passes of different repositories that run at once in a lane; the host's budget decides how fast they go.
 const MOST_PASSES: usize = 8;
@@ -29,7 +35,7 @@ const MOST_PASSES: usize = 8;
 const MOST_TAG_REQUESTS: usize = 32;
 /// The clock is looked at this often at least: the wall clock may leap.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// What could not be loaded from the store, or panicked, is tried again after this long.
+/// What panicked is tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// The work for one host.
@@ -37,8 +43,12 @@ pub(super) struct Lane {
     host: String,
     context: Arc<Context>,
     watch_list: watch::Receiver<Arc<WatchList>>,
+    lease: Lease,
     /// When what could not be adopted is tried again.
     adopt_again_at: Option<Instant>,
+    /// When to see how far the replica has come that holds the lease.
+    look_again_at: Option<Instant>,
+    handed_on: HandedOn,
     /// Bounded by [`Requests`], which lets no more than so many wait.
     incoming: mpsc::UnboundedReceiver<Request>,
     requests: Arc<Requests>,
@@ -47,6 +57,8 @@ pub(super) struct Lane {
     /// The repositories that wait for their time; those with a pass running are not in it.
     schedule: BTreeSet<(Timestamp, Name)>,
     running: JoinSet<Finished>,
+    /// What waits for another replica, or for an answer to give to one.
+    exchanges: JoinSet<Exchanged>,
     passes: usize,
     working_on: HashMap<Id, Name>,
 }
@@ -55,6 +67,7 @@ pub(super) struct Lane {
 type CopySlot = Arc<tokio::sync::Mutex<Weak<WorkingCopy>>>;
 
 /// One watched repository.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each of which may change alone")]
 struct Repository {
     watch: Watch,
     /// Its place in the schedule.
@@ -66,6 +79,8 @@ struct Repository {
     gone: bool,
     /// The next pass lists even if the list could not be read lately: what was in the way may be gone.
     list_again: bool,
+    /// The last pass could not store what it learnt.
+    store_failed: bool,
     copy: CopySlot,
 }
 
@@ -79,14 +94,39 @@ struct RunningPass {
 /// What a task of the lane ended with.
 enum Finished {
     Pass { name: Name, outcome: Result<PassOutcome, StoreError>, request: Option<Request> },
-    Tag { wake_at: Option<Timestamp>, result: RefreshResult, request: Request },
+    Tag { wake_at: Option<Timestamp>, problem: Option<Problem>, request: Request },
+}
+
+/// Works on one host until shutdown.
+pub(super) async fn run(
+    host: String,
+    context: Arc<Context>,
+    watch_list: watch::Receiver<Arc<WatchList>>,
+    incoming: mpsc::UnboundedReceiver<Request>,
+    requests: Arc<Requests>,
+) {
+    let (mut keeper, lease) = Keeper::new(
+        &host,
+        &context.options.replica,
+        context.options.unleased_share,
+        Arc::clone(&context.store),
+        Arc::clone(&context.upstreams),
+    );
+    context.leases().insert(host.clone(), lease.clone());
+    let lane = Lane::new(host, context, watch_list, lease, incoming, requests);
+    tokio::select! {
+        () = lane.work() => {}
+        never = keeper.run() => never,
+    }
+    keeper.give_back().await;
 }
 
 impl Lane {
-    pub(super) fn new(
+    fn new(
         host: String,
         context: Arc<Context>,
         watch_list: watch::Receiver<Arc<WatchList>>,
+        lease: Lease,
         incoming: mpsc::UnboundedReceiver<Request>,
         requests: Arc<Requests>,
     ) -> Self {
@@ -94,129 +134,56 @@ impl Lane {
             host,
             context,
             watch_list,
+            lease,
             adopt_again_at: None,
+            look_again_at: None,
+            handed_on: HandedOn::default(),
             incoming,
             requests,
             asked: VecDeque::new(),
             repositories: HashMap::new(),
             schedule: BTreeSet::new(),
             running: JoinSet::new(),
+            exchanges: JoinSet::new(),
             passes: 0,
             working_on: HashMap::new(),
         }
     }
 
     /// Works until shutdown, then lets the passes store what they have learnt.
-    pub(super) async fn run(mut self) {
+    async fn work(mut self) {
         let shutdown = self.context.shutdown.clone();
+        let mut permitted = self.lease.permits();
+        self.turned(permitted).await;
         self.adopt_watch_list().await;
         loop {
-            self.start_requests();
-            self.start_passes();
-            let pause = self.pause();
+            if permitted {
+                self.start_requests();
+                self.start_passes();
+            } else {
+                self.hand_on_requests();
+            }
+            let pause = self.pause(permitted);
+            let lease = self.lease.clone();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(finished) = self.running.join_next_with_id() => self.finish(finished),
+                Some(Ok(exchanged)) = self.exchanges.join_next() => self.exchanged(exchanged),
                 Some(request) = self.incoming.recv() => self.asked.push_back(request),
                 Ok(()) = self.watch_list.changed() => self.adopt_watch_list().await,
                 () = until(self.adopt_again_at) => self.adopt_watch_list().await,
+                () = until(self.look_again_at) => self.look_again().await,
+                () = until(self.handed_on.take_at()) => self.take_handed_on().await,
+                () = lease.turned_from(permitted) => {
+                    permitted = !permitted;
+                    self.turned(permitted).await;
+                }
                 () = tokio::time::sleep(pause) => {}
             }
         }
         while let Some(finished) = self.running.join_next_with_id().await {
             self.finish(finished);
         }
-    }
-
-    /// Takes over what of the watch list is on this host. Repositories that are new here continue where the store
-    /// says that they were.
-    async fn adopt_watch_list(&mut self) {
-        let watch_list = Arc::clone(&self.watch_list.borrow_and_update());
-        let ours: HashMap<&Name, &Watch> =
-            watch_list.0.iter().filter(|(name, _)| name.host() == self.host).collect();
-        let gone = self.repositories.keys().filter(|name| !ours.contains_key(name));
-        for name in gone.cloned().collect::<Vec<_>>() {
-            self.let_go(&name);
-        }
-        self.adopt_again_at = None;
-        for (name, watch) in ours {
-            if self.repositories.contains_key(name) {
-                self.adopt_watch(name, watch);
-            } else if let Err(error) = self.adopt_repository(name, watch).await {
-                warn!(image.name = %name, error = %error, "the store cannot tell where the repository stood");
-                self.adopt_again_at = Some(Instant::now() + TRY_AGAIN);
-            }
-        }
-    }
-
-    /// A repository that is no longer watched; a pass that runs on it is ended first.
-    fn let_go(&mut self, name: &Name) {
-        let Some(repository) = self.repositories.get_mut(name) else { return };
-        if let Some(pass) = &repository.pass {
-            repository.gone = true;
-            pass.interrupt.cancel();
-            return;
-        }
-        self.schedule.remove(&(repository.wake_at, name.clone()));
-        self.repositories.remove(name);
-        self.context.overview().remove(name);
-    }
-
-    /// A repository that is watched already, perhaps in another way than before.
-    fn adopt_watch(&mut self, name: &Name, watch: &Watch) {
-        let Some(repository) = self.repositories.get_mut(name) else { return };
-        if repository.watch == *watch && !repository.gone {
-            return;
-        }
-        repository.watch = watch.clone();
-        repository.gone = false;
-        repository.list_again = true;
-        if let Some(pass) = &repository.pass {
-            repository.again = true;
-            pass.interrupt.cancel();
-        } else {
-            let now = self.context.clock.now();
-            self.schedule_at(name, now);
-        }
-    }
-
-    async fn adopt_repository(&mut self, name: &Name, watch: &Watch) -> Result<(), StoreError> {
-        let wake_at = self.resume(name, watch).await?;
-        let repository = Repository {
-            watch: watch.clone(),
-            wake_at,
-            pass: None,
-            again: false,
-            gone: false,
-            list_again: true,
-            copy: CopySlot::default(),
-        };
-        self.repositories.insert(name.clone(), repository);
-        self.schedule.insert((wake_at, name.clone()));
-        Ok(())
-    }
-
-    /// Where the store says that a repository stood; one that it does not know is made known.
-    async fn resume(&self, name: &Name, watch: &Watch) -> Result<Timestamp, StoreError> {
-        let store = &*self.context.store;
-        let loaded = load(store, name, Pages::None).await?;
-        let now = self.context.clock.now();
-        let overview = loaded.head.as_ref().map_or_else(RepositoryOverview::default, |head| {
-            RepositoryOverview { counts: head.counts, complete: head.complete, listed: true }
-        });
-        self.context.overview().insert(name.clone(), overview);
-        let Some(side) = loaded.side else {
-            let side = Entry::immutable(stored::encode(&Side::default()));
-            store.set(Key::Side(name.clone()), side).await?;
-            return Ok(now);
-        };
-        let platforms = self.context.options.platforms.to_string();
-        if side.attempts > 0 || loaded.head.is_none_or(|head| head.platforms != platforms) {
-            return Ok(now);
-        }
-        let interval = watch.poll_interval.unwrap_or(self.context.options.poll_interval);
-        let listing = next_listing(&side, &watch.tags, interval);
-        Ok(side.next_wake.zip(listing).map_or(now, |(wake, listing)| wake.min(listing)))
     }
 
     fn schedule_at(&mut self, name: &Name, wake_at: Timestamp) {
@@ -295,6 +262,7 @@ impl Lane {
     fn start_pass(&mut self, name: &Name, request: Option<Request>) {
         let Some(repository) = self.repositories.get_mut(name) else { return };
         let (cause, scope) = match &request {
+            Some(request) if request.wanted.mend => (Cause::Request, Scope::Mend),
             Some(_) => (Cause::Request, Scope::Everything),
             None => (Cause::Poll, Scope::Due),
         };
@@ -303,17 +271,16 @@ impl Lane {
         repository.pass = Some(RunningPass { cause, interrupt: interrupt.clone() });
         repository.again = false;
         let list_again = std::mem::take(&mut repository.list_again);
-        let (context, watch) = (Arc::clone(&self.context), repository.watch.clone());
-        let (slot, name) = (Arc::clone(&repository.copy), name.clone());
+        let opening = open_pass(&self.context, &self.lease, name, repository, cause, list_again, interrupt);
         self.passes += 1;
         self.context.running_passes.fetch_add(1, Ordering::Relaxed);
-        let working_on = name.clone();
+        let (name, working_on) = (name.clone(), name.clone());
         let task = self.running.spawn(async move {
-            let outcome = match open(&context, &name, &slot).await {
-                Ok(copy) => {
-                    let pass =
-                        Pass { context, name: name.clone(), watch, copy, cause, list_again, interrupt };
-                    Ok(pass.run(scope).await)
+            let outcome = match opening.await {
+                Ok(pass) => {
+                    let outcome = pass.run(scope).await;
+                    pass.context.keep_unsaved(&pass.name, &pass.copy);
+                    Ok(outcome)
                 }
                 Err(error) => Err(error),
             };
@@ -323,57 +290,65 @@ impl Lane {
     }
 
     fn start_tag(&mut self, request: Request) {
-        let name = request.wanted.name.clone();
-        let Some(repository) = self.repositories.get_mut(&name) else { return };
-        let (context, watch) = (Arc::clone(&self.context), repository.watch.clone());
-        let slot = Arc::clone(&repository.copy);
+        let name = &request.wanted.name;
+        let Some(repository) = self.repositories.get(name) else { return };
+        let interrupt = CancellationToken::new();
+        let opening =
+            open_pass(&self.context, &self.lease, name, repository, Cause::Request, false, interrupt);
         self.running.spawn(async move {
-            let (wake_at, problem) = match open(&context, &name, &slot).await {
-                Ok(copy) => {
-                    let interrupt = CancellationToken::new();
-                    let cause = Cause::Request;
-                    let pass = Pass { context, name, watch, copy, cause, list_again: false, interrupt };
+            let (wake_at, problem) = match opening.await {
+                Ok(pass) => {
                     let problem = match &request.wanted.tag {
                         Some(tag) => pass.run_for_tag(tag).await,
                         None => None,
                     };
+                    pass.context.keep_unsaved(&pass.name, &pass.copy);
                     (pass.copy.state().next_wake(), problem)
                 }
                 Err(error) => (None, Some(Problem::from(error))),
             };
-            let result = problem.map_or(Ok(()), |problem| Err(problem.to_string().into()));
-            Finished::Tag { wake_at, result, request }
+            Finished::Tag { wake_at, problem, request }
         });
     }
 
     fn finish(&mut self, finished: Result<(Id, Finished), JoinError>) {
-        let try_again = self.context.clock.now() + TRY_AGAIN;
+        let now = self.context.clock.now();
         match finished {
             Ok((id, Finished::Pass { name, outcome, request })) => {
                 self.working_on.remove(&id);
-                self.pass_ended(&name, outcome.as_ref().map_or(try_again, |outcome| outcome.wake_at));
+                self.pass_ended(&name, outcome.as_ref().map_or(now + STORE_AGAIN, |outcome| outcome.wake_at));
+                if let Some(repository) = self.repositories.get_mut(&name) {
+                    let problem = outcome.as_ref().map(|outcome| &outcome.problem);
+                    repository.store_failed = matches!(problem, Err(_) | Ok(Some(Problem::Store(_))));
+                }
                 let Some(request) = request else { return };
-                let result = match outcome {
-                    Ok(PassOutcome { interrupted: true, .. }) => {
-                        // Not done yet: once more, or the answer that the repository is gone.
-                        self.asked.push_front(request);
-                        return;
-                    }
-                    Ok(PassOutcome { problem, .. }) => problem.map(|problem| problem.to_string()),
-                    Err(error) => Some(error.to_string()),
+                let problem = match outcome {
+                    // Not done yet: once more, or the answer that the repository is gone.
+                    Ok(PassOutcome { interrupted: true, .. }) => return self.asked.push_front(request),
+                    Ok(PassOutcome { problem, .. }) => problem,
+                    Err(error) => Some(error.into()),
                 };
-                request.answer(result.map_or(Ok(()), |problem| Err(problem.into())));
+                self.answer(request, problem);
             }
-            Ok((_, Finished::Tag { wake_at, result, request })) => {
+            Ok((_, Finished::Tag { wake_at, problem, request })) => {
                 self.wake_no_later(&request.wanted.name, wake_at);
-                request.answer(result);
+                self.answer(request, problem);
             }
             Err(failed) => {
                 error!(registry.host = self.host, error = %failed, "a refresh panicked");
                 if let Some(name) = self.working_on.remove(&failed.id()) {
-                    self.pass_ended(&name, try_again);
+                    self.pass_ended(&name, now + TRY_AGAIN);
                 }
             }
+        }
+    }
+
+    /// Answers a request with how it went; what another replica is to do now is handed on to it.
+    fn answer(&mut self, request: Request, problem: Option<Problem>) {
+        match problem {
+            None => request.answer(Ok(())),
+            Some(Problem::Elsewhere) => self.asked.push_back(request),
+            Some(problem) => request.answer(Err(problem.to_string().into())),
         }
     }
 
@@ -384,7 +359,7 @@ impl Lane {
         repository.pass = None;
         if repository.gone {
             self.repositories.remove(name);
-            self.context.overview().remove(name);
+            self.context.forget(name);
             return;
         }
         let now = self.context.clock.now();
@@ -401,8 +376,8 @@ impl Lane {
     }
 
     /// How long nothing will be due.
-    fn pause(&self) -> Duration {
-        if self.passes >= MOST_PASSES {
+    fn pause(&self, permitted: bool) -> Duration {
+        if !permitted || self.passes >= MOST_PASSES {
             return LONGEST_SLEEP;
         }
         let Some((next, _)) = self.schedule.first() else { return LONGEST_SLEEP };
@@ -411,14 +386,33 @@ impl Lane {
     }
 }
 
+/// Prepares a pass over a repository; what is returned opens its working copy.
+fn open_pass(
+    context: &Arc<Context>,
+    lease: &Lease,
+    name: &Name,
+    repository: &Repository,
+    cause: Cause,
+    list_again: bool,
+    interrupt: CancellationToken,
+) -> impl Future<Output = Result<Pass, StoreError>> + use<> {
+    let (context, lease, name) = (Arc::clone(context), lease.clone(), name.clone());
+    let (watch, slot, store_failed) =
+        (repository.watch.clone(), Arc::clone(&repository.copy), repository.store_failed);
+    async move {
+        let copy = open(&context, &name, &slot).await?;
+        Ok(Pass { context, name, watch, copy, cause, lease, list_again, store_failed, interrupt })
+    }
+}
+
 /// The working copy of a repository: the one that others work on now, or else a fresh one from the store.
 async fn open(context: &Context, name: &Name, slot: &CopySlot) -> Result<Arc<WorkingCopy>, StoreError> {
     let mut slot = slot.lock().await;
-    if let Some(copy) = slot.upgrade() {
+    if let Some(copy) = slot.upgrade().filter(|copy| !copy.is_overtaken()) {
         return Ok(copy);
     }
     let platforms = context.options.platforms.to_string();
-    let copy = Arc::new(WorkingCopy::load(&*context.store, name, &platforms).await?);
+    let copy = Arc::new(WorkingCopy::load(&*context.store, name, &platforms, context.clock.now()).await?);
     *slot = Arc::downgrade(&copy);
     Ok(copy)
 }

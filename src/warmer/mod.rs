@@ -8,7 +8,8 @@
 //! - `pass`: refreshes one repository: list, compare, ask about tags, publish as it goes;
 //! - `fetch`: learns what one tag points at, with as few requests as can be;
 //! - `working_copy`: how states follow one another; `publish`: how they get into the store;
-//! - `cadence`: how long to wait before asking again; `requests`: what goes first.
+//! - `cadence`: how long to wait before asking again; `requests`: what goes first;
+//! - `lease`: which of several replicas works on a host; `renewal`: keeps what is watched from running out of time.
 //!
 //! Invariants: lanes never wait for one another; what was learnt is published as it comes; nothing is told to
 //! subscribers that readers cannot see yet.
@@ -18,14 +19,16 @@ mod change;
 mod context;
 mod fetch;
 mod lane;
+mod lease;
 mod once;
 mod pass;
 mod publish;
+mod renewal;
 mod requests;
 mod tag;
 mod working_copy;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,7 +43,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::context::Context;
-use self::lane::Lane;
 use self::requests::{Request, Requests, Wanted};
 use crate::metrics::Metrics;
 use crate::sources::{ImageSource, WatchList};
@@ -48,6 +50,7 @@ use crate::store::Client;
 
 pub use change::{Cause, Change, ChangeKind};
 pub use context::RepositoryOverview;
+pub use lease::LaneStanding;
 pub use once::WarmedOnce;
 pub(crate) use pass::Problem;
 pub use requests::{RefreshResult, RequestRefused, Ticket};
@@ -66,6 +69,11 @@ pub struct WarmerOptions {
     pub fetches_per_repository: usize,
     /// Makes jitter repeatable; random where absent.
     pub seed: Option<u64>,
+    /// The name by which this replica holds leases; no other one has it at the same time.
+    pub replica: String,
+    /// The part of a host's rate, above 0 and at most 1, at which this replica goes on when the store cannot tell which
+    /// replica is to speak to the host.
+    pub unleased_share: f64,
 }
 
 impl Default for WarmerOptions {
@@ -75,6 +83,8 @@ impl Default for WarmerOptions {
             platforms: Platforms::default(),
             fetches_per_repository: 16,
             seed: None,
+            replica: "the only one".to_owned(),
+            unleased_share: 0.5,
         }
     }
 }
@@ -184,8 +194,7 @@ impl Warmer {
             let (requests, incoming) = mpsc::unbounded_channel();
             let watch_list = self.watch_list.subscribe();
             let (context, waiting) = (Arc::clone(&self.context), Arc::clone(&self.handle.requests));
-            let lane = Lane::new(host.clone(), context, watch_list, incoming, waiting);
-            lanes.running.spawn(lane.run());
+            lanes.running.spawn(lane::run(host.clone(), context, watch_list, incoming, waiting));
             lanes.by_host.insert(host, requests);
         }
     }
@@ -198,12 +207,28 @@ impl Handle {
         if !self.is_watched(name) {
             return Err(RequestRefused::NotWatched);
         }
-        let (ticket, request) = self.requests.add(Wanted { name: name.clone(), tag })?;
+        let (ticket, request) = self.requests.add(Wanted { name: name.clone(), tag, mend: false })?;
+        self.ask(request);
+        Ok(ticket)
+    }
+
+    /// Says that part of a repository is missing from the store: it is listed again ahead of the schedule, and what was
+    /// lost is asked for.
+    pub fn mend(&self, name: &Name) {
+        if !self.is_watched(name) {
+            return;
+        }
+        // Where too much is being asked for, the schedule has to do.
+        if let Ok((_, request)) = self.requests.add(Wanted { name: name.clone(), tag: None, mend: true }) {
+            self.ask(request);
+        }
+    }
+
+    fn ask(&self, request: Option<Request>) {
         if let Some(request) = request {
-            // A warmer that has ended drops the request, which the ticket tells.
+            // A warmer that has ended drops the request, which its ticket tells.
             let _ = self.asking.send(request);
         }
-        Ok(ticket)
     }
 
     /// Whether a repository is kept warm.
@@ -229,6 +254,16 @@ impl Handle {
     /// All repositories at a glance.
     pub fn overview(&self) -> HashMap<Name, RepositoryOverview> {
         self.context.overview().clone()
+    }
+
+    /// Who speaks to which host, by host.
+    pub fn lanes(&self) -> BTreeMap<String, LaneStanding> {
+        self.context.leases().iter().map(|(host, lease)| (host.clone(), lease.standing())).collect()
+    }
+
+    /// Repositories of which something was learnt that the store does not take.
+    pub fn unsaved_repositories(&self) -> usize {
+        self.context.unsaved().len()
     }
 
     /// Passes that are under way.

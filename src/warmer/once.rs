@@ -8,6 +8,7 @@ use samovar_registry::Name;
 use tokio_util::sync::CancellationToken;
 
 use super::change::Cause;
+use super::lease::Lease;
 use super::pass::{Pass, Problem, Scope};
 use super::publish::WorkingCopy;
 use super::{RepositoryOverview, Warmer};
@@ -45,7 +46,7 @@ impl Warmer {
     async fn warm_repository(&self, name: Name, watch: Watch) -> WarmedOnce {
         let context = &self.context;
         let platforms = context.options.platforms.to_string();
-        let copy = match WorkingCopy::load(&*context.store, &name, &platforms).await {
+        let copy = match WorkingCopy::load(&*context.store, &name, &platforms, context.clock.now()).await {
             Ok(copy) => Arc::new(copy),
             Err(error) => {
                 let overview = RepositoryOverview::default();
@@ -59,6 +60,8 @@ impl Warmer {
             watch,
             copy,
             cause: Cause::Request,
+            lease: Lease::for_good(),
+            store_failed: false,
             list_again: true,
             interrupt: CancellationToken::new(),
         };

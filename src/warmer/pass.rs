@@ -15,7 +15,9 @@ use tracing::{debug, error, info, warn};
 use super::change::Cause;
 use super::context::Context;
 use super::fetch::{Asking, FetchError};
-use super::publish::WorkingCopy;
+use super::lease::{Lease, Leased};
+use super::publish::{PublishError, WorkingCopy};
+use super::renewal;
 use super::tag::{Circumstance, DueTag, TagAnswer};
 use super::working_copy::{ListVerdict, next_listing};
 use crate::sources::{Verdict, Watch};
@@ -25,6 +27,8 @@ use crate::store::StoreError;
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 /// A pass that could not finish for a reason of ours is tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// What could not be stored, because the store did not answer or another replica was faster, is tried again after this long.
+pub(super) const STORE_AGAIN: Duration = Duration::from_secs(5);
 
 /// When going on is pointless, answers that are on their way may take this long.
 const GRACE: Duration = Duration::from_secs(5);
@@ -34,6 +38,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) enum Scope {
     /// What is due.
     Due,
+    /// What is due, after putting back what the store lacks: a reader has missed something.
+    Mend,
     /// The list and every tag, due or not.
     Everything,
 }
@@ -46,8 +52,12 @@ pub(super) struct Pass {
     pub(super) watch: Watch,
     pub(super) copy: Arc<WorkingCopy>,
     pub(super) cause: Cause,
+    /// Whether this replica may ask the host.
+    pub(super) lease: Lease,
     /// List even if the list could not be read lately.
     pub(super) list_again: bool,
+    /// The last pass could not store what it learnt: find out first whether this one can.
+    pub(super) store_failed: bool,
     /// Ends the pass early: something more urgent waits.
     pub(super) interrupt: CancellationToken,
 }
@@ -78,6 +88,18 @@ pub(crate) enum Problem {
     Tag(String),
     #[error("samovar is shutting down")]
     Stopped,
+    /// Another replica is to ask the host from now on, or has published what it learnt.
+    #[error("another replica keeps the repository warm")]
+    Elsewhere,
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Store(error) => Self::Store(error),
+            PublishError::Overtaken => Self::Elsewhere,
+        }
+    }
 }
 
 impl Problem {
@@ -105,8 +127,7 @@ impl Problem {
 impl Pass {
     /// Runs the pass. Ends early, with what was learnt stored, when the registry limits us or samovar stops.
     pub(super) async fn run(&self, scope: Scope) -> PassOutcome {
-        let upstream = self.context.upstreams.upstream(&self.name, &self.watch.credentials);
-        let done = self.list_and_ask(&upstream, scope).await;
+        let done = self.list_and_ask(&self.upstream(), scope).await;
         let interrupted = matches!(done, Ok(false));
         let problem = done.err();
         self.context.metrics.pass_ended(problem.as_ref());
@@ -128,16 +149,19 @@ impl Pass {
         if let Some(error) = self.held_back(Operation::Resolve) {
             return Some(Problem::of(error, self.context.now()));
         }
+        if let Err(problem) = self.publish_unsaved().await {
+            return Some(problem);
+        }
         let began = self.context.now();
         let known = self.copy.state().tags.get(tag).and_then(|kept| kept.record.state.digest().cloned());
         let due = DueTag { tag: tag.clone(), known, other_platforms: false };
-        let upstream = self.context.upstreams.upstream(&self.name, &self.watch.credentials);
+        let upstream = self.upstream();
         let answer = tokio::select! {
             answer = ask(&self.context, &upstream, &self.copy, &due, self.urgency()) => answer,
             error = self.held_back_meanwhile(Operation::Resolve) => {
                 return Some(Problem::of(error, self.context.now()));
             }
-            () = self.context.shutdown.cancelled() => return Some(Problem::Stopped),
+            problem = self.must_end() => return Some(problem),
         };
         let failed = match &answer {
             Ok(TagAnswer::Failed { reason, .. }) => Some(Problem::Tag(reason.clone())),
@@ -154,9 +178,27 @@ impl Pass {
         self.publish().await.err().or(problem)
     }
 
+    fn upstream(&self) -> Arc<dyn Upstream> {
+        let upstream = self.context.upstreams.upstream(&self.name, &self.watch.credentials);
+        Arc::new(Leased { upstream, lease: self.lease.clone() })
+    }
+
+    /// Resolves when nothing more may be asked: samovar stops, or another replica has taken over.
+    async fn must_end(&self) -> Problem {
+        tokio::select! {
+            () = self.context.shutdown.cancelled() => Problem::Stopped,
+            () = self.lease.lost() => Problem::Elsewhere,
+        }
+    }
+
     /// `Ok(false)`: it was interrupted, and there is more to do.
     async fn list_and_ask(&self, upstream: &Arc<dyn Upstream>, scope: Scope) -> Result<bool, Problem> {
+        if scope == Scope::Mend {
+            renewal::put_back(&*self.context.store, &self.copy).await?;
+        }
+        self.publish_unsaved().await?;
         let listed = if self.must_list(scope) { self.list(upstream).await } else { Ok(()) };
+        self.renew().await?;
         if let Err(problem) = &listed
             && !problem.leaves_tags()
         {
@@ -167,6 +209,25 @@ impl Pass {
         let asked = self.ask_all(upstream, due).await;
         self.publish().await?;
         listed.and(asked)
+    }
+
+    /// Stores what an earlier pass could not. While that fails, nothing more is asked.
+    async fn publish_unsaved(&self) -> Result<(), Problem> {
+        let is_unsaved = {
+            let mut state = self.copy.state();
+            state.side_header_changed |= self.store_failed;
+            state.is_unsaved()
+        };
+        if is_unsaved { self.publish().await } else { Ok(()) }
+    }
+
+    async fn renew(&self) -> Result<(), Problem> {
+        let (now, random) = (self.context.now(), self.context.random());
+        tokio::select! {
+            () = renewal::renew_if_due(&*self.context.store, &self.copy, now, random) => Ok(()),
+            () = self.interrupt.cancelled() => Ok(()),
+            problem = self.must_end() => Err(problem),
+        }
     }
 
     fn must_list(&self, scope: Scope) -> bool {
@@ -184,7 +245,7 @@ impl Pass {
             tokio::select! {
                 listed = upstream.tags(self.urgency()) => listed,
                 error = self.held_back_meanwhile(Operation::Tags) => Err(error),
-                () = self.context.shutdown.cancelled() => return Err(Problem::Stopped),
+                problem = self.must_end() => return Err(problem),
             }
         };
         let at = self.circumstance(began);
@@ -245,9 +306,10 @@ impl Pass {
             }
             let joined = tokio::select! {
                 biased;
-                () = self.context.shutdown.cancelled() => return Err(Problem::Stopped),
+                problem = self.must_end() => return Err(problem),
                 () = until(publish_at) => {
-                    self.publish().await?;
+                    // What is on its way still goes into the copy.
+                    problem = problem.or(self.publish().await.err());
                     publish_at = None;
                     continue;
                 }
@@ -328,7 +390,7 @@ impl Pass {
                 Ok(())
             }
             Err(error) => {
-                error!(image.name = %self.name, error = %error, "what was learnt cannot be stored yet");
+                debug!(image.name = %self.name, error = %error, "what was learnt is not stored");
                 Err(error.into())
             }
         }
@@ -341,8 +403,8 @@ impl Pass {
             Some(Problem::Limited { until, .. }) => Some(*until),
             Some(problem @ Problem::Upstream(_)) if problem.leaves_tags() => None,
             Some(Problem::Upstream(_)) => self.copy.state().side.next_listing,
-            // What was learnt goes with the copy: what it says of the future was never stored.
-            Some(Problem::Store(_) | Problem::Tag(_) | Problem::Stopped) => return now + TRY_AGAIN,
+            Some(Problem::Store(_) | Problem::Elsewhere) => return now + STORE_AGAIN,
+            Some(Problem::Tag(_) | Problem::Stopped) => return now + TRY_AGAIN,
         };
         let planned = self.planned();
         match (planned, not_before) {

@@ -2,24 +2,26 @@
 //!
 //! Readers see either the old head with its pages or the new head with its pages. Pages that no head names any more
 //! are removed after the new head is there; a reader that still holds the old one reads again.
+//!
+//! A head that is not the one that this copy was made from was written by another replica: then the copy is worth nothing
+//! any more, and the repository is loaded again. A head that is gone was evicted, perhaps with all the rest: then
+//! everything is written anew.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use samovar_registry::{Name, Tag};
-use tracing::warn;
+use tracing::debug;
 
 use super::change::Change;
 use super::tag::Kept;
 use super::working_copy::State;
-use crate::cache::page;
+use crate::cache::page::{self, SealedPage};
 use crate::cache::records::TagStateName;
 use crate::cache::stored::{self, Head, PageRef, Pages, TagCounts, encode_side_page, load};
-use crate::store::{Client, ContentHash, Entry, Key, StoreError, seal};
-
-/// Another writer may get in between; after this many tries it is an error.
-const HEAD_WRITES: usize = 5;
+use crate::store::{Client, ContentHash, Entry, Key, StoreError};
 
 /// A repository that is worked on, shared by everybody who works on it.
 #[derive(Debug)]
@@ -28,6 +30,37 @@ pub(super) struct WorkingCopy {
     platforms: String,
     /// One publication at a time; remembers how the pages lie in the store.
     publishing: tokio::sync::Mutex<Vec<PageExtent>>,
+    overtaken: AtomicBool,
+}
+
+/// Why a publication did not come about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PublishError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another replica has written the repository since this copy was made.
+    #[error("another replica has changed the repository")]
+    Overtaken,
+}
+
+/// What became of a publication.
+enum Written {
+    /// All of it is in the store.
+    Whole,
+    /// See [`HeadWrite::Evicted`].
+    Evicted,
+    /// See [`HeadWrite::Behind`].
+    Behind,
+}
+
+/// What became of a head.
+enum HeadWrite {
+    /// It is there; these keys are of the directory that only the one before needed.
+    Written(Vec<Key>),
+    /// The one before is gone: evicted.
+    Evicted,
+    /// The store has one that we had given up for lost: that is what the next one follows.
+    Behind,
 }
 
 /// Which tags a stored page spans.
@@ -62,14 +95,27 @@ struct Plan {
 
 impl WorkingCopy {
     /// Reads the repository from the store.
-    pub(super) async fn load(store: &dyn Client, name: &Name, platforms: &str) -> Result<Self, StoreError> {
+    pub(super) async fn load(
+        store: &dyn Client,
+        name: &Name,
+        platforms: &str,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
         let loaded = load(store, name, Pages::All).await?;
         let extents = if loaded.missing_pages == 0 { extents(&loaded) } else { Vec::new() };
+        let mut state = State::new(name.clone(), loaded, platforms);
+        state.distrust_the_future(now);
         Ok(Self {
-            state: Mutex::new(State::new(name.clone(), loaded, platforms)),
+            state: Mutex::new(state),
             platforms: platforms.to_owned(),
             publishing: tokio::sync::Mutex::new(extents),
+            overtaken: AtomicBool::new(false),
         })
+    }
+
+    /// Whether another replica has written the repository since: nothing more of this copy can be published.
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.overtaken.load(Ordering::Relaxed)
     }
 
     /// The state, for a moment: never held across an await.
@@ -77,27 +123,75 @@ impl WorkingCopy {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what changed. When it fails, what changed goes with the next publication of this copy.
+    /// Writes what changed. When it fails, what changed goes with the next publication of this copy, unless it was
+    /// overtaken.
     ///
     /// Not cancellation-safe: a future dropped half way forgets what it was about to write.
-    pub(super) async fn publish(&self, store: &dyn Client, now: Timestamp) -> Result<Published, StoreError> {
+    pub(super) async fn publish(
+        &self,
+        store: &dyn Client,
+        now: Timestamp,
+    ) -> Result<Published, PublishError> {
         let mut extents = self.publishing.lock().await;
+        if self.is_overtaken() {
+            return Err(PublishError::Overtaken);
+        }
         let (plan, taken) = {
             let mut state = self.state();
             (self.plan(&state, &extents, now), Taken::from(&mut state))
         };
-        match self.write(store, plan, &mut extents).await {
-            Ok(()) => {
+        let written = match self.write(store, plan, &mut extents).await {
+            Ok(Written::Evicted) => {
+                let plan = self.plan_anew(&mut extents, now);
+                self.write(store, plan, &mut extents).await
+            }
+            Ok(Written::Behind) => {
+                let plan = self.plan_again(&taken, &extents, now);
+                self.write(store, plan, &mut extents).await
+            }
+            written => written,
+        };
+        match written {
+            Ok(Written::Whole) => {
                 let state = self.state();
                 let counts = TagCounts::of(state.tags.values().map(|kept| &kept.record));
                 let complete = state.head.as_ref().is_some_and(|head| head.complete);
                 Ok(Published { changes: taken.changes, counts, complete, listed: state.listed })
+            }
+            // Twice in a row: somebody else is at work.
+            Ok(Written::Evicted | Written::Behind) | Err(PublishError::Overtaken) => {
+                self.overtaken.store(true, Ordering::Relaxed);
+                Err(PublishError::Overtaken)
             }
             Err(error) => {
                 taken.give_back(&mut self.state());
                 Err(error)
             }
         }
+    }
+
+    /// The store has lost the head, and whatever else: all of the repository is to be written.
+    fn plan_anew(&self, extents: &mut Vec<PageExtent>, now: Timestamp) -> Plan {
+        extents.clear();
+        let mut state = self.state();
+        (state.head, state.head_entry) = (None, None);
+        state.side_header_changed = true;
+        let plan = self.plan(&state, extents, now);
+        state.side_header_changed = false;
+        plan
+    }
+
+    /// What was taken is to be written over another head than was thought.
+    fn plan_again(&self, taken: &Taken, extents: &[PageExtent], now: Timestamp) -> Plan {
+        let mut state = self.state();
+        let since = Taken::from(&mut state);
+        state.changed.clone_from(&taken.changed);
+        state.side_changed.clone_from(&taken.side_changed);
+        state.side_header_changed = taken.side_header_changed;
+        let plan = self.plan(&state, extents, now);
+        drop(Taken::from(&mut state));
+        since.give_back(&mut state);
+        plan
     }
 
     fn plan(&self, state: &State, extents: &[PageExtent], now: Timestamp) -> Plan {
@@ -141,7 +235,7 @@ impl WorkingCopy {
         let settled = state.tags.values().all(|kept| kept.record.is_settled());
         let before = state.head.as_ref();
         let head = Head {
-            generation: before.map_or(0, |head| head.generation),
+            generation: state.generation,
             complete: settled && !state.held_back,
             held_back: state.held_back,
             invalid_tags: state.invalid_tags,
@@ -171,61 +265,87 @@ impl WorkingCopy {
         store: &dyn Client,
         mut plan: Plan,
         extents: &mut Vec<PageExtent>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Written, PublishError> {
         if !plan.pages.is_empty() {
             store.set_many(plan.pages).await?;
         }
         if let Some(head) = plan.head {
-            plan.obsolete.extend(self.write_head(store, head).await?);
+            match self.write_head(store, head).await? {
+                HeadWrite::Written(obsolete) => plan.obsolete.extend(obsolete),
+                HeadWrite::Evicted => return Ok(Written::Evicted),
+                HeadWrite::Behind => return Ok(Written::Behind),
+            }
         }
         if !plan.sides.is_empty() {
             store.set_many(plan.sides).await?;
         }
         *extents = plan.extents;
         if plan.removes {
-            store.delete(plan.obsolete).await?;
+            self.delete(store, plan.obsolete).await?;
             let mut state = self.state();
             state.removed = false;
             (state.head, state.head_entry) = (None, None);
         } else if !plan.obsolete.is_empty()
-            && let Err(error) = store.delete(plan.obsolete).await
+            && let Err(error) = self.delete(store, plan.obsolete).await
         {
             // What is published is published; this only takes up room.
-            warn!(%error, "what is no longer needed could not be removed from the store");
+            debug!(%error, "what is no longer needed could not be removed from the store");
         }
-        Ok(())
+        Ok(Written::Whole)
     }
 
-    /// Writes a head. Returns the keys of the directory that only the one before needed.
-    async fn write_head(&self, store: &dyn Client, mut head: Head) -> Result<Vec<Key>, StoreError> {
-        let (name, mut expected, before) = {
+    /// Removes what the head that we know has no more need for, unless another replica has written one meanwhile: it may
+    /// need what we do not.
+    async fn delete(&self, store: &dyn Client, obsolete: Vec<Key>) -> Result<(), StoreError> {
+        let (name, expected) = {
+            let state = self.state();
+            (state.name.clone(), state.head_entry.clone())
+        };
+        if store.is_shared() && store.get(&Key::Head(name)).await? != expected {
+            return Ok(());
+        }
+        store.delete(obsolete).await
+    }
+
+    /// Writes a head over the one that this copy was made from.
+    async fn write_head(&self, store: &dyn Client, mut head: Head) -> Result<HeadWrite, PublishError> {
+        let (name, expected, before) = {
             let state = self.state();
             let before = state.head.as_ref().map_or_else(Vec::new, |head| head.directory.clone());
             (state.name.clone(), state.head_entry.clone(), before)
         };
-        for _ in 0..HEAD_WRITES {
-            let sealed = head.seal();
-            if !sealed.directory.is_empty() {
-                let key = |hash| Key::Directory(name.clone(), hash);
-                let parts = sealed.directory.into_iter().map(|(hash, entry)| (key(hash), entry));
-                store.set_many(parts.collect()).await?;
-            }
-            let key = Key::Head(name.clone());
-            if store.compare_and_set(key.clone(), expected, sealed.entry.clone()).await? {
-                let gone = before.into_iter().filter(|hash| !head.directory.contains(hash));
-                let gone = gone.map(|hash| Key::Directory(name.clone(), hash)).collect();
-                let mut state = self.state();
-                state.head = Some(head);
-                state.head_entry = Some(sealed.entry);
-                return Ok(gone);
-            }
-            // Evicted, or written by another replica: ours goes on top, with a generation above both.
-            expected = store.get(&key).await?;
-            if let Some(other) = stored::decode::<Head>(expected.as_ref()) {
-                head.generation = head.generation.max(other.generation + 1);
+        let sealed = head.seal();
+        if !sealed.directory.is_empty() {
+            let key = |hash| Key::Directory(name.clone(), hash);
+            let parts = sealed.directory.into_iter().map(|(hash, entry)| (key(hash), entry));
+            store.set_many(parts.collect()).await?;
+        }
+        let key = Key::Head(name.clone());
+        let attempted = self.state().attempted.replace((head.clone(), sealed.entry.clone()));
+        if !store.compare_and_set(key.clone(), expected, sealed.entry.clone()).await? {
+            match store.get(&key).await? {
+                None => return Ok(HeadWrite::Evicted),
+                // An answer that got lost on its way: it was written.
+                Some(stored) if stored == sealed.entry => {}
+                Some(stored) => {
+                    let Some((head, entry)) = attempted.filter(|(_, entry)| *entry == stored) else {
+                        return Err(PublishError::Overtaken);
+                    };
+                    let mut state = self.state();
+                    state.generation = head.generation;
+                    (state.head, state.head_entry) = (Some(head), Some(entry));
+                    return Ok(HeadWrite::Behind);
+                }
             }
         }
-        Err(StoreError::Unavailable { message: format!("the head of {name} keeps changing under us") })
+        let gone = before.into_iter().filter(|hash| !head.directory.contains(hash));
+        let gone = gone.map(|hash| Key::Directory(name.clone(), hash)).collect();
+        let mut state = self.state();
+        state.attempted = None;
+        state.generation = head.generation;
+        state.head = Some(head);
+        state.head_entry = Some(sealed.entry);
+        Ok(HeadWrite::Written(gone))
     }
 }
 
@@ -243,9 +363,8 @@ impl Plan {
         let hash = if let Some((_, extent)) = as_stored {
             extent.hash
         } else {
-            let plain = page::encode(run.iter().map(|(tag, kept)| (*tag, &kept.record)));
-            let hash = ContentHash::of(&plain);
-            self.pages.push((Key::Page(state.name.clone(), hash), Entry::immutable(seal(&plain))));
+            let SealedPage { hash, entry } = page::seal(run.iter().map(|(tag, kept)| (*tag, &kept.record)));
+            self.pages.push((Key::Page(state.name.clone(), hash), entry));
             hash
         };
         let in_place = as_stored.is_some_and(|(found, _)| found == position);
@@ -291,7 +410,14 @@ fn next_generation(previous: u64, now: Timestamp) -> u64 {
     u64::try_from(now.as_millisecond()).unwrap_or(0).max(previous + 1)
 }
 
-/// Everything that the store holds of a repository but its side record, which says what became of it.
+/// Everything that the store holds of a repository.
+pub(super) fn stored_keys(name: &Name, head: Option<&Head>) -> Vec<Key> {
+    let mut keys = all_keys(name, head);
+    keys.push(Key::Side(name.clone()));
+    keys
+}
+
+/// The same without its side record, which says what became of it.
 fn all_keys(name: &Name, head: Option<&Head>) -> Vec<Key> {
     let Some(head) = head else { return Vec::new() };
     let pages = head.pages.iter().map(|page| Key::Page(name.clone(), page.hash));

@@ -14,6 +14,8 @@ const MOST_WAITING: usize = 1000;
 pub(super) struct Wanted {
     pub(super) name: Name,
     pub(super) tag: Option<Tag>,
+    /// Not a refresh of everything: a reader has found part of the repository missing from the store.
+    pub(super) mend: bool,
 }
 
 /// How a requested refresh ended: done, or why not.

@@ -19,9 +19,10 @@ use crate::cache::stored::{Denied, Gone, Head, Loaded, Shrunken, Side};
 use crate::sources::{TagFilter, Verdict};
 use crate::store::{ContentHash, Entry};
 
-/// How often, and over how long, a registry must say that a repository is gone before it is removed.
-const GONE_CONFIRMATIONS: u32 = 3;
-const GONE_FOR: Duration = Duration::from_hours(24);
+/// No deadline is further away: a week for a tag or a list, and a margin for jitter.
+const LONGEST_DEADLINE: Duration = Duration::from_hours(8 * 24);
+/// Clocks of replicas may differ by this much.
+const CLOCKS_DIFFER: Duration = Duration::from_mins(5);
 
 /// When a repository's list is to be read next; `None`: now.
 pub(super) fn next_listing(side: &Side, filter: &TagFilter, poll_interval: Duration) -> Option<Timestamp> {
@@ -37,6 +38,14 @@ pub(super) fn next_listing(side: &Side, filter: &TagFilter, poll_interval: Durat
     }
     // The interval may have become shorter since it was planned.
     Some(planned.min(last_update + cadence::jittered(poll_interval, 1.0)))
+}
+
+/// Whether a side record was written by a clock that was ahead of this one.
+pub(super) fn is_from_the_future(side: &Side, now: Timestamp) -> bool {
+    let written = [side.last_update, side.renewed_at].into_iter().flatten();
+    let planned = [side.next_listing, side.next_wake].into_iter().flatten();
+    written.into_iter().any(|time| time > now + CLOCKS_DIFFER)
+        || planned.into_iter().any(|time| time > now + LONGEST_DEADLINE)
 }
 
 fn filter_hash(filter: &TagFilter) -> ContentHash {
@@ -67,8 +76,12 @@ pub(super) struct State {
     pub(super) torn: bool,
     /// The registry has said for long enough that the repository is gone.
     pub(super) removed: bool,
+    /// The greatest generation that was stored, as far as is known.
+    pub(super) generation: u64,
     pub(super) head: Option<Head>,
     pub(super) head_entry: Option<Entry>,
+    /// A head of which it is not known whether the store took it.
+    pub(super) attempted: Option<(Head, Entry)>,
     /// Tags whose record changed, that came or that went.
     pub(super) changed: BTreeSet<Tag>,
     /// Tags whose side record changed.
@@ -93,8 +106,10 @@ impl State {
             listed: loaded.head.is_some(),
             torn: loaded.missing_pages > 0,
             removed: false,
+            generation: loaded.head.as_ref().map_or(0, |head| head.generation),
             head: loaded.head,
             head_entry: loaded.head_entry,
+            attempted: None,
             changed: BTreeSet::new(),
             side_changed: BTreeSet::new(),
             side_header_changed: false,
@@ -167,6 +182,25 @@ impl State {
         new
     }
 
+    /// Takes no time for true that cannot be: a clock that was wrong for a while must not put everything off until then.
+    pub(super) fn distrust_the_future(&mut self, now: Timestamp) {
+        if is_from_the_future(&self.side, now) {
+            self.side.next_listing = None;
+            self.side.last_update = self.side.last_update.map(|time| time.min(now));
+            self.side.renewed_at = self.side.renewed_at.map(|time| time.min(now));
+        }
+        for kept in self.tags.values_mut() {
+            if kept.next().is_some_and(|next| next > now + LONGEST_DEADLINE) {
+                kept.side.next = Some(now);
+            }
+        }
+    }
+
+    /// Whether anything differs from the store.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.side_header_changed || !self.changed.is_empty() || !self.side_changed.is_empty()
+    }
+
     /// When this repository next needs anything; in the past where something is due.
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
         if self.torn && self.side.last_error.is_none() {
@@ -236,6 +270,7 @@ impl State {
             last_update: Some(at.now),
             next_listing: Some(at.now + cadence::jittered(poll_interval, at.jitter)),
             filter: Some(filter_hash(filter)),
+            renewed_at: self.side.renewed_at,
             ..Side::default()
         };
         ListVerdict::Accepted
@@ -303,14 +338,15 @@ impl State {
             }
             ErrorClass::NotFound if self.listed => self.gone_once_more(at),
             // Three in a row, or it is not gone.
-            _ => self.side.gone = None,
+            _ if self.listed => self.side.gone = None,
+            _ => {}
         }
     }
 
     fn gone_once_more(&mut self, at: Circumstance) {
         let gone = self.side.gone.get_or_insert(Gone { since: at.now, confirmations: 0 });
         gone.confirmations += 1;
-        if gone.confirmations >= GONE_CONFIRMATIONS && gone.since + GONE_FOR <= at.now {
+        if self.side.is_gone_for_good() {
             self.removed = true;
             self.listed = false;
             self.tags.clear();

@@ -10,7 +10,7 @@ async fn cold_it_costs_one_list_and_one_manifest_and_one_config_per_tag() {
     let repository = samovar.complete(&app).await;
     assert_eq!(repository.metadata.tags.len(), 50);
     let image = &repository.metadata.images[&tag("1.7")];
-    assert_eq!(image.labels["n"], "7");
+    assert_eq!(&image.labels["n"], "7");
     assert_eq!(image.created_at, Some("2024-05-06T07:08:09Z".parse().unwrap()));
     assert_eq!(image.first_seen, None, "it may be of any age");
     assert_eq!(world.count(Operation::Tags), 1);
@@ -119,7 +119,7 @@ async fn when_other_platforms_are_wanted_the_stored_documents_tell() {
     world.push(&app, "amd", &amd);
     let samovar = start(&world, &store, &[&app]);
     let repository = samovar.complete(&app).await;
-    assert_eq!(repository.metadata.images[&tag("both")].labels["for"], "amd64");
+    assert_eq!(&repository.metadata.images[&tag("both")].labels["for"], "amd64");
     samovar.stop().await;
     world.take_asked();
     let platforms = Platforms::new(vec!["linux/arm64".parse().unwrap()]).unwrap();
@@ -127,7 +127,7 @@ async fn when_other_platforms_are_wanted_the_stored_documents_tell() {
     let repository = samovar.until(&app, |repository| repository.unavailable.len() == 1).await;
     assert!(repository.unavailable[&tag("amd")].reason.as_ref().unwrap().contains("no wanted platform"));
     let repository = samovar
-        .until(&app, |repository| repository.metadata.images[&tag("both")].labels["for"] == "arm64")
+        .until(&app, |repository| &repository.metadata.images[&tag("both")].labels["for"] == "arm64")
         .await;
     assert!(repository.complete);
     assert_eq!(world.count(Operation::Manifest) + world.count(Operation::Config), 0);

@@ -2,7 +2,9 @@
 
 mod costs;
 mod faults;
+mod replicas;
 mod schedule;
+mod shared_store;
 mod simulated;
 mod watch_list;
 
@@ -78,15 +80,25 @@ fn options() -> WarmerOptions {
 }
 
 fn start_with(world: &World, store: &Arc<dyn Client>, names: &[&Name], options: WarmerOptions) -> Running {
-    let warmer =
-        Warmer::new(Arc::clone(store), Arc::new(world.clone()), clock(), Arc::new(Metrics::new()), options);
+    start_by(clock(), world, store, names, options)
+}
+
+fn start_by(
+    clock: Arc<TokioClock>,
+    world: &World,
+    store: &Arc<dyn Client>,
+    names: &[&Name],
+    options: WarmerOptions,
+) -> Running {
+    let metrics = Arc::new(Metrics::new());
+    let warmer = Warmer::new(Arc::clone(store), Arc::new(world.clone()), clock.clone(), metrics, options);
     let (watch, list) = watch::channel(watching(names));
     let handle = warmer.handle();
     let shutdown = CancellationToken::new();
     Running {
         changes: handle.changes(),
         handle,
-        cache: Cache::new(Arc::clone(store), clock()),
+        cache: Cache::new(Arc::clone(store), clock),
         watch,
         task: tokio::spawn(warmer.run(vec![Box::new(TestSource(list))], shutdown.clone())),
         shutdown,

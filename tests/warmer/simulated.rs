@@ -38,6 +38,8 @@ struct Contents {
     failures: HashMap<String, ErrorKind>,
     /// Per host: until when its budget lets nothing through.
     blocked: HashMap<String, Instant>,
+    /// Per host: the part of its rate that is asked at.
+    shares: HashMap<String, f64>,
     /// What every listing meets.
     list_failure: Option<ErrorKind>,
     asked: Vec<Asked>,
@@ -91,6 +93,11 @@ impl World {
         };
     }
 
+    /// The part of the rate at which `host` is asked.
+    pub(crate) fn share(&self, host: &str) -> f64 {
+        self.contents().shares.get(host).copied().unwrap_or(1.0)
+    }
+
     /// What was asked since the last call.
     pub(crate) fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.contents().asked)
@@ -109,6 +116,10 @@ impl UpstreamFactory for World {
     fn blocked_for(&self, name: &Name) -> Option<Duration> {
         let until = *self.contents().blocked.get(name.host())?;
         until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    fn set_share(&self, host: &str, share: f64) {
+        self.contents().shares.insert(host.to_owned(), share);
     }
 }
 

@@ -151,12 +151,18 @@ impl Budget {
         self.lock().blocked_for(kind, Instant::now())
     }
 
+    /// From now on only this part of the rate, above 0 and at most 1, is ours: others ask the host as well.
+    pub(super) fn set_share(&self, share: f64) {
+        self.lock().set_share(share, Instant::now());
+    }
+
     /// How the budget stands.
     pub(super) fn snapshot(&self) -> BudgetSnapshot {
         self.lock().snapshot(Instant::now())
     }
 
-    /// Whether forgetting the budget would lose nothing: nobody waits, nothing is held back, the bucket is full.
+    /// Whether forgetting the budget would lose nothing: nobody waits, nothing is held back or
+    /// shared, the bucket is full.
     pub(super) fn is_at_rest(&self) -> bool {
         self.lock().is_at_rest(Instant::now())
     }

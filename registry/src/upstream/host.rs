@@ -110,16 +110,16 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// The host of a repository.
-    pub(super) fn of(&self, name: &Name, options: &HttpOptions) -> Arc<Host> {
+    /// The host of this canonical name.
+    pub(super) fn of(&self, name: &str, options: &HttpOptions) -> Arc<Host> {
         let mut hosts = self.lock();
-        if let Some(host) = hosts.get(name.host()) {
+        if let Some(host) = hosts.get(name) {
             return host.clone();
         }
         if hosts.len() >= MAX_IDLE_HOSTS {
             hosts.retain(|_, host| Arc::strong_count(host) > 1 || !host.budget.is_at_rest());
         }
-        let host = Host::new(name.host(), options);
+        let host = Host::new(name, options);
         hosts.insert(host.name.clone(), host.clone());
         host
     }

@@ -87,7 +87,7 @@ impl UpstreamFactory for HttpUpstreams {
         let session = Session {
             name: name.clone(),
             credentials: credentials.clone(),
-            host: self.hosts.of(name, &self.transport.options),
+            host: self.hosts.of(name.host(), &self.transport.options),
             transport: self.transport.clone(),
             tokens: self.tokens.clone(),
             refusals: self.refusals.clone(),
@@ -97,6 +97,10 @@ impl UpstreamFactory for HttpUpstreams {
 
     fn blocked_for(&self, name: &Name) -> Option<Duration> {
         self.hosts.blocked_for(name)
+    }
+
+    fn set_share(&self, host: &str, share: f64) {
+        self.hosts.of(host, &self.transport.options).budget.set_share(share);
     }
 }
 

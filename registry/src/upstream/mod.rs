@@ -158,4 +158,8 @@ pub trait UpstreamFactory: Debug + Send + Sync {
 
     /// For how much longer the host of `name` has asked not to be asked, for not starting what would only wait.
     fn blocked_for(&self, name: &Name) -> Option<Duration>;
+
+    /// From now on, and until changed again, only this part of the rate of `host` (canonical) is ours: above 0, and 1 for
+    /// the whole. Others may be asking it as well, and nobody can tell.
+    fn set_share(&self, host: &str, share: f64);
 }

@@ -1,6 +1,7 @@
 //! Which layer wins, and what valid settings mean.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use samovar_registry::Name;
@@ -8,6 +9,7 @@ use samovar_registry::Name;
 use super::load;
 use crate::config::{
     Config, HostConfig, Origin, ServeArgs, SharedArgs, TagFilter, UpstreamConfig, Verdict, shown_duration,
+    shown_size,
 };
 
 fn watched(config: &Config) -> Vec<&str> {
@@ -26,13 +28,16 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.upstream.max_stale_denied, Duration::from_hours(24));
     assert!(config.timestamp_labels.is_empty(), "no glob is not every name");
     assert_eq!(config.docker_config, None);
+    assert_eq!(config.store_local_tier, None);
+    assert_eq!((config.store_limit_bytes, config.hot_set_bytes), (8 << 30, 64 << 20));
+    assert!((config.unleased_share - 0.5).abs() < f64::EPSILON);
 }
 
 /// For every setting: the file's value beats the default, the variable's the file's, the flag's the variable's.
 #[test]
 fn flag_beats_environment_beats_file_beats_default() {
     type Shown = fn(&Config) -> String;
-    let cases: [(&str, [&str; 3], Shown); 10] = [
+    let cases: [(&str, [&str; 3], Shown); 13] = [
         ("watch", ["quay.io/file/a", "quay.io/env/a", "quay.io/flag/a"], |config| watched(config).join(",")),
         ("store", ["embedded:/file", "embedded:/env", "embedded:/flag"], |config| config.store.to_string()),
         ("listen", ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], |config| config.listen.to_string()),
@@ -51,11 +56,14 @@ fn flag_beats_environment_beats_file_beats_default() {
         ("poll_interval", ["1m", "2m", "3m"], |config| shown_duration(config.poll_interval)),
         ("rps", ["1", "2.5", "3"], |config| config.rate.to_string()),
         ("burst", ["1", "2", "3"], |config| config.burst.to_string()),
+        ("store_limit", ["16MiB", "1GiB", "3TiB"], |config| shown_size(config.store_limit_bytes)),
+        ("hot_set", ["1KiB", "0", "7"], |config| shown_size(config.hot_set_bytes as u64)),
+        ("unleased_share", ["0.25", "1", "0.125"], |config| config.unleased_share.to_string()),
     ];
     for (key, [in_file, in_variable, in_flag], shown) in cases {
         let written = match key {
-            "rps" | "burst" => in_file.to_owned(),
-            "store" | "listen" | "poll_interval" => format!("\"{in_file}\""),
+            "rps" | "burst" | "unleased_share" => in_file.to_owned(),
+            "store" | "listen" | "poll_interval" | "store_limit" | "hot_set" => format!("\"{in_file}\""),
             _ => format!("[\"{in_file}\"]"),
         };
         let file = format!("{key} = {written}\n");
@@ -161,6 +169,24 @@ fn everything_that_a_file_can_say_is_read() {
         token_hosts: BTreeSet::from(["auth.example".to_owned()]),
     };
     assert_eq!(config.hosts, BTreeMap::from([("registry.example:5000".to_owned(), host)]));
+}
+
+#[test]
+fn a_remote_store_can_have_a_local_tier() {
+    let file =
+        "store = 'memcached://cache'\nstore_local_tier = '/file'\nhot_set = 1000\nstore_limit = 20000000\n";
+    let config = load(file, &[], &[]).unwrap();
+    assert_eq!(config.store_local_tier.as_deref(), Some(Path::new("/file")));
+    assert_eq!(
+        (config.hot_set_bytes, config.store_limit_bytes),
+        (1_000, 20_000_000),
+        "bytes, without a unit"
+    );
+    let variables = [("SAMOVAR_STORE_LOCAL_TIER", "/variable"), ("SAMOVAR_STORE", "redis://h")];
+    let config = load(file, &variables, &[]).unwrap();
+    assert_eq!(config.store_local_tier.as_deref(), Some(Path::new("/variable")));
+    let config = load(file, &variables, &["--store-local-tier", "flag"]).unwrap();
+    assert_eq!(config.store_local_tier.as_deref(), Some(Path::new("flag")));
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
     for (file, expected) in [
         (
             "stroe = 'memory:'",
-            "samovar.toml:1: key stroe: unknown key; known here: alias, burst, docker_config, hosts, insecure_host, listen, platform, poll_interval, rps, store, timestamp_labels, upstream, watch",
+            "samovar.toml:1: key stroe: unknown key; known here: alias, burst, docker_config, hosts, hot_set, insecure_host, listen, platform, poll_interval, rps, store, store_limit, store_local_tier, timestamp_labels, unleased_share, upstream, watch",
         ),
         (
             "\n[upstream]\nretries = 3",
@@ -69,8 +69,29 @@ fn files_are_refused_with_the_place_and_the_reason() {
             "samovar.toml:1: key timestamp_labels[0]: invalid glob \"\" at offset 0: ",
         ),
         (
-            "store = 'redis://:hunter2@h'",
-            "samovar.toml:1: key store: redis stores are not supported in this version; use embedded:PATH or memory:",
+            "store = 'redis://:hunter2@h:x'",
+            "samovar.toml:1: key store: \"x\" is not a port: a whole number from 1 to 65535; the form is redis://[[USER]:PASSWORD@]HOST[:6379]",
+        ),
+        (
+            "store = 'memcached://h?retry=1'",
+            "samovar.toml:1: key store: unknown option \"retry\"; known here: connect_timeout, prefix, timeout; the form is memcached://HOST",
+        ),
+        (
+            "store = 'memory:'\nstore_local_tier = '/tier'",
+            "samovar.toml:2: key store_local_tier: memory: is local itself: a local tier stands before a memcached or Redis store",
+        ),
+        (
+            "store_limit = '15MiB'",
+            "samovar.toml:1: key store_limit: \"15MiB\" is out of bounds: from 16MiB to 64TiB",
+        ),
+        ("store_limit = '8GB'", "samovar.toml:1: key store_limit: \"8GB\" is not a size such as 512MiB, "),
+        (
+            "hot_set = true",
+            "samovar.toml:1: key hot_set: expected a size such as \"512MiB\" or a number of bytes, found true",
+        ),
+        (
+            "unleased_share = 0",
+            "samovar.toml:1: key unleased_share: \"0\" is not a share: more than 0, at most 1",
         ),
         ("store = 5", "samovar.toml:1: key store: expected a string in quotes, found the number 5"),
         ("listen = '8080'", "samovar.toml:1: key listen: \"8080\" is not an IP address with a port, "),
@@ -142,8 +163,16 @@ fn flags_and_variables_are_refused_by_name() {
         (["--watch", ""], "--watch: invalid image name \"\" at offset 0: "),
         (
             ["--store", "sqlite:x"],
-            "--store: \"sqlite:x\" is not a store; known are embedded:PATH and memory:",
+            "--store: \"sqlite:x\" is not a store; known are embedded:PATH, memory:, memcached://",
         ),
+        (
+            ["--store-local-tier", "/tier"],
+            "--store-local-tier: embedded:/data/samovar/store is local itself: a local tier stands before ",
+        ),
+        (["--store-local-tier", "~/tier"], "--store-local-tier: \"~/tier\": ~ is not expanded here"),
+        (["--store-limit", "-1"], "--store-limit: \"-1\" is not a size such as 512MiB"),
+        (["--hot-set", "lots"], "--hot-set: \"lots\" is not a size such as 512MiB"),
+        (["--unleased-share", "2"], "--unleased-share: \"2\" is not a share: more than 0, at most 1"),
         (["--listen", "localhost"], "--listen: \"localhost\" is not an IP address with a port"),
         (["--insecure-host", "a b"], "--insecure-host: invalid registry host \"a b\""),
         (["--alias", "v2=a.io"], "--alias: invalid alias \"v2=a.io\" at offset 0: v2 is a reserved word"),
@@ -198,7 +227,8 @@ fn a_flood_of_problems_is_cut() {
 
 #[test]
 fn passwords_in_store_urls_are_never_shown() {
-    for url in ["redis://:hunter2@h", "rediss3://user:hunter2@h", "user:hunter2@h"] {
+    for url in ["redis://:hunter2@h:x", "redis://:hunter2@h/x", "rediss3://user:hunter2@h", "user:hunter2@h"]
+    {
         let error = load("", &[("SAMOVAR_STORE", url)], &[]).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }

@@ -1,44 +1,67 @@
-//! The store's directory: its lock, its database file, and what was moved aside.
+//! The store's directory: its lock, its database file, the copy that may take its place, and what was moved aside.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::Database;
 use tracing::{error, warn};
 
-use super::{ENTRIES, StoreError};
+use super::schema::{self, FORMAT, Unreadable};
+use super::{StoreError, hour_of, unavailable};
 
 const DATABASE: &str = "samovar.redb";
 const LOCK: &str = "lock";
 /// Says that the database was found damaged while it was in use.
 const DAMAGED: &str = "samovar.redb.damaged";
+/// The copy that is to take the database's place. Left behind only by a crash.
+const REPLACEMENT: &str = "samovar.redb.replacement";
+
+/// How long to wait for the lock of a process that is about to end, or that another one is about to forget which was
+/// started while it was held.
+const LONGEST_WAIT_FOR_LOCK: Duration = Duration::from_millis(500);
+/// How often it is tried meanwhile.
+const TRY_LOCK_EVERY: Duration = Duration::from_millis(10);
 
 /// Written and removed to find out whether there is room.
 const PROBE: &str = "samovar.redb.probe";
 /// More than a transaction needs that only adds a few entries.
 const PROBE_BYTES: usize = 1024 * 1024;
 
-/// Version of what is in the file. A file of another version is moved aside.
-const FORMAT: u32 = 1;
-const META: TableDefinition<'static, &str, u32> = TableDefinition::new("meta");
-
 /// Memory that the engine may use to cache pages.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// The same for a copy that is being made: it is written in order and hardly read.
+const REPLACEMENT_CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// What may be done to what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Whatever a running server needs: make what is missing, move aside what cannot be used.
+    Serve,
+    /// Nothing is made, moved or marked: for commands that look at a store.
+    Inspect,
+}
 
 /// A locked directory. The lock ends with the process, however it ends.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    mode: Mode,
     _lock: File,
 }
 
 impl Directory {
-    pub(super) fn lock(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn lock(path: &Path, mode: Mode) -> Result<Self, StoreError> {
         let failed = |what: &str, error: io::Error| StoreError::Unavailable {
             message: format!("{what} {}: {error}", path.display()),
         };
+        if mode == Mode::Inspect && !path.join(DATABASE).exists() {
+            return Err(StoreError::Unavailable {
+                message: format!("there is no store at {}", path.display()),
+            });
+        }
         fs::create_dir_all(path).map_err(|error| failed("cannot create the directory", error))?;
         let mut lock = OpenOptions::new()
             .read(true)
@@ -47,15 +70,11 @@ impl Directory {
             .truncate(false)
             .open(path.join(LOCK))
             .map_err(|error| failed("cannot open the lock in", error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = lock.read_to_string(&mut holder);
-                let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
-                return Err(StoreError::Locked { path: path.display().to_string(), holder });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed("cannot lock", error)),
+        if !try_lock_for_a_while(&lock).map_err(|error| failed("cannot lock", error))? {
+            let mut holder = String::new();
+            let _ = lock.read_to_string(&mut holder);
+            let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
+            return Err(StoreError::Locked { path: path.display().to_string(), holder });
         }
         let command = std::env::args_os().take(2).map(|word| word.to_string_lossy().into_owned());
         let holder = format!("process {} ({})", std::process::id(), command.collect::<Vec<_>>().join(" "));
@@ -63,35 +82,99 @@ impl Directory {
             .and_then(|()| lock.rewind())
             .and_then(|()| lock.write_all(holder.as_bytes()))
             .map_err(|error| failed("cannot write the lock in", error))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), mode, _lock: lock })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens the database; one that cannot be used is moved aside and a fresh one made.
+    /// Opens the database. When it serves, one that cannot be used is moved aside and a fresh one made.
     pub(super) fn open_database(&self, now: Timestamp) -> Result<Database, StoreError> {
-        let file = self.path.join(DATABASE);
-        let damaged = self.path.join(DAMAGED);
+        let (file, damaged) = (self.path.join(DATABASE), self.path.join(DAMAGED));
+        self.remove_replacement();
+        if self.mode == Mode::Inspect {
+            return open(self.mode, &file, now).map_err(Unusable::into_error);
+        }
         if damaged.exists() {
             self.move_aside(&file, now, "it was found damaged while in use")?;
             fs::remove_file(&damaged).map_err(|error| self.io_failed("cannot remove the mark", &error))?;
         }
-        match open(&file) {
-            Ok(database) => Ok(database),
-            Err(Unusable::Passing(message)) => Err(StoreError::Unavailable { message }),
+        match open(self.mode, &file, now) {
             Err(Unusable::ForGood(reason)) => {
                 self.move_aside(&file, now, &reason)?;
-                open(&file).map_err(|error| StoreError::Unavailable { message: error.into_message() })
+                open(self.mode, &file, now).map_err(Unusable::into_error)
             }
+            opened => opened.map_err(Unusable::into_error),
         }
     }
 
     /// Opens the database after a failed write. What is in it is not touched, whatever comes of it.
     pub(super) fn open_database_again(&self) -> Result<Database, StoreError> {
-        open(&self.path.join(DATABASE))
-            .map_err(|error| StoreError::Unavailable { message: error.into_message() })
+        builder(CACHE_BYTES).open(self.path.join(DATABASE)).map_err(unavailable)
+    }
+
+    /// Bytes that the database takes up on the disk.
+    pub(super) fn database_bytes(&self) -> u64 {
+        bytes_on_disk(&self.path.join(DATABASE))
+    }
+
+    /// Bytes that the copy takes up while one is made.
+    pub(super) fn replacement_bytes(&self) -> u64 {
+        bytes_on_disk(&self.path.join(REPLACEMENT))
+    }
+
+    /// Bytes that can still be written to the file system; `None` where it does not tell.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        let found = rustix::fs::statvfs(&self.path).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    /// Files that were moved aside, and their bytes on the disk.
+    pub(super) fn set_aside(&self) -> SetAside {
+        let prefix = format!("{DATABASE}.");
+        let ours = [DAMAGED, REPLACEMENT, PROBE];
+        let mut found = SetAside::default();
+        for file in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = file.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.starts_with(&prefix) && !ours.contains(&name) {
+                found.files += 1;
+                found.bytes += bytes_on_disk(&file.path());
+            }
+        }
+        found
+    }
+
+    /// Begins a copy of the database: an empty store beside it.
+    pub(super) fn create_replacement(&self) -> Result<Database, StoreError> {
+        self.remove_replacement();
+        let database =
+            builder(REPLACEMENT_CACHE_BYTES).create(self.path.join(REPLACEMENT)).map_err(unavailable)?;
+        match schema::prepare(&database, 0) {
+            Ok(()) => Ok(database),
+            Err(error) => Err(Unusable::from(error).into_error()),
+        }
+    }
+
+    /// Opens the finished copy as what it is to be.
+    pub(super) fn open_replacement(&self) -> Result<Database, StoreError> {
+        builder(CACHE_BYTES).open(self.path.join(REPLACEMENT)).map_err(unavailable)
+    }
+
+    /// Renames the copy over the database. After a loss of power either is there, and both are whole.
+    pub(super) fn put_replacement_in_place(&self) -> Result<(), StoreError> {
+        fs::rename(self.path.join(REPLACEMENT), self.path.join(DATABASE))
+            .map_err(|error| self.io_failed("cannot put the compacted store in place", &error))?;
+        if let Err(error) = File::open(&self.path).and_then(|directory| directory.sync_all()) {
+            warn!(store.path = %self.path.display(), %error, "the store's directory could not be synced");
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_replacement(&self) {
+        // Where it cannot be removed, the next copy fails and says why.
+        let _ = fs::remove_file(self.path.join(REPLACEMENT));
     }
 
     /// Whether there is room to write again, found by writing.
@@ -121,6 +204,9 @@ impl Directory {
 
     /// Remembers that the file is damaged: the next start moves it aside.
     pub(super) fn mark_damaged(&self, reason: &str) {
+        if self.mode == Mode::Inspect {
+            return;
+        }
         let mark = self.path.join(DAMAGED);
         if !mark.exists() {
             error!(store.path = %self.path.display(), reason, "the store file is damaged; restart to begin a fresh one");
@@ -133,6 +219,28 @@ impl Directory {
     }
 }
 
+/// Says whether the lock was had in time.
+fn try_lock_for_a_while(lock: &File) -> io::Result<bool> {
+    let tries = LONGEST_WAIT_FOR_LOCK.as_millis() / TRY_LOCK_EVERY.as_millis();
+    for _ in 0..tries {
+        match lock.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(TRY_LOCK_EVERY),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// Store files that could not be used and are kept beside the one in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetAside {
+    /// How many.
+    pub files: u64,
+    /// Bytes that they take up on the disk, beyond the store's own limit.
+    pub bytes: u64,
+}
+
 /// Why a database could not be opened.
 enum Unusable {
     /// Another try may work: no space, no permission.
@@ -142,10 +250,9 @@ enum Unusable {
 }
 
 impl Unusable {
-    fn into_message(self) -> String {
-        match self {
-            Self::Passing(message) | Self::ForGood(message) => message,
-        }
+    fn into_error(self) -> StoreError {
+        let (Self::Passing(message) | Self::ForGood(message)) = self;
+        StoreError::Unavailable { message }
     }
 }
 
@@ -161,40 +268,41 @@ impl From<redb::Error> for Unusable {
     }
 }
 
-fn open(file: &Path) -> Result<Database, Unusable> {
+impl From<Unreadable> for Unusable {
+    fn from(error: Unreadable) -> Self {
+        match error {
+            Unreadable::Format(format) => Self::ForGood(format!("it has format {format}, not {FORMAT}")),
+            Unreadable::Engine(error) => error.into(),
+        }
+    }
+}
+
+fn builder(cache_bytes: usize) -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+fn open(mode: Mode, file: &Path, now: Timestamp) -> Result<Database, Unusable> {
     // The engine panics on some kinds of damage instead of reporting them.
-    std::panic::catch_unwind(|| try_open(file))
-        .unwrap_or_else(|_| Err(Unusable::ForGood("the engine panicked while opening it".into())))
+    std::panic::catch_unwind(|| {
+        let builder = builder(CACHE_BYTES);
+        let database = match mode {
+            Mode::Serve => builder.create(file),
+            Mode::Inspect => builder.open(file),
+        };
+        let database = database.map_err(redb::Error::from)?;
+        schema::prepare(&database, hour_of(now))?;
+        Ok(database)
+    })
+    .unwrap_or_else(|_| Err(Unusable::ForGood("the engine panicked while opening it".into())))
 }
 
-fn try_open(file: &Path) -> Result<Database, Unusable> {
-    let database = Database::builder().set_cache_size(CACHE_BYTES).create(file).map_err(redb::Error::from)?;
-    let format = read_format(&database)?;
-    if let Some(format) = format {
-        if format != FORMAT {
-            return Err(Unusable::ForGood(format!("it has format {format}, not {FORMAT}")));
-        }
-        return Ok(database);
-    }
-    let transaction = database.begin_write().map_err(redb::Error::from)?;
-    transaction
-        .open_table(META)
-        .and_then(|mut meta| Ok(meta.insert("format", FORMAT).map(drop)?))
-        .map_err(redb::Error::from)?;
-    transaction.open_table(ENTRIES).map_err(redb::Error::from)?;
-    transaction.commit().map_err(redb::Error::from)?;
-    Ok(database)
-}
-
-/// The file's format; `None` for a file just made.
-fn read_format(database: &Database) -> Result<Option<u32>, redb::Error> {
-    let transaction = database.begin_read()?;
-    match transaction.open_table(META) {
-        Ok(meta) => Ok(Some(meta.get("format")?.map_or(0, |format| format.value()))),
-        Err(redb::TableError::TableDoesNotExist(_)) => {
-            let empty = transaction.list_tables()?.next().is_none();
-            Ok(if empty { None } else { Some(0) })
-        }
-        Err(error) => Err(error.into()),
-    }
+/// What a file takes up: less than its length where it has holes, which the engine leaves when it grows.
+fn bytes_on_disk(file: &Path) -> u64 {
+    #[cfg(unix)]
+    let bytes = |found: fs::Metadata| std::os::unix::fs::MetadataExt::blocks(&found) * 512;
+    #[cfg(not(unix))]
+    let bytes = |found: fs::Metadata| found.len();
+    fs::metadata(file).map_or(0, bytes)
 }

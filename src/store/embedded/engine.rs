@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use redb::Database;
 use tracing::{info, warn};
 
-use super::directory::Directory;
+use super::directory::{Directory, Mode};
 use super::{StoreError, unavailable};
 
 #[derive(Debug)]
@@ -27,10 +27,33 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn open(path: &Path, now: Timestamp) -> Result<Self, StoreError> {
-        let directory = Directory::lock(path)?;
+    pub(super) fn open(path: &Path, mode: Mode, now: Timestamp) -> Result<Self, StoreError> {
+        let directory = Directory::lock(path, mode)?;
         let database = RwLock::new(Some(directory.open_database(now)?));
         Ok(Self { database, broken: AtomicBool::new(false), directory })
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Goes on with another database, which lies where the one before lay. Those who read wait for those who read.
+    pub(super) fn adopt(&self, database: Database) {
+        let mut current = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let before = current.replace(database);
+        drop(current);
+        // Closing takes a while; nobody waits for it any more.
+        drop(before);
+    }
+
+    /// Lets the engine move its own pages together. Nobody can read or write meanwhile.
+    pub(super) fn compact_in_place(&self) -> Result<(), StoreError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_mut().ok_or_else(|| failure(None))?;
+        match catch_unwind(AssertUnwindSafe(|| database.compact())) {
+            Ok(compacted) => compacted.map(drop).map_err(unavailable),
+            Err(_) => Err(failure(None)),
+        }
     }
 
     /// Runs `read`, and turns errors and panics of the engine (it panics on some kinds of damage) into ours.
@@ -90,4 +113,37 @@ impl Engine {
 
 fn failure(error: Option<redb::Error>) -> StoreError {
     error.map_or_else(|| unavailable("the store file is damaged or could not be opened again"), unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::{ReadableDatabase, ReadableTableMetadata};
+
+    use super::*;
+    use crate::store::embedded::content::Content;
+    use crate::store::embedded::schema::ENTRIES;
+
+    #[test]
+    fn a_file_shrinks_in_place_and_keeps_its_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::open(directory.path(), Mode::Serve, Timestamp::UNIX_EPOCH).unwrap();
+        let change = |change: &dyn Fn(&mut Content<'_>, &str) -> Result<(), redb::Error>| {
+            let changed = engine.write(|database| {
+                let transaction = database.begin_write()?;
+                let mut content = Content::open(&transaction, 0)?;
+                (0..600).try_for_each(|number| change(&mut content, &format!("key {number}")))?;
+                content.close()?;
+                Ok(transaction.commit()?)
+            });
+            changed.unwrap();
+        };
+        change(&|content, key| content.insert_stored(key, &[7; 10_000], 0));
+        let before = engine.directory().database_bytes();
+        change(&|content, key| if key.ends_with('7') { Ok(()) } else { content.remove(key).map(drop) });
+        engine.compact_in_place().unwrap();
+        let after = engine.directory().database_bytes();
+        assert!(after < before / 4, "{before} {after}");
+        let left = engine.read(|database| Ok(database.begin_read()?.open_table(ENTRIES)?.len()?));
+        assert_eq!(left.unwrap(), 60);
+    }
 }

@@ -1,51 +1,67 @@
-//! The one thread that writes: it commits what has queued up in one transaction, then answers everybody.
+//! The one thread that writes: it commits what has queued up in one transaction, then answers everybody. While nobody
+//! waits, it keeps house.
 
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use redb::ReadableTable;
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::Engine;
-use super::{ENTRIES, Entry, Key, StoreError, decode, encode, unavailable};
+use super::compaction::Compaction;
+use super::keeper::Keeper;
+use super::operation::Operation;
+use super::{StoreError, unavailable};
 
 /// Operations that may wait for the thread; more wait at the door.
 const QUEUE: usize = 1024;
 /// Operations in one transaction: bounds its size and how long the first one waits for the last.
 const MOST_IN_ONE_COMMIT: usize = 256;
 
-/// Something to write.
-#[derive(Debug)]
-pub(super) enum Operation {
-    Set(Vec<(Key, Entry)>),
-    CompareAndSet { key: Key, expected: Option<Entry>, entry: Entry },
-    Delete(Vec<Key>),
-}
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
-type Reply = oneshot::Sender<Result<bool, StoreError>>;
+#[derive(Debug)]
+enum Message {
+    Write(Operation, Reply<bool>),
+    Compact(Reply<Compaction>),
+    /// What may go has changed.
+    LookAgain,
+}
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    queue: Option<mpsc::Sender<(Operation, Reply)>>,
+    queue: Option<mpsc::Sender<Message>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    pub(super) fn start(engine: Arc<Engine>) -> Self {
-        let (queue, operations) = mpsc::channel(QUEUE);
+    pub(super) fn start(keeper: Keeper) -> Self {
+        let (queue, messages) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_all(&engine, operations))
+            .spawn(move || write_all(keeper, messages))
             .expect("a thread can be started when the process starts");
         Self { queue: Some(queue), thread: Some(thread) }
     }
 
     /// Runs one operation; when this returns it is on the disk. `false`: a comparison failed.
     pub(super) async fn run(&self, operation: Operation) -> Result<bool, StoreError> {
+        self.ask(|reply| Message::Write(operation, reply)).await
+    }
+
+    pub(super) async fn compact(&self) -> Result<Compaction, StoreError> {
+        self.ask(Message::Compact).await
+    }
+
+    /// Tells the thread, if it sleeps, that there may be something to do. One that does not sleep finds out by itself.
+    pub(super) fn look_again(&self) {
+        if let Some(queue) = &self.queue {
+            let _ = queue.try_send(Message::LookAgain);
+        }
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, StoreError> {
         let ended = || unavailable("the store's writer has ended");
         let (reply, answer) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(ended)?;
-        queue.send((operation, reply)).await.map_err(|_| ended())?;
+        queue.send(message(reply)).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
 }
@@ -60,61 +76,53 @@ impl Drop for Writer {
     }
 }
 
-fn write_all(engine: &Engine, mut operations: mpsc::Receiver<(Operation, Reply)>) {
-    let mut batch = Vec::new();
-    while let Some(first) = operations.blocking_recv() {
-        batch.push(first);
-        while batch.len() < MOST_IN_ONE_COMMIT
-            && let Ok(next) = operations.try_recv()
-        {
-            batch.push(next);
-        }
-        let (batch_operations, replies): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-        match engine.write(|database| commit(database, batch_operations)) {
-            Ok(outcomes) => {
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    let _ = reply.send(Ok(outcome));
+fn write_all(mut keeper: Keeper, mut queue: mpsc::Receiver<Message>) {
+    while let Some(messages) = next(&mut queue, keeper.has_work()) {
+        let mut operations = Vec::with_capacity(messages.len());
+        let mut replies = Vec::with_capacity(messages.len());
+        for message in messages {
+            match message {
+                Message::Write(operation, reply) => {
+                    operations.push(operation);
+                    replies.push(reply);
                 }
+                Message::Compact(reply) => keeper.ask_for_compaction(reply),
+                Message::LookAgain => {}
             }
-            Err(error) => {
-                for reply in replies {
+        }
+        if !operations.is_empty() {
+            // Whoever has dropped the other end does not want to know.
+            match keeper.commit(operations) {
+                Ok(outcomes) => replies.into_iter().zip(outcomes).for_each(|(reply, outcome)| {
+                    let _ = reply.send(outcome);
+                }),
+                Err(error) => replies.into_iter().for_each(|reply| {
                     let _ = reply.send(Err(error.clone()));
-                }
+                }),
             }
         }
+        keeper.work();
     }
+    keeper.end();
 }
 
-fn commit(database: &redb::Database, operations: Vec<Operation>) -> Result<Vec<bool>, redb::Error> {
-    let transaction = database.begin_write()?;
-    let outcomes = {
-        let mut table = transaction.open_table(ENTRIES)?;
-        operations.into_iter().map(|operation| apply(&mut table, operation)).collect::<Result<_, _>>()?
-    };
-    transaction.commit()?;
-    Ok(outcomes)
-}
-
-fn apply(table: &mut redb::Table<'_, &str, &[u8]>, operation: Operation) -> Result<bool, redb::Error> {
-    match operation {
-        Operation::Set(entries) => {
-            for (key, entry) in entries {
-                table.insert(key.to_string().as_str(), encode(&entry).as_slice())?;
-            }
+/// What has queued up; waits for something unless there is other work. `None` when nobody is left who could ask.
+fn next(queue: &mut mpsc::Receiver<Message>, has_work: bool) -> Option<Vec<Message>> {
+    let mut messages = Vec::new();
+    if has_work {
+        match queue.try_recv() {
+            Ok(message) => messages.push(message),
+            Err(mpsc::error::TryRecvError::Empty) => {}
+            Err(mpsc::error::TryRecvError::Disconnected) => return None,
         }
-        Operation::CompareAndSet { key, expected, entry } => {
-            let key = key.to_string();
-            let current = table.get(key.as_str())?.and_then(|found| decode(found.value()));
-            if current != expected {
-                return Ok(false);
-            }
-            table.insert(key.as_str(), encode(&entry).as_slice())?;
-        }
-        Operation::Delete(keys) => {
-            for key in keys {
-                table.remove(key.to_string().as_str())?;
-            }
-        }
+    } else {
+        messages.push(queue.blocking_recv()?);
     }
-    Ok(true)
+    while !messages.is_empty()
+        && messages.len() < MOST_IN_ONE_COMMIT
+        && let Ok(message) = queue.try_recv()
+    {
+        messages.push(message);
+    }
+    Some(messages)
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use samovar_registry::Globs;
+use samovar_registry::{Globs, Labels};
 
 use super::*;
 use crate::warmer::change::Cause;
@@ -21,7 +21,7 @@ fn image(seed: &str) -> Arc<ImageRecord> {
         media_type: String::new(),
         size: None,
         created_at: None,
-        labels: Arc::default(),
+        labels: Labels::default(),
         platforms: Vec::new(),
     })
 }

@@ -18,6 +18,8 @@ pub(super) const MAX_WAITING: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct State {
     limits: Limits,
+    /// The part of the limits' rate that is ours, above 0 and at most 1.
+    share: f64,
     /// Requests that may go now; at most `limits.burst`.
     tokens: f64,
     refilled_at: Instant,
@@ -63,6 +65,7 @@ impl State {
     pub(super) fn new(limits: Limits, now: Instant) -> Self {
         Self {
             limits,
+            share: 1.0,
             tokens: f64::from(limits.burst),
             refilled_at: now,
             in_flight: 0,
@@ -76,7 +79,7 @@ impl State {
 
     pub(super) fn snapshot(&self, now: Instant) -> BudgetSnapshot {
         BudgetSnapshot {
-            rate: self.limits.rate,
+            rate: self.rate(),
             burst: self.limits.burst,
             concurrency: self.limits.concurrency,
             in_flight: self.in_flight,
@@ -88,12 +91,25 @@ impl State {
         }
     }
 
-    /// Whether nobody waits, nothing is held back, and the bucket is full.
+    /// Requests per second that are ours.
+    fn rate(&self) -> f64 {
+        self.limits.rate * self.share
+    }
+
+    /// From now on, and until changed again, only this part of the rate is ours.
+    pub(super) fn set_share(&mut self, share: f64, now: Instant) {
+        self.settle(now);
+        self.share = share;
+        // Whoever waits for the next token has computed its time at the old rate.
+        self.call_front();
+    }
+
+    /// Whether nobody waits, nothing is held back or shared, and the bucket is full.
     pub(super) fn is_at_rest(&mut self, now: Instant) -> bool {
         self.settle(now);
         let is_full = self.tokens >= f64::from(self.limits.burst);
         let is_held = self.holds.iter().any(|hold| hold.until.is_some());
-        is_full && !is_held && self.in_flight == 0 && self.waiting() == 0
+        is_full && !is_held && self.share >= 1.0 && self.in_flight == 0 && self.waiting() == 0
     }
 
     /// Joins the queue; `None` if it is full.
@@ -155,7 +171,7 @@ impl State {
             }
         }
         let elapsed = now.saturating_duration_since(self.refilled_at).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * self.limits.rate).min(f64::from(self.limits.burst));
+        self.tokens = (self.tokens + elapsed * self.rate()).min(f64::from(self.limits.burst));
         self.refilled_at = now;
     }
 
@@ -183,7 +199,7 @@ impl State {
             return Turn::Later;
         }
         if self.tokens < 1.0 {
-            let missing = (1.0 - self.tokens) / self.limits.rate;
+            let missing = (1.0 - self.tokens) / self.rate();
             // Rounded up, so that the token is there when the waiter looks again.
             let wait =
                 Duration::try_from_secs_f64(missing).unwrap_or(LONGEST_PAUSE) + Duration::from_micros(1);

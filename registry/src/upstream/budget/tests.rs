@@ -297,3 +297,24 @@ async fn nobody_waits_out_a_long_pause_of_a_cdn_or_a_token_service() {
         drop(budget.acquire(kind, BACKGROUND).await.unwrap());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_share_of_the_rate_until_it_is_whole_again() {
+    let budget = Budget::new(limits(10.0, 1, 100));
+    drop(budget.acquire(REGISTRY, BACKGROUND).await.unwrap());
+    budget.set_share(0.25);
+    assert!((budget.snapshot().rate - 2.5).abs() < 1e-9);
+    assert!(!budget.is_at_rest(), "forgetting it would forget the share");
+    let times = departures(&budget, 3).await;
+    for (at, expected) in times.iter().zip([400, 800, 1200]) {
+        assert!(at.abs_diff(expected) <= 3, "{times:?}");
+    }
+    let waiting = tokio::spawn({
+        let budget = budget.clone();
+        async move { departures(&budget, 1).await }
+    });
+    settle().await;
+    budget.set_share(1.0);
+    let times = waiting.await.unwrap();
+    assert!(times[0].abs_diff(100) <= 3, "whoever waits goes by the new rate: {times:?}");
+}

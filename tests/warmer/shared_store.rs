@@ -1,0 +1,213 @@
+//! A store that several replicas share, each through a view of its own that can be cut.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+
+use futures_util::stream::BoxStream;
+use tokio::time::Instant;
+
+use super::*;
+
+/// What a store with a time to live promises.
+const TIME_TO_LIVE: Duration = Duration::from_hours(24 * 30);
+
+/// The server: it forgets what nobody has written or renewed for 30 days.
+#[derive(Debug, Default)]
+pub(crate) struct Server {
+    store: Memory,
+    alive_until: Mutex<HashMap<Key, Instant>>,
+}
+
+impl Server {
+    /// Forgets one key, as a server does that is short of memory.
+    pub(crate) async fn evict(&self, key: Key) {
+        self.store.delete(vec![key]).await.unwrap();
+    }
+
+    /// The keys that are there.
+    pub(crate) async fn keys(&self) -> Vec<Key> {
+        let written: Vec<Key> = self.alive_until.lock().unwrap().keys().cloned().collect();
+        let found = self.get_many(&written).await;
+        let mut keys: Vec<Key> =
+            written.into_iter().zip(found).filter(|(_, found)| found.is_some()).map(|(key, _)| key).collect();
+        keys.sort();
+        keys
+    }
+
+    fn written<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
+        let until = Instant::now() + TIME_TO_LIVE;
+        self.alive_until.lock().unwrap().extend(keys.into_iter().map(|key| (key.clone(), until)));
+    }
+
+    fn is_alive(&self, key: &Key) -> bool {
+        self.alive_until.lock().unwrap().get(key).is_some_and(|until| Instant::now() < *until)
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Option<Entry>> {
+        let found = self.store.get_many(keys).await.unwrap();
+        found.into_iter().zip(keys).map(|(entry, key)| entry.filter(|_| self.is_alive(key))).collect()
+    }
+}
+
+/// One replica's way to the server.
+#[derive(Debug)]
+pub(crate) struct View {
+    server: Arc<Server>,
+    cut: AtomicBool,
+    leases_cut: AtomicBool,
+    writes_fail: AtomicBool,
+    documents_fail: AtomicBool,
+    /// The next heads are taken, and said not to be.
+    heads_answered_wrongly: AtomicUsize,
+    /// Whether the replica knows that there are others.
+    knows_of_others: bool,
+}
+
+impl View {
+    pub(crate) fn of(server: &Arc<Server>) -> Arc<Self> {
+        Arc::new(Self::new(server, true))
+    }
+
+    fn new(server: &Arc<Server>, knows_of_others: bool) -> Self {
+        Self {
+            server: Arc::clone(server),
+            cut: AtomicBool::default(),
+            leases_cut: AtomicBool::default(),
+            writes_fail: AtomicBool::default(),
+            documents_fail: AtomicBool::default(),
+            heads_answered_wrongly: AtomicUsize::default(),
+            knows_of_others,
+        }
+    }
+
+    /// A replica that takes every lease for its own, as happens when a server forgets them.
+    pub(crate) fn without_leases(server: &Arc<Server>) -> Arc<Self> {
+        Arc::new(Self::new(server, false))
+    }
+
+    /// From now on, or no longer, nothing gets through.
+    pub(crate) fn cut(&self, cut: bool) {
+        self.cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// From now on, or no longer, nobody can say whose the leases are.
+    pub(crate) fn cut_leases(&self, cut: bool) {
+        self.leases_cut.store(cut, Ordering::Relaxed);
+    }
+
+    /// From now on, or no longer, the server takes nothing, as one that is out of memory.
+    pub(crate) fn fail_writes(&self, fail: bool) {
+        self.writes_fail.store(fail, Ordering::Relaxed);
+    }
+
+    /// From now on documents are not taken, as when theirs is one server of several.
+    pub(crate) fn fail_documents(&self) {
+        self.documents_fail.store(true, Ordering::Relaxed);
+    }
+
+    /// The next heads are written, but the answers get lost.
+    pub(crate) fn lose_answers_to_heads(&self, count: usize) {
+        self.heads_answered_wrongly.store(count, Ordering::Relaxed);
+    }
+
+    fn check_write<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) -> Result<(), StoreError> {
+        self.check()?;
+        let documents_fail = self.documents_fail.load(Ordering::Relaxed);
+        if self.writes_fail.load(Ordering::Relaxed)
+            || documents_fail && keys.into_iter().any(Key::is_document)
+        {
+            return Err(StoreError::Unavailable { message: "out of memory".into() });
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.cut.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable { message: "the way to the server is cut".into() });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Reader for View {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        Ok(self.get_many(std::slice::from_ref(key)).await?.pop().flatten())
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>, StoreError> {
+        self.check()?;
+        Ok(self.server.get_many(keys).await)
+    }
+}
+
+#[async_trait]
+impl Client for View {
+    async fn set(&self, key: Key, entry: Entry) -> Result<(), StoreError> {
+        self.set_many(vec![(key, entry)]).await
+    }
+
+    async fn set_many(&self, entries: Vec<(Key, Entry)>) -> Result<(), StoreError> {
+        self.check_write(entries.iter().map(|(key, _)| key))?;
+        self.server.written(entries.iter().map(|(key, _)| key));
+        self.server.store.set_many(entries).await
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: Key,
+        expected: Option<Entry>,
+        entry: Entry,
+    ) -> Result<bool, StoreError> {
+        self.check_write([&key])?;
+        if !self.server.is_alive(&key) {
+            self.server.evict(key.clone()).await;
+        }
+        let set = self.server.store.compare_and_set(key.clone(), expected, entry).await?;
+        if set {
+            self.server.written([&key]);
+        }
+        let lost = |left: usize| left.checked_sub(1).filter(|_| matches!(key, Key::Head(_)) && set);
+        if self.heads_answered_wrongly.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lost).is_ok() {
+            return Err(StoreError::Unavailable { message: "the answer got lost".into() });
+        }
+        Ok(set)
+    }
+
+    async fn delete(&self, keys: Vec<Key>) -> Result<(), StoreError> {
+        self.check_write(&keys)?;
+        self.server.store.delete(keys).await
+    }
+
+    async fn lease(&self, key: &Key, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.check()?;
+        if self.leases_cut.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable { message: "the server of this lease is down".into() });
+        }
+        self.server.store.lease(key, holder, ttl).await
+    }
+
+    fn kind(&self) -> &'static str {
+        "shared"
+    }
+
+    fn is_shared(&self) -> bool {
+        self.knows_of_others
+    }
+
+    fn time_to_live(&self) -> Option<Duration> {
+        Some(TIME_TO_LIVE)
+    }
+
+    async fn renew(&self, keys: Vec<Key>) -> Result<(), StoreError> {
+        self.check()?;
+        let alive: Vec<&Key> = keys.iter().filter(|key| self.server.is_alive(key)).collect();
+        self.server.written(alive);
+        Ok(())
+    }
+
+    fn scan(&self) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
+        self.server.store.scan()
+    }
+}
