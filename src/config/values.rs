@@ -73,7 +73,7 @@ pub(super) fn size(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, Strin
     })
 }
 
-/// A size as [`size`] reads it, in the largest unit that leaves nothing over.
+/// A size as the configuration writes it, in the largest unit that leaves nothing over.
 pub fn shown_size(bytes: u64) -> String {
     let fits = |(_, each): &(&str, u64)| bytes >= *each && bytes.is_multiple_of(*each);
     match SIZE_UNITS.into_iter().find(fits) {

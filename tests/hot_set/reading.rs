@@ -1,8 +1,14 @@
 //! What a second reading takes over from the first.
 
-use samovar::store::Key;
+use std::sync::Arc;
 
-use super::repository::{Repository, Setting, start, tag};
+use samovar::cache::Cache;
+use samovar::store::{Client as _, Key, MAX_DECODED_BYTES, Memcached, MemcachedOptions};
+use samovar_memcached::{Address, Options, Servers};
+use samovar_registry::{Registry as _, TokioClock};
+use samovar_testing::Memcached as MemcachedServer;
+
+use super::repository::{Repository, Setting, image, start, tag};
 
 /// How many keys of each kind were asked for: fronts (heads and side records), directories, pages, side pages.
 fn asked(keys: &[Key]) -> [usize; 4] {
@@ -90,4 +96,24 @@ async fn tags_that_come_and_go_are_told_apart_from_pages_that_stay() {
     assert_eq!(repository.metadata.tags, expected);
     let sizes = repository.metadata.images.iter().map(|(tag, image)| (tag.clone(), image.size.unwrap()));
     assert!(sizes.eq(next.tags), "every tag has its own image");
+}
+
+/// Nothing of the largest repositories is too large for a memcached as it comes: items of 1 MiB, 64 MiB of memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_thousand_tags_lie_in_a_memcached_as_it_comes() {
+    let server = MemcachedServer::start().await;
+    let servers = Servers::List(vec![Address { host: "127.0.0.1".into(), port: server.port() }]);
+    let options = MemcachedOptions { pool: Options::new(servers), prefix: "samovar|".into() };
+    let store = Arc::new(Memcached::open(options).await.unwrap());
+    let repository = Repository::new("registry.example/team/large", 50_000);
+    for entries in repository.entries().chunks(100) {
+        assert!(entries.iter().all(|(_, entry)| entry.value.len() <= MAX_DECODED_BYTES + 64));
+        store.set_many(entries.to_vec()).await.unwrap();
+    }
+    let cache = Cache::new(store, Arc::new(TokioClock::starting_at(start())));
+    let read = cache.repository_state(&repository.name).await.unwrap();
+    assert_eq!((read.metadata.tags.len(), read.metadata.images.len()), (50_000, 50_000));
+    assert!(read.complete && read.unavailable.is_empty());
+    let one = cache.image(&repository.reference("1.49999")).await.unwrap();
+    assert_eq!(one.digest, image(49_999).digest);
 }
