@@ -56,7 +56,15 @@ pub(super) struct StatusAnswer {
     #[serde(default)]
     pub(super) sources: Vec<SourceStatus>,
     #[serde(default)]
+    pub(super) lanes: Vec<LaneStatus>,
+    #[serde(default)]
     pub(super) hosts: Vec<HostStatus>,
+}
+
+/// Who asks a registry host.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct LaneStatus {
+    pub(super) standing: String,
 }
 
 /// The store behind the server.
@@ -100,6 +108,8 @@ pub(super) struct Holds {
     pub(super) limit_bytes: Option<u64>,
     #[serde(default)]
     pub(super) evicted: Option<u64>,
+    #[serde(default)]
+    pub(super) full: bool,
 }
 
 /// How far the warmer is.
@@ -109,6 +119,8 @@ pub(super) struct WarmerStatus {
     pub(super) complete: u64,
     pub(super) queued: u64,
     pub(super) running: u64,
+    #[serde(default)]
+    pub(super) unsaved: u64,
 }
 
 /// Where the watch list comes from.

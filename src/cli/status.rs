@@ -1,8 +1,10 @@
 //! `samovar status`: how a running server and the registries behind it are doing.
 
+use std::collections::BTreeMap;
+
 use indicatif::HumanBytes;
 
-use super::answers::{Holds, HostStatus, QuotaStatus, SetAsideStatus, StatusAnswer};
+use super::answers::{Holds, HostStatus, LaneStatus, QuotaStatus, SetAsideStatus, StatusAnswer};
 use super::client::ServerClient;
 use super::failure::Failure;
 use super::output::{self, OutputFormat};
@@ -34,6 +36,12 @@ fn page(status: &StatusAnswer) -> String {
         ("repositories", format!("{}, {} complete", warmer.repositories, warmer.complete)),
         ("refreshes", format!("{} running, {} queued", warmer.running, warmer.queued)),
     ]);
+    if warmer.unsaved > 0 {
+        rows.push(("unsaved", format!("{} repositories wait for the store", warmer.unsaved)));
+    }
+    if status.lanes.iter().any(|lane| lane.standing != "ours") {
+        rows.push(("lanes", lanes(&status.lanes)));
+    }
     let mut parts = vec![output::pairs(rows)];
     if !status.sources.is_empty() {
         let rows = status.sources.iter().map(|source| [source.name.clone(), source.repositories.to_string()]);
@@ -44,6 +52,16 @@ fn page(status: &StatusAnswer) -> String {
         parts.push(output::columns(headings, status.hosts.iter().map(host_row)));
     }
     parts.join("\n\n")
+}
+
+/// How many hosts are asked by whom: `2 elsewhere, 1 ours`.
+fn lanes(lanes: &[LaneStatus]) -> String {
+    let mut counts = BTreeMap::new();
+    for lane in lanes {
+        *counts.entry(lane.standing.as_str()).or_insert(0) += 1;
+    }
+    let counts: Vec<String> = counts.iter().map(|(standing, count)| format!("{count} {standing}")).collect();
+    counts.join(", ")
 }
 
 /// `yes`, or `no` with the reason.
@@ -63,7 +81,8 @@ fn with_holdings(name: String, holds: &Holds) -> String {
     });
     let entries = holds.entries.map(|entries| format!("{entries} entries"));
     let evicted = holds.evicted.filter(|evicted| *evicted > 0).map(|evicted| format!("{evicted} evicted"));
-    let known: Vec<String> = [entries, used, evicted].into_iter().flatten().collect();
+    let full = holds.full.then(|| "full".to_owned());
+    let known: Vec<String> = [entries, used, evicted, full].into_iter().flatten().collect();
     if known.is_empty() { name } else { format!("{name}: {}", known.join(", ")) }
 }
 
@@ -99,11 +118,15 @@ mod tests {
                 "version": "0.1.0", "started_at": "2026-11-20T06:00:00Z", "ready": true,
                 "store": {
                     "kind": "memcached", "url": "memcached://cache:11211",
-                    "entries": 120, "used_bytes": 1572864, "limit_bytes": 67108864, "evicted": 7,
+                    "entries": 120, "used_bytes": 1572864, "limit_bytes": 67108864, "evicted": 7, "full": true,
                     "local_tier": {"path": "/var/lib/samovar/tier", "entries": 90, "used_bytes": 4096},
                     "set_aside": {"files": 2, "bytes": 1048576}
                 },
-                "warmer": {"repositories": 20, "complete": 19, "queued": 3, "running": 2},
+                "warmer": {"repositories": 20, "complete": 19, "queued": 3, "running": 2, "unsaved": 1},
+                "lanes": [
+                    {"host": "127.0.0.1:5000", "standing": "elsewhere"},
+                    {"host": "docker.io", "standing": "ours"}, {"host": "ghcr.io", "standing": "elsewhere"}
+                ],
                 "sources": [{"name": "configuration", "repositories": 20}],
                 "hosts": [
                     {"host": "docker.io", "rate": 0.5, "burst": 10, "in_flight": 1, "waiting": 4,
@@ -118,11 +141,13 @@ mod tests {
 version       0.1.0
 started       2026-11-20T06:00:00Z
 ready         yes
-store         memcached://cache:11211 (memcached): 120 entries, 1.50 MiB of 64.00 MiB, 7 evicted
+store         memcached://cache:11211 (memcached): 120 entries, 1.50 MiB of 64.00 MiB, 7 evicted, full
 local tier    /var/lib/samovar/tier: 90 entries, 4.00 KiB
 set aside     2 unusable store files, 1.00 MiB
 repositories  20, 19 complete
 refreshes     2 running, 3 queued
+unsaved       1 repositories wait for the store
+lanes         2 elsewhere, 1 ours
 
 SOURCE         REPOSITORIES
 configuration  20

@@ -94,6 +94,8 @@ fn transfer_failure(error: &TransferError) -> Failure {
             let failure = Failure::failed(error.to_string());
             failure.with_hint("what is in the store is whole; import again when nobody writes to the file")
         }
-        TransferError::Read { .. } | TransferError::Write { .. } => Failure::failed(error.to_string()),
+        TransferError::NoFile { .. } | TransferError::Read { .. } | TransferError::Write { .. } => {
+            Failure::failed(error.to_string())
+        }
     }
 }

@@ -65,12 +65,15 @@ struct Holds {
     limit_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     evicted: Option<u64>,
+    /// It has just refused to store something for want of room. Absent where it has not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    full: bool,
 }
 
 impl From<Statistics> for Holds {
     fn from(statistics: Statistics) -> Self {
-        let Statistics { entries, value_bytes, used_bytes, limit_bytes, evicted } = statistics;
-        Self { entries, value_bytes, used_bytes, limit_bytes, evicted }
+        let Statistics { entries, value_bytes, used_bytes, limit_bytes, evicted, full } = statistics;
+        Self { entries, value_bytes, used_bytes, limit_bytes, evicted, full }
     }
 }
 

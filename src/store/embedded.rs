@@ -6,6 +6,7 @@
 //!
 //! It is a cache: a file that is damaged or of another version is moved aside and kept, and a fresh one begun.
 
+mod back_off;
 mod compaction;
 mod content;
 mod directory;
@@ -19,12 +20,13 @@ mod schema;
 mod totals;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use redb::ReadableDatabase;
 use samovar_registry::{Clock, Name, TokioClock};
@@ -134,6 +136,13 @@ impl Embedded {
         self.writer.look_again();
     }
 
+    /// Wakes the thread that writes when a read has broken the database: it opens it again.
+    fn note_failed_read(&self) {
+        if self.engine.is_to_be_mended() {
+            self.writer.mend();
+        }
+    }
+
     /// Makes the file as small as its content allows, and returns when that is done. Reading and writing go on meanwhile,
     /// unless the file system has no room for a copy: then the file is compacted in place, and everybody waits.
     pub async fn compact(&self) -> Result<Compaction, StoreError> {
@@ -144,6 +153,12 @@ impl Embedded {
     pub fn set_aside(&self) -> SetAside {
         self.engine.directory().set_aside()
     }
+}
+
+/// Runs something of the engine; `None` when it panics, as it does on some kinds of damage. It may then be used on, but
+/// not trusted.
+fn contain_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 fn unavailable(error: impl std::fmt::Display) -> StoreError {
@@ -179,12 +194,14 @@ impl Reader for Embedded {
             }
         }
         if keys.len() <= MOST_KEYS_INLINE {
-            return self.engine.read(|database| read_entries(database, keys));
+            let read = self.engine.read(|database| read_entries(database, keys));
+            return read.inspect_err(|_| self.note_failed_read());
         }
         let _permit = self.large_readings.acquire().await.map_err(unavailable)?;
         let (engine, keys) = (Arc::clone(&self.engine), keys.to_vec());
         let read = move || engine.read(|database| read_entries(database, &keys));
-        tokio::task::spawn_blocking(read).await.map_err(unavailable)?
+        let read = tokio::task::spawn_blocking(read).await.map_err(unavailable)?;
+        read.inspect_err(|_| self.note_failed_read())
     }
 }
 
@@ -228,10 +245,11 @@ impl Client for Embedded {
             used_bytes: Some(directory.database_bytes() + directory.replacement_bytes()),
             limit_bytes: Some(self.limit_bytes),
             evicted: Some(self.ledger.evicted()),
+            full: self.ledger.is_full(),
         })
     }
 
     fn scan(&self) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
-        scan::scan(Arc::clone(&self.engine))
+        scan::scan(Arc::clone(&self.engine)).inspect_err(|_| self.note_failed_read()).boxed()
     }
 }

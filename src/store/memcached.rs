@@ -183,6 +183,7 @@ impl Client for Memcached {
             used_bytes: sum("bytes"),
             limit_bytes: sum("limit_maxbytes"),
             evicted: sum("evictions"),
+            full: false,
         })
     }
 

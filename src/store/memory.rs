@@ -148,6 +148,7 @@ impl Client for Memory {
             used_bytes: bytes(kept.bytes),
             limit_bytes: bytes(self.limit_bytes),
             evicted: Some(kept.evicted),
+            full: false,
         })
     }
 
@@ -186,6 +187,7 @@ mod tests {
             used_bytes: Some(700 + 3 * 1000),
             limit_bytes: Some(4000),
             evicted: Some(17),
+            full: false,
         };
         assert_eq!(store.statistics().await.unwrap(), statistics);
     }

@@ -90,6 +90,8 @@ pub struct Statistics {
     pub limit_bytes: Option<u64>,
     /// Entries that had to go for want of room, since the start of the process or server.
     pub evicted: Option<u64>,
+    /// It has just refused to store something for want of room.
+    pub full: bool,
 }
 
 /// Reads entries.

@@ -32,7 +32,7 @@ pub struct Exported {
 
 /// Writes everything in `store` into the file `to`. The file appears under its name when it is whole and on the disk;
 /// whatever ends this before leaves nothing behind, unless it kills the process. An existing file is replaced only
-/// with `overwrite`.
+/// with `overwrite`, and nothing that is not a plain file ever.
 ///
 /// Where somebody writes to the store meanwhile, what was written to repositories is looked for afterwards and appended,
 /// so that each is in the file as it was at some moment; the few that keep changing are counted as torn. An entry may be
@@ -43,8 +43,11 @@ pub async fn export(
     overwrite: bool,
     progress: &Progress,
 ) -> Result<Exported, TransferError> {
-    if !overwrite && to.symlink_metadata().is_ok() {
-        return Err(TransferError::Exists { path: to.to_owned() });
+    match to.symlink_metadata() {
+        Ok(_) if !overwrite => return Err(TransferError::Exists { path: to.to_owned() }),
+        // A device, a directory, a link: what is put in its place would not be what was meant.
+        Ok(found) if !found.is_file() => return Err(TransferError::NoFile { path: to.to_owned() }),
+        Ok(_) | Err(_) => {}
     }
     progress.begin("exporting", Unit::Entries, store.statistics().await?.entries);
     let mut output = Output::create(to).await?;

@@ -183,6 +183,19 @@ async fn an_export_replaces_nothing_unless_told_to() {
 }
 
 #[tokio::test]
+async fn an_export_never_takes_the_place_of_what_is_no_plain_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    let store = full_shelf().await;
+    for place in [link.as_path(), directory.path()] {
+        let refused = export(&store, place, true, &Progress::default()).await.unwrap_err();
+        assert!(matches!(refused, TransferError::NoFile { .. }), "{refused}");
+    }
+    assert!(link.is_symlink());
+}
+
+#[tokio::test]
 async fn what_a_killed_export_left_is_not_in_the_way_of_the_next() {
     let directory = tempfile::tempdir().unwrap();
     let left = directory.path().join(format!(".export.{}.unfinished", std::process::id()));

@@ -30,6 +30,12 @@ pub enum TransferError {
         /// Its path.
         path: PathBuf,
     },
+    /// What is there already is a device, a directory or a link: nothing to be replaced by a file.
+    #[error("{} is not a plain file", path.display())]
+    NoFile {
+        /// Its path.
+        path: PathBuf,
+    },
     /// The file cannot be read, or is not what it should be.
     #[error("cannot read {}: {error}", path.display())]
     Read {

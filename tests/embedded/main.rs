@@ -3,6 +3,8 @@
 
 mod compaction;
 mod eviction;
+#[cfg(target_os = "linux")]
+mod failures;
 mod files;
 mod totals;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::debug;
 
 use super::HotSet;
 use super::state::Compared;
@@ -107,14 +107,14 @@ impl HotSet {
         let mut state = self.state();
         state.statistics.last_checked = Some(now);
         if state.statistics.error.take().is_some() {
-            info!("the store answers again; what is in memory was compared with it");
+            debug!("the store answers again; what is in memory was compared with it");
         }
     }
 
     fn check_failed(&self, error: StoreError) {
         let before = self.state().statistics.error.replace(error.clone());
         if before.is_none() {
-            warn!(%error, "the store, or part of it, does not answer; repositories in memory are answered from there");
+            debug!(%error, "the store, or part of it, does not answer; repositories in memory are answered from there");
         }
     }
 }

@@ -80,7 +80,7 @@ pub(super) async fn run(place: &Place, arguments: &StatsArgs, format: OutputForm
 
 impl Stats {
     fn new(place: &Place, store: &Arc<dyn Client>, statistics: Statistics, census: Option<Census>) -> Self {
-        let Statistics { entries, value_bytes, used_bytes, limit_bytes, evicted } = statistics;
+        let Statistics { entries, value_bytes, used_bytes, limit_bytes, evicted, full: _ } = statistics;
         let detail = census.map(Detail::from);
         let (url, kind) = (place.shown(), store.kind());
         Self { url, kind, entries, value_bytes, used_bytes, limit_bytes, evicted, detail }

@@ -18,7 +18,7 @@ use super::content::{Content, document_of};
 use super::engine::Engine;
 use super::schema::{DOCUMENTS, ENTRIES};
 use super::totals::Totals;
-use super::{StoreError, unavailable};
+use super::{StoreError, contain_panic, unavailable};
 
 /// Bytes of one piece, give or take an entry.
 const MOST_BYTES_COPIED_AT_ONCE: usize = 2 * 1024 * 1024;
@@ -83,7 +83,7 @@ impl Replacement {
         let (reached, changed) = (self.reached.as_deref(), std::mem::take(&mut self.changed));
         let piece = self.engine.read(|database| read_piece(database, reached, changed))?;
         let database = self.database.as_ref().expect("it is handed over only by `finish`, which ends it");
-        write_piece(database, &piece).map_err(unavailable)?;
+        of_the_copy(|| write_piece(database, &piece))?;
         if let Some(last) = piece.rows.into_iter().map(|row| row.key).max()
             && self.reached.as_deref().is_none_or(|reached| reached < last.as_str())
         {
@@ -95,19 +95,35 @@ impl Replacement {
     /// Puts the copy, which must be like the original, in its place.
     pub(super) fn finish(mut self) -> Result<(Compaction, Totals), StoreError> {
         // Opened again with all the memory that the store may use.
-        drop(self.database.take());
+        self.close();
         let directory = self.engine.directory();
-        let database = directory.open_replacement()?;
-        let totals = Totals::of(&database).map_err(unavailable)?;
+        let (database, totals) = of_the_copy(|| {
+            let database = directory.open_replacement()?;
+            let totals = Totals::of(&database)?;
+            Ok((database, totals))
+        })?;
         directory.put_replacement_in_place()?;
         self.engine.adopt(database);
         Ok((Compaction { before: self.before, after: directory.database_bytes() }, totals))
     }
 }
 
+impl Replacement {
+    fn close(&mut self) {
+        let database = self.database.take();
+        // What closing cannot write is missed when it is opened again.
+        let _ = contain_panic(|| drop(database));
+    }
+}
+
+/// Runs something on the copy. A panic there says nothing of the original.
+fn of_the_copy<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    contain_panic(work).ok_or_else(|| unavailable("the engine panicked over the copy"))?.map_err(unavailable)
+}
+
 impl Drop for Replacement {
     fn drop(&mut self) {
-        drop(self.database.take());
+        self.close();
         self.engine.directory().remove_replacement();
     }
 }

@@ -10,7 +10,7 @@ use redb::Database;
 use tracing::{error, warn};
 
 use super::schema::{self, FORMAT, Unreadable};
-use super::{StoreError, hour_of, unavailable};
+use super::{StoreError, contain_panic, hour_of, unavailable};
 
 const DATABASE: &str = "samovar.redb";
 const LOCK: &str = "lock";
@@ -34,6 +34,13 @@ const PROBE_BYTES: usize = 1024 * 1024;
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The same for a copy that is being made: it is written in order and hardly read.
 const REPLACEMENT_CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Left free on the file system when writing begins again after a failure: a part of it, but not less …
+const LEAST_MARGIN_BYTES: u64 = 4 * 1024 * 1024;
+/// … and not more.
+const LARGEST_MARGIN_BYTES: u64 = 64 * 1024 * 1024;
+/// Which part.
+const MARGIN_PART: u64 = 64;
 
 /// What may be done to what is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,10 +85,8 @@ impl Directory {
         }
         let command = std::env::args_os().take(2).map(|word| word.to_string_lossy().into_owned());
         let holder = format!("process {} ({})", std::process::id(), command.collect::<Vec<_>>().join(" "));
-        lock.set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| lock.write_all(holder.as_bytes()))
-            .map_err(|error| failed("cannot write the lock in", error))?;
+        // On a full disk nobody learns who holds it; held it is all the same.
+        let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(holder.as_bytes()));
         Ok(Self { path: path.to_owned(), mode, _lock: lock })
     }
 
@@ -109,9 +114,19 @@ impl Directory {
         }
     }
 
-    /// Opens the database after a failed write. What is in it is not touched, whatever comes of it.
+    /// Opens the database after a failure. It is neither made nor moved aside, whatever comes of it.
     pub(super) fn open_database_again(&self) -> Result<Database, StoreError> {
-        builder(CACHE_BYTES).open(self.path.join(DATABASE)).map_err(unavailable)
+        let opened = contain_panic(|| builder(CACHE_BYTES).open(self.path.join(DATABASE)));
+        let Some(opened) = opened else {
+            self.mark_damaged("the engine panicked while opening it again");
+            return Err(unavailable("the store file is damaged"));
+        };
+        opened.map_err(redb::Error::from).map_err(|error| {
+            if let redb::Error::Corrupted(_) = error {
+                self.mark_damaged(&error.to_string());
+            }
+            unavailable(error)
+        })
     }
 
     /// Bytes that the database takes up on the disk.
@@ -126,8 +141,13 @@ impl Directory {
 
     /// Bytes that can still be written to the file system; `None` where it does not tell.
     pub(super) fn free_bytes(&self) -> Option<u64> {
+        Some(self.room()?.free_bytes)
+    }
+
+    fn room(&self) -> Option<Room> {
         let found = rustix::fs::statvfs(&self.path).ok()?;
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Some(Room { free_bytes: bytes(found.f_bavail), all_bytes: bytes(found.f_blocks) })
     }
 
     /// Files that were moved aside, and their bytes on the disk.
@@ -149,17 +169,20 @@ impl Directory {
     /// Begins a copy of the database: an empty store beside it.
     pub(super) fn create_replacement(&self) -> Result<Database, StoreError> {
         self.remove_replacement();
-        let database =
-            builder(REPLACEMENT_CACHE_BYTES).create(self.path.join(REPLACEMENT)).map_err(unavailable)?;
-        match schema::prepare(&database, 0) {
-            Ok(()) => Ok(database),
-            Err(error) => Err(Unusable::from(error).into_error()),
-        }
+        let create = || {
+            let database = builder(REPLACEMENT_CACHE_BYTES).create(self.path.join(REPLACEMENT));
+            let database = database.map_err(redb::Error::from)?;
+            schema::prepare(&database, 0)?;
+            Ok(database)
+        };
+        contain_panic(create)
+            .unwrap_or_else(|| Err(Unusable::ForGood("the engine panicked while beginning a copy".into())))
+            .map_err(Unusable::into_error)
     }
 
     /// Opens the finished copy as what it is to be.
-    pub(super) fn open_replacement(&self) -> Result<Database, StoreError> {
-        builder(CACHE_BYTES).open(self.path.join(REPLACEMENT)).map_err(unavailable)
+    pub(super) fn open_replacement(&self) -> Result<Database, redb::Error> {
+        Ok(builder(CACHE_BYTES).open(self.path.join(REPLACEMENT))?)
     }
 
     /// Renames the copy over the database. After a loss of power either is there, and both are whole.
@@ -177,8 +200,17 @@ impl Directory {
         let _ = fs::remove_file(self.path.join(REPLACEMENT));
     }
 
-    /// Whether there is room to write again, found by writing.
-    pub(super) fn check_room(&self) -> Result<(), StoreError> {
+    /// Whether there is room to write again so many bytes and some more: by what the file system says, and by writing.
+    pub(super) fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        if let Some(room) = self.room() {
+            let needed = bytes.saturating_add(room.margin_bytes());
+            if room.free_bytes < needed {
+                let message = format!("{} bytes are free where {needed} are needed", room.free_bytes);
+                return Err(
+                    self.io_failed("cannot write", &io::Error::new(io::ErrorKind::StorageFull, message))
+                );
+            }
+        }
         let probe = self.path.join(PROBE);
         let written = fs::write(&probe, vec![0; PROBE_BYTES]);
         let removed = fs::remove_file(&probe);
@@ -214,8 +246,27 @@ impl Directory {
         }
     }
 
+    /// Forgets that the file is damaged: it has been replaced.
+    pub(super) fn remove_damage_mark(&self) {
+        // Where it cannot be removed, the next start begins a fresh store, and says so.
+        let _ = fs::remove_file(self.path.join(DAMAGED));
+    }
+
     fn io_failed(&self, what: &str, error: &io::Error) -> StoreError {
         StoreError::Unavailable { message: format!("{what} in {}: {error}", self.path.display()) }
+    }
+}
+
+/// What a file system says of itself.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    free_bytes: u64,
+    all_bytes: u64,
+}
+
+impl Room {
+    fn margin_bytes(self) -> u64 {
+        (self.all_bytes / MARGIN_PART).clamp(LEAST_MARGIN_BYTES, LARGEST_MARGIN_BYTES)
     }
 }
 
@@ -284,8 +335,7 @@ fn builder(cache_bytes: usize) -> redb::Builder {
 }
 
 fn open(mode: Mode, file: &Path, now: Timestamp) -> Result<Database, Unusable> {
-    // The engine panics on some kinds of damage instead of reporting them.
-    std::panic::catch_unwind(|| {
+    contain_panic(|| {
         let builder = builder(CACHE_BYTES);
         let database = match mode {
             Mode::Serve => builder.create(file),
@@ -295,7 +345,7 @@ fn open(mode: Mode, file: &Path, now: Timestamp) -> Result<Database, Unusable> {
         schema::prepare(&database, hour_of(now))?;
         Ok(database)
     })
-    .unwrap_or_else(|_| Err(Unusable::ForGood("the engine panicked while opening it".into())))
+    .unwrap_or_else(|| Err(Unusable::ForGood("the engine panicked while opening it".into())))
 }
 
 /// What a file takes up: less than its length where it has holes, which the engine leaves when it grows.

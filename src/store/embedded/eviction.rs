@@ -52,7 +52,9 @@ impl Eviction {
 
     fn may_sweep(&self, ledger: &Ledger, now: Timestamp) -> bool {
         let Some((_, version)) = ledger.watched() else { return false };
-        self.fruitless.is_none_or(|(when, asked)| asked != version || now >= when + REST_AFTER_NOTHING)
+        // A clock that was ahead and has been set right must not let it rest until then.
+        let rests = |when: Timestamp| (when..when + REST_AFTER_NOTHING).contains(&now);
+        self.fruitless.is_none_or(|(when, asked)| asked != version || !rests(when))
     }
 
     /// One step towards a footprint of `target` bytes.

@@ -100,7 +100,8 @@ impl Keeper {
         &mut self,
         operations: Vec<Operation>,
     ) -> Result<Vec<Result<bool, StoreError>>, StoreError> {
-        self.make_room(&operations);
+        let growth = operations.iter().map(Operation::footprint).sum();
+        self.make_room(growth);
         let limits = Limits { bytes: self.limit_bytes, documents_below: self.high_water() };
         let reads = match &self.replacement {
             // The copy takes over when a document was read, but not twice.
@@ -110,7 +111,7 @@ impl Keeper {
         let notes_changes = self.replacement.is_some();
         let mut left_out = 0;
         let mut changed = Vec::new();
-        let committed = self.engine.write(|database| {
+        let committed = self.engine.write(growth, |database| {
             let transaction = database.begin_write()?;
             let mut content = Content::open(&transaction, hour_of(self.clock.now()))?;
             for document in &reads {
@@ -134,7 +135,9 @@ impl Keeper {
         if let Some(replacement) = &mut self.replacement {
             replacement.note_changed(changed);
         }
-        if left_out > 0 || outcomes.iter().any(Result::is_err) {
+        let refuses = outcomes.iter().any(Result::is_err);
+        self.ledger.set_full(refuses);
+        if left_out > 0 || refuses {
             self.say_that_it_is_full();
         }
         self.look_at_the_level();
@@ -143,22 +146,38 @@ impl Keeper {
 
     /// Whether there is something to do while nobody waits.
     pub(super) fn has_work(&self) -> bool {
-        self.replacement.is_some() || !self.compaction_wanted_by.is_empty() || self.may_evict()
+        self.replacement.is_some()
+            || !self.compaction_wanted_by.is_empty()
+            || self.may_evict()
+            || self.engine.is_to_be_mended()
     }
 
     /// Does a small piece of it.
     pub(super) fn work(&mut self) {
-        if self.may_evict() {
-            if let Err(error) = self.evict(self.low_water()) {
-                self.eviction_rests_until = Some(self.clock.now() + REST_AFTER_FAILURE);
-                self.warn(&error, "what may go could not be removed from the store");
-            }
+        if self.engine.is_to_be_mended() {
+            // It says itself what comes of it.
+            let _ = self.engine.mend();
+        } else if self.may_evict() {
+            let evicted = self.evict(self.low_water());
             self.look_at_the_level();
+            if let Err(error) = &evicted {
+                self.warn(error, "what may go could not be removed from the store");
+            }
+            // By the totals there may be something that could not be found: looking at once would not find it either.
+            if self.evicting && !matches!(evicted, Ok(true)) {
+                self.eviction_rests_until = Some(self.clock.now() + REST_AFTER_FAILURE);
+            }
         } else if let Some(replacement) = self.replacement.take() {
             self.go_on_compacting(replacement);
         } else if !self.compaction_wanted_by.is_empty() || self.compaction_is_due() {
             self.begin_compaction();
         }
+    }
+
+    /// Looks for what may go, which has changed.
+    pub(super) fn look_again(&mut self) {
+        self.eviction_rests_until = None;
+        self.look_at_the_level();
     }
 
     /// Notes what would otherwise be forgotten.
@@ -167,7 +186,7 @@ impl Keeper {
         while let reads = self.ledger.take_reads(MOST_READS_NOTED_AT_ONCE)
             && !reads.is_empty()
         {
-            let noted = self.engine.write(|database| {
+            let noted = self.engine.write(0, |database| {
                 let transaction = database.begin_write()?;
                 let mut content = Content::open(&transaction, hour_of(self.clock.now()))?;
                 reads.iter().try_for_each(|document| content.touch(document))?;
@@ -211,8 +230,7 @@ impl Keeper {
     }
 
     /// Evicts before a commit what would have to go after it.
-    fn make_room(&mut self, operations: &[Operation]) {
-        let growth: u64 = operations.iter().map(Operation::footprint).sum();
+    fn make_room(&mut self, growth: u64) {
         let target = self.low_water().min(self.high_water().saturating_sub(growth));
         while self.keeps_house && self.ledger.totals().footprint() + growth > self.high_water() {
             // What fails here fails again in the commit, which tells.
@@ -223,8 +241,7 @@ impl Keeper {
     }
 
     fn may_evict(&self) -> bool {
-        let rests = self.eviction_rests_until.is_some_and(|until| self.clock.now() < until);
-        self.evicting && !rests
+        self.evicting && !rests(self.eviction_rests_until, self.clock.now())
     }
 
     /// One step of eviction. Says whether another one may find more.
@@ -233,7 +250,7 @@ impl Keeper {
         if !self.eviction.may_find(&self.ledger, now) {
             return Ok(false);
         }
-        let committed = self.engine.write(|database| {
+        let committed = self.engine.write(0, |database| {
             let transaction = database.begin_write()?;
             let mut content = Content::open(&transaction, hour_of(now))?;
             let step = self.eviction.step(&mut content, &self.ledger, target, now)?;
@@ -265,7 +282,7 @@ impl Keeper {
         let (bytes, live) = (self.engine.directory().database_bytes(), self.ledger.totals().footprint());
         let is_wasteful = bytes > LEAST_BYTES_COMPACTED && bytes / WORTH_COMPACTING > live;
         let is_too_large = bytes > self.limit_bytes && live <= self.high_water();
-        let rests = self.compaction_rests_until.is_some_and(|until| self.clock.now() < until);
+        let rests = rests(self.compaction_rests_until, self.clock.now());
         self.keeps_house && (is_wasteful || is_too_large) && !rests
     }
 
@@ -357,5 +374,24 @@ impl Keeper {
 
     fn warn(&self, error: &StoreError, what: &str) {
         warn!(store.path = %self.engine.directory().path().display(), %error, "{what}; it is tried again later");
+    }
+}
+
+/// Whether a rest goes on. One that ends further away than it can last was begun by a clock that was ahead.
+fn rests(until: Option<Timestamp>, now: Timestamp) -> bool {
+    until.is_some_and(|until| now < until && until <= now + REST_AFTER_FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_that_a_clock_ahead_has_begun_is_over() {
+        let now = Timestamp::UNIX_EPOCH;
+        assert!(!rests(None, now));
+        assert!(rests(Some(now + REST_AFTER_FAILURE), now));
+        assert!(!rests(Some(now), now));
+        assert!(!rests(Some(now + Duration::from_hours(24 * 365)), now));
     }
 }

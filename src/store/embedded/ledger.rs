@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use samovar_registry::{Digest, Name};
@@ -21,6 +21,7 @@ pub(super) type IsWatched = Arc<dyn Fn(&Name) -> bool + Send + Sync>;
 pub(super) struct Ledger {
     totals: Mutex<Totals>,
     evicted: AtomicU64,
+    full: AtomicBool,
     reads: Mutex<HashSet<Digest>>,
     watched: RwLock<Watched>,
 }
@@ -59,6 +60,15 @@ impl Ledger {
 
     pub(super) fn count_evicted(&self, entries: usize) {
         self.evicted.fetch_add(entries as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the last commit has refused something for want of room.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
     }
 
     /// Remembers that a document was read. Costs no more than a look into a table in memory.

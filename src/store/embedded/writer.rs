@@ -23,6 +23,8 @@ enum Message {
     Compact(Reply<Compaction>),
     /// What may go has changed.
     LookAgain,
+    /// Somebody could not read.
+    Mend,
 }
 
 #[derive(Debug)]
@@ -52,8 +54,17 @@ impl Writer {
 
     /// Tells the thread, if it sleeps, that there may be something to do. One that does not sleep finds out by itself.
     pub(super) fn look_again(&self) {
+        self.wake(Message::LookAgain);
+    }
+
+    /// Tells the thread, if it sleeps, that the database must be opened again.
+    pub(super) fn mend(&self) {
+        self.wake(Message::Mend);
+    }
+
+    fn wake(&self, message: Message) {
         if let Some(queue) = &self.queue {
-            let _ = queue.try_send(Message::LookAgain);
+            let _ = queue.try_send(message);
         }
     }
 
@@ -87,7 +98,9 @@ fn write_all(mut keeper: Keeper, mut queue: mpsc::Receiver<Message>) {
                     replies.push(reply);
                 }
                 Message::Compact(reply) => keeper.ask_for_compaction(reply),
-                Message::LookAgain => {}
+                Message::LookAgain => keeper.look_again(),
+                // Whatever wakes it, it looks after that before anything else.
+                Message::Mend => {}
             }
         }
         if !operations.is_empty() {

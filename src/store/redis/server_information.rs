@@ -24,6 +24,7 @@ pub(super) async fn statistics(store: &Redis) -> Result<Statistics, StoreError> 
         // A server without a limit says 0.
         limit_bytes: sum(&memory, |answer| field(answer, "maxmemory").filter(|limit| *limit > 0)),
         evicted: sum(&stats, |answer| field(answer, "evicted_keys")),
+        full: false,
     })
 }
 
