@@ -156,7 +156,7 @@ impl<R: Reader + 'static> Cache<R> {
     }
 
     /// Keeps what was read lately in memory. Whatever this process writes must then go through [`Coherent`], and
-    /// [`HotSet::run`] must run, or what is answered grows old.
+    /// [`HotSet::run`] must run where other processes write too, or what is answered grows old.
     #[must_use]
     pub fn with_hot_set(mut self, hot: Arc<HotSet>) -> Self {
         self.hot = Some(hot);

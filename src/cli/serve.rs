@@ -70,7 +70,12 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     let mut warming = tokio::spawn(warmer.run(vec![Box::new(source)], shutdown.clone()));
     let checking = tokio::spawn({
         let shutdown = shutdown.clone();
-        async move { hot.run(&store, shutdown).await }
+        async move {
+            // What this process writes, memory hears of at once; nobody else writes to a store of its own.
+            if store.is_shared() {
+                hot.run(&store, shutdown).await;
+            }
+        }
     });
     let serving = tokio::spawn(server::serve(listener, Arc::new(doors)));
     info!(server.address = %address, store = %config.store, repositories = config.watch.len(), "listening");

@@ -32,7 +32,7 @@ pub(super) struct StoreStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
     #[serde(flatten)]
-    holds: Holds,
+    holds: Statistics,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_tier: Option<LocalTierStatus>,
     /// Files that could not be used and were moved aside, in the directory of the store or of its local tier.
@@ -50,31 +50,7 @@ struct SetAsideStatus {
 struct LocalTierStatus {
     path: String,
     #[serde(flatten)]
-    holds: Holds,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct Holds {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    entries: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    used_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    evicted: Option<u64>,
-    /// It has just refused to store something for want of room. Absent where it has not.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    full: bool,
-}
-
-impl From<Statistics> for Holds {
-    fn from(statistics: Statistics) -> Self {
-        let Statistics { entries, value_bytes, used_bytes, limit_bytes, evicted, full } = statistics;
-        Self { entries, value_bytes, used_bytes, limit_bytes, evicted, full }
-    }
+    holds: Statistics,
 }
 
 /// Whether the store answers, and if not, why.
@@ -92,13 +68,13 @@ pub(super) async fn status(doors: &Doors) -> StoreStatus {
     let (answers, (store, local_tier)) = tokio::join!(answers(doors), statistics(doors));
     let local_tier = doors.local_tier.as_ref().map(|tier| {
         let path = tier.path.display().to_string();
-        LocalTierStatus { path, holds: local_tier.unwrap_or_default().into() }
+        LocalTierStatus { path, holds: local_tier.unwrap_or_default() }
     });
     StoreStatus {
         kind: doors.store.kind(),
         url: doors.store_url.clone(),
         error: answers.err(),
-        holds: store.unwrap_or_default().into(),
+        holds: store.unwrap_or_default(),
         local_tier,
         set_aside: set_aside(doors),
     }

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use serde::Serialize;
 
 pub use archive::{ArchiveError, ArchiveReader, ArchiveSummary, ArchiveWriter, Record};
 pub use documents::{Beginning, Documents, StoredDocument};
@@ -77,20 +78,26 @@ pub enum StoreError {
     },
 }
 
-/// What a store holds and where its bounds are, as far as the engine can tell.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a store holds and where its bounds are, as far as the engine can tell. As JSON, what it cannot tell is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Statistics {
     /// Entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub entries: Option<u64>,
     /// Bytes of keys and values.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value_bytes: Option<u64>,
     /// Bytes that the engine takes up on disk or in the server's memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<u64>,
     /// What it may take up.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_bytes: Option<u64>,
     /// Entries that had to go for want of room, since the start of the process or server.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub evicted: Option<u64>,
     /// It has just refused to store something for want of room.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub full: bool,
 }
 

@@ -28,16 +28,8 @@ pub struct StatsArgs {
 struct Stats {
     url: String,
     kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    entries: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    used_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    evicted: Option<u64>,
+    #[serde(flatten)]
+    holds: Statistics,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<Detail>,
 }
@@ -80,10 +72,9 @@ pub(super) async fn run(place: &Place, arguments: &StatsArgs, format: OutputForm
 
 impl Stats {
     fn new(place: &Place, store: &Arc<dyn Client>, statistics: Statistics, census: Option<Census>) -> Self {
-        let Statistics { entries, value_bytes, used_bytes, limit_bytes, evicted, full: _ } = statistics;
         let detail = census.map(Detail::from);
         let (url, kind) = (place.shown(), store.kind());
-        Self { url, kind, entries, value_bytes, used_bytes, limit_bytes, evicted, detail }
+        Self { url, kind, holds: statistics, detail }
     }
 }
 
@@ -110,11 +101,11 @@ fn page(stats: &Stats) -> String {
     let bytes = |number: Option<u64>| number.map(|number| HumanBytes(number).to_string());
     let known = [
         ("store", Some(format!("{} ({})", stats.url, stats.kind))),
-        ("entries", count(stats.entries)),
-        ("stored", bytes(stats.value_bytes)),
-        ("used", bytes(stats.used_bytes)),
-        ("limit", bytes(stats.limit_bytes)),
-        ("evicted", count(stats.evicted)),
+        ("entries", count(stats.holds.entries)),
+        ("stored", bytes(stats.holds.value_bytes)),
+        ("used", bytes(stats.holds.used_bytes)),
+        ("limit", bytes(stats.holds.limit_bytes)),
+        ("evicted", count(stats.holds.evicted)),
     ];
     let mut rows: Vec<(&str, String)> =
         known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
@@ -158,11 +149,12 @@ mod tests {
         let stats = Stats {
             url: "embedded:/var/lib/samovar/store".into(),
             kind: "embedded",
-            entries: Some(1_234),
-            value_bytes: None,
-            used_bytes: Some(3 << 20),
-            limit_bytes: Some(8 << 30),
-            evicted: None,
+            holds: Statistics {
+                entries: Some(1_234),
+                used_bytes: Some(3 << 20),
+                limit_bytes: Some(8 << 30),
+                ..Statistics::default()
+            },
             detail: Some(detail),
         };
         let expected = "\
