@@ -28,7 +28,8 @@
 //! use samovar::sources::{TagFilter, Watch, WatchList};
 //! use samovar::store::{Client, Memory};
 //! use samovar::warmer::{Warmer, WarmerOptions};
-//! use samovar_registry::upstream::{Credentials, HttpOptions, HttpUpstreams};
+//! use samovar_registry::credentials::CredentialChain;
+//! use samovar_registry::upstream::{HttpOptions, HttpUpstreams};
 //! use samovar_registry::{Clock, Registry, SystemClock};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -44,7 +45,7 @@
 //!     WarmerOptions::default(),
 //! );
 //! let name: samovar_registry::Name = "ghcr.io/fluxcd/source-controller".parse()?;
-//! let watch = Watch { tags: TagFilter::All, credentials: Credentials::Anonymous, poll_interval: None };
+//! let watch = Watch { tags: TagFilter::All, credentials: CredentialChain::default(), poll_interval: None };
 //! warmer.warm_once(WatchList([(name.clone(), watch)].into())).await;
 //!
 //! let cache = Cache::new(store, clock);

@@ -13,7 +13,7 @@ use samovar::metrics::Metrics;
 use samovar::sources::{TagFilter, Watch, WatchList};
 use samovar::store::Client;
 use samovar::warmer::{Warmer, WarmerOptions};
-use samovar_registry::upstream::Credentials;
+use samovar_registry::credentials::CredentialChain;
 use samovar_registry::{Digest, Name, SystemClock};
 use samovar_testing::Image;
 use tokio::time::Instant;
@@ -55,7 +55,7 @@ pub(crate) async fn warm(
         world.push(&name, &format!("1.{}.{}", number / 50, number % 50), &image(number));
     }
     let options = WarmerOptions::default();
-    let watch = Watch { tags: TagFilter::All, credentials: Credentials::Anonymous, poll_interval: None };
+    let watch = Watch { tags: TagFilter::All, credentials: CredentialChain::default(), poll_interval: None };
     let watched = WatchList([(name, watch)].into());
     let warmer = Warmer::new(
         Arc::clone(store),

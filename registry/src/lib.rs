@@ -7,8 +7,10 @@
 //! Nothing here stores or schedules: that is the `samovar` crate's part.
 
 mod clock;
+pub mod credentials;
 mod digest;
 mod glob;
+mod json;
 mod labels;
 mod metadata;
 mod name;
@@ -17,6 +19,7 @@ mod platform;
 mod reference;
 mod secret;
 pub mod upstream;
+mod words;
 
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use digest::Digest;

@@ -1,9 +1,8 @@
 //! From a configuration to the parts that it describes: what `serve` and `warm` both stand on.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use samovar_registry::upstream::{HttpOptions, HttpUpstreams, Limits};
+use samovar_registry::upstream::{HostOptions, HttpOptions, HttpUpstreams, Limits};
 use samovar_registry::{Clock, SystemClock};
 
 use super::failure::Failure;
@@ -71,16 +70,14 @@ fn replica_name() -> String {
 
 fn http_options(config: &Config) -> HttpOptions {
     let limits = Limits { rate: config.rate, burst: config.burst, concurrency: config.upstream.concurrency };
-    let host_limits = config.hosts.iter().map(|(host, own)| {
-        let own = Limits {
+    let hosts = config.hosts.iter().map(|(host, own)| {
+        let own_limits = Limits {
             rate: own.rate.unwrap_or(limits.rate),
             burst: own.burst.unwrap_or(limits.burst),
             concurrency: own.concurrency.unwrap_or(limits.concurrency),
         };
-        (host.clone(), own)
+        (host.clone(), HostOptions { limits: Some(own_limits), token_hosts: own.token_hosts.clone() })
     });
-    let token_hosts: BTreeMap<_, _> =
-        config.hosts.iter().map(|(host, own)| (host.clone(), own.token_hosts.clone())).collect();
     HttpOptions {
         connect_timeout: config.upstream.connect_timeout,
         header_timeout: config.upstream.header_timeout,
@@ -88,9 +85,8 @@ fn http_options(config: &Config) -> HttpOptions {
         total_timeout: config.upstream.total_timeout,
         list_timeout: config.upstream.list_timeout,
         limits,
-        host_limits: host_limits.collect(),
+        hosts: hosts.collect(),
         insecure_hosts: config.insecure_hosts.clone(),
-        token_hosts,
         ..HttpOptions::default()
     }
 }

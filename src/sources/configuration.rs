@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use samovar_registry::upstream::{Credentials, DockerConfig};
+use samovar_registry::credentials::{Credentials, DockerConfig};
 use tracing::warn;
 
 use super::{ImageSource, Watch, WatchList};
@@ -37,8 +37,11 @@ impl ConfigurationSource {
             let credentials = docker_config
                 .as_ref()
                 .map_or(Credentials::Anonymous, |config| config.credentials_for(&entry.name));
-            let watch =
-                Watch { tags: entry.tags.clone(), credentials, poll_interval: Some(entry.poll_interval) };
+            let watch = Watch {
+                tags: entry.tags.clone(),
+                credentials: credentials.into(),
+                poll_interval: Some(entry.poll_interval),
+            };
             (entry.name.clone(), watch)
         });
         WatchList(watches.collect())

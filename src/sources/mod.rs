@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use samovar_registry::Name;
-use samovar_registry::upstream::Credentials;
+use samovar_registry::credentials::CredentialChain;
 
 pub use crate::config::{TagFilter, Verdict};
 pub use configuration::ConfigurationSource;
@@ -32,7 +32,7 @@ pub struct Watch {
     /// Which tags are wanted.
     pub tags: TagFilter,
     /// What to log in with.
-    pub credentials: Credentials,
+    pub credentials: CredentialChain,
     /// How often to list, where not as usual.
     pub poll_interval: Option<Duration>,
 }
@@ -55,10 +55,7 @@ impl WatchList {
 
 impl Watch {
     fn merged(self, other: Self) -> Self {
-        let credentials = match self.credentials {
-            Credentials::Anonymous => other.credentials,
-            own @ Credentials::Basic { .. } => own,
-        };
+        let credentials = if self.credentials.is_anonymous() { other.credentials } else { self.credentials };
         let poll_interval = match (self.poll_interval, other.poll_interval) {
             (Some(one), Some(another)) => Some(one.min(another)),
             (one, another) => one.or(another),

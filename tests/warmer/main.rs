@@ -20,7 +20,8 @@ use samovar::metrics::Metrics;
 use samovar::sources::{ImageSource, TagFilter, Watch, WatchList};
 use samovar::store::{Client, Entry, Key, Memory, Reader, StoreError};
 use samovar::warmer::{Change, ChangeKind, Handle, RequestRefused, Warmer, WarmerOptions};
-use samovar_registry::upstream::{Credentials, ErrorKind, Operation, Urgency};
+use samovar_registry::credentials::CredentialChain;
+use samovar_registry::upstream::{ErrorKind, Operation, Urgency};
 use samovar_registry::{Name, Platforms, Tag, TokioClock};
 use samovar_testing::{Image, Index};
 use tokio::sync::{broadcast, watch};
@@ -71,7 +72,7 @@ fn clock() -> Arc<TokioClock> {
 }
 
 fn watching(names: &[&Name]) -> WatchList {
-    let watch = Watch { tags: TagFilter::All, credentials: Credentials::Anonymous, poll_interval: None };
+    let watch = Watch { tags: TagFilter::All, credentials: CredentialChain::default(), poll_interval: None };
     WatchList(names.iter().map(|name| ((*name).clone(), watch.clone())).collect())
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use samovar_registry::credentials::CredentialChain;
 use samovar_registry::upstream::{
-    Credentials, Document, ErrorKind, ManifestSelector, Operation, TagList, Upstream, UpstreamError,
-    UpstreamFactory, Urgency,
+    Document, ErrorKind, ManifestSelector, Operation, TagList, Upstream, UpstreamError, UpstreamFactory,
+    Urgency,
 };
 use samovar_registry::{Digest, Name, Tag};
 use samovar_testing::Content;
@@ -109,7 +110,7 @@ impl World {
 }
 
 impl UpstreamFactory for World {
-    fn upstream(&self, name: &Name, _: &Credentials) -> Arc<dyn Upstream> {
+    fn upstream(&self, name: &Name, _: &CredentialChain) -> Arc<dyn Upstream> {
         Arc::new(Repository { world: self.clone(), name: name.clone() })
     }
 

@@ -10,7 +10,8 @@ use http::HeaderValue;
 use url::Url;
 
 use super::challenge::Challenge;
-use super::{Credentials, ErrorKind, HttpOptions, trust};
+use super::{ErrorKind, HttpOptions, trust};
+use crate::credentials::Credentials;
 
 /// What every token is for.
 const PULL: &str = "pull";
@@ -197,19 +198,11 @@ pub(super) fn without_userinfo(url: &mut Url) {
     let _ = url.set_password(None);
 }
 
-/// Who we were, for error messages; never the secret.
-pub(super) fn describe(credentials: &Credentials) -> String {
-    match credentials {
-        Credentials::Anonymous => "no credentials".to_owned(),
-        Credentials::Basic { username, provenance, .. } => format!("user {username:?} from {provenance}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use super::super::challenge;
+    use super::super::{HostOptions, challenge};
     use super::*;
     use crate::Secret;
 
@@ -271,9 +264,10 @@ mod tests {
         );
         assert!(matches!(evil.means("r.example", &Credentials::Anonymous, &options), Ok(Means::Token(_))));
 
-        let token_hosts =
-            BTreeMap::from([("r.example".to_owned(), BTreeSet::from(["evil.test".to_owned()]))]);
-        let allowed = HttpOptions { token_hosts, ..Default::default() };
+        let token_hosts = BTreeSet::from(["evil.test".to_owned()]);
+        let own = HostOptions { token_hosts, ..Default::default() };
+        let hosts = BTreeMap::from([("r.example".to_owned(), own)]);
+        let allowed = HttpOptions { hosts, ..Default::default() };
         assert!(matches!(evil.means("r.example", &alice(), &allowed), Ok(Means::Token(_))));
 
         let both = login(r#"Bearer realm="https://evil.test/token", Basic realm="x""#).unwrap();
@@ -361,11 +355,5 @@ mod tests {
             Login::from_challenges(&challenges, &url("https://r.example/v2/a/tags/list?n=1"), "a/b"),
             Login::from_challenges(&challenges, &url("https://r.example/v2/b/manifests/x"), "b")
         );
-    }
-
-    #[test]
-    fn who_we_are_is_said_without_the_secret() {
-        assert_eq!(describe(&alice()), r#"user "alice" from config.json"#);
-        assert_eq!(describe(&Credentials::Anonymous), "no credentials");
     }
 }

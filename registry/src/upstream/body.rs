@@ -7,7 +7,8 @@ use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
 
 use super::observe::Recording;
-use super::{ErrorKind, HttpOptions, Stage, words};
+use super::{ErrorKind, HttpOptions, Stage};
+use crate::words;
 
 /// How much of the body of a failed answer is read, to find out what the registry says.
 const MAX_ERROR_BODY: u64 = 64 * 1024;

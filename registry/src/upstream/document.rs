@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::json::{self, Texts};
+use super::Document;
 use super::media_type::{
     self, DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, OCI_CONFIG,
     OCI_INDEX, OCI_MANIFEST, UNTYPED,
 };
-use super::{Document, words};
+use crate::json::{self, Texts};
+use crate::words;
 use crate::{Digest, Platform};
 
 /// The annotation by which builders mark a child of an index that is about another child, such as an attestation.

@@ -18,9 +18,10 @@ use super::session::{Question, Session};
 use super::token_cache::Tokens;
 use super::transport::{Answer, Transport};
 use super::{
-    Credentials, Document, ErrorKind, HttpOptions, ManifestSelector, Operation, Stage, TagList, Upstream,
-    UpstreamError, UpstreamFactory, Urgency, auth,
+    Document, ErrorKind, HttpOptions, ManifestSelector, Operation, Stage, TagList, Upstream, UpstreamError,
+    UpstreamFactory, Urgency,
 };
+use crate::credentials::{Candidate, CredentialChain};
 use crate::{Clock, Digest, Name, Tag};
 
 /// Bound of a manifest or index, in bytes: the size that the distribution protocol wants supported.
@@ -68,8 +69,8 @@ impl HttpUpstreams {
         observer: Arc<dyn RequestObserver>,
     ) -> Result<Self, HttpSetupError> {
         let all = std::iter::once((None, &options.limits));
-        for (host, limits) in all.chain(options.host_limits.iter().map(|(host, limits)| (Some(host), limits)))
-        {
+        let own = options.hosts.iter().filter_map(|(host, own)| Some((Some(host), own.limits.as_ref()?)));
+        for (host, limits) in all.chain(own) {
             Limits::check(limits).map_err(|reason| HttpSetupError::Limits { host: host.cloned(), reason })?;
         }
         let transport = Arc::new(Transport::new(options, clock, observer)?);
@@ -83,10 +84,14 @@ impl HttpUpstreams {
 }
 
 impl UpstreamFactory for HttpUpstreams {
-    fn upstream(&self, name: &Name, credentials: &Credentials) -> Arc<dyn Upstream> {
+    fn upstream(&self, name: &Name, credentials: &CredentialChain) -> Arc<dyn Upstream> {
+        let fixed = credentials.candidates().iter().find_map(|candidate| match candidate {
+            Candidate::Fixed(credentials) => Some(credentials.clone()),
+            Candidate::Provided(_) => None,
+        });
         let session = Session {
             name: name.clone(),
-            credentials: credentials.clone(),
+            credentials: fixed.unwrap_or_default(),
             host: self.hosts.of(name.host(), &self.transport.options),
             transport: self.transport.clone(),
             tokens: self.tokens.clone(),
@@ -131,7 +136,7 @@ impl HttpUpstream {
     }
 
     fn failure(&self, answer: &Answer) -> ErrorKind {
-        answer.failure(&auth::describe(&self.session.credentials))
+        answer.failure(&self.session.credentials.to_string())
     }
 
     fn accept_page(&self, pager: &mut Pager, answer: &Answer) -> Result<Progress, ErrorKind> {

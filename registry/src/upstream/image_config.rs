@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::document::DecodeError;
-use super::json::{self, IfText, Texts};
 use crate::Platform;
+use crate::json::{self, IfText, Texts};
 
 /// An image configuration, as far as it is of interest here (OCI image configuration, Docker image specification).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

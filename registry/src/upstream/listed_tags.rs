@@ -6,8 +6,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
-use super::json::IfText;
 use crate::Tag;
+use crate::json::IfText;
 
 /// How many tags one list may have, invalid ones and repetitions included.
 pub(super) const MAX_TAGS: usize = 1_000_000;

@@ -11,8 +11,7 @@
 //!
 //! From the outside in: `http` holds the operations; `session` gets them past logins (`auth`, `challenge`,
 //! `trust`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` and follows redirects. The rest is
-//! pure: `pages` and `link` read lists of tags, `document` and `image_config` what came, `docker_config`
-//! the credentials.
+//! pure: `pages` and `link` read lists of tags, `document` and `image_config` what came.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -21,30 +20,28 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Digest, Name, Secret, Tag};
+use crate::credentials::CredentialChain;
+use crate::{Digest, Name, Tag};
 
 pub use budget::{BudgetSnapshot, Limits, RequestKind};
-pub use docker_config::{DockerConfig, DockerConfigError, DockerConfigProblem};
 pub use document::{Child, DecodeError, Descriptor, ImageManifest, Index, Manifest};
 pub use error::{ErrorClass, ErrorKind, Operation, Stage, UpstreamError};
 pub use http::{HttpSetupError, HttpUpstreams, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, MAX_TAG_PAGE_BYTES};
 pub use image_config::ImageConfig;
 pub use limits::Quota;
 pub use observe::{Outcome, RequestObserver, RequestRecord};
-pub use options::HttpOptions;
+pub use options::{HostOptions, HttpOptions};
 
 mod addresses;
 mod auth;
 mod body;
 mod budget;
 mod challenge;
-mod docker_config;
 mod document;
 mod error;
 mod host;
 mod http;
 mod image_config;
-mod json;
 mod limits;
 mod link;
 mod listed_tags;
@@ -59,7 +56,6 @@ mod token;
 mod token_cache;
 mod transport;
 mod trust;
-mod words;
 
 /// Who waits for the answer: decides who goes first when the budget is short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,23 +64,6 @@ pub enum Urgency {
     Asked,
     /// The schedule asked for it.
     Background,
-}
-
-/// What to log in with.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub enum Credentials {
-    /// Nothing: the registry's anonymous access.
-    #[default]
-    Anonymous,
-    /// A user name and a password or access token.
-    Basic {
-        /// The user's name.
-        username: String,
-        /// The password.
-        password: Secret,
-        /// Where the credentials were found, for error messages: never the secret itself.
-        provenance: Arc<str>,
-    },
 }
 
 /// All tags of a repository, as the registry lists them.
@@ -153,8 +132,8 @@ pub trait Upstream: Debug + Send + Sync {
 
 /// Makes the [`Upstream`] of a repository. Cheap: connections, tokens and budgets are shared by all of them.
 pub trait UpstreamFactory: Debug + Send + Sync {
-    /// The client for one repository.
-    fn upstream(&self, name: &Name, credentials: &Credentials) -> Arc<dyn Upstream>;
+    /// The client for one repository, which logs in with the first of these credentials that works.
+    fn upstream(&self, name: &Name, credentials: &CredentialChain) -> Arc<dyn Upstream>;
 
     /// For how much longer the host of `name` has asked not to be asked, for not starting what would only wait.
     fn blocked_for(&self, name: &Name) -> Option<Duration>;

@@ -22,16 +22,23 @@ pub struct HttpOptions {
     pub list_timeout: Duration,
     /// What may be asked of each host. 50 requests a second, bursts of 10, 10 at a time.
     pub limits: Limits,
-    /// Limits of single hosts, by canonical host (`docker.io`, `registry.example:5000`).
-    pub host_limits: BTreeMap<String, Limits>,
+    /// What is different for single hosts, by canonical host (`docker.io`, `registry.example:5000`).
+    pub hosts: BTreeMap<String, HostOptions>,
     /// Hosts with which plain http and unverified TLS are allowed: `host:port` for that port, `host` for the ports
     /// 443 and 80 and for no other, since `host:443` is written `host` in canonical form. IPv6 in brackets.
     pub insecure_hosts: BTreeSet<String>,
-    /// For a registry's canonical host, the further hosts (written as above) whose token service may be sent the
-    /// registry's credentials; they may stand at private addresses.
-    pub token_hosts: BTreeMap<String, BTreeSet<String>>,
     /// The `User-Agent`.
     pub user_agent: String,
+}
+
+/// What is different for one host. What is `None` or empty is as for all hosts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HostOptions {
+    /// What may be asked of it.
+    pub limits: Option<Limits>,
+    /// Further hosts (written as in [`HttpOptions::insecure_hosts`]) whose token service may be sent the registry's
+    /// credentials; they may stand at private addresses.
+    pub token_hosts: BTreeSet<String>,
 }
 
 impl Default for HttpOptions {
@@ -43,9 +50,8 @@ impl Default for HttpOptions {
             total_timeout: Duration::from_mins(2),
             list_timeout: Duration::from_mins(15),
             limits: Limits::default(),
-            host_limits: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             insecure_hosts: BTreeSet::new(),
-            token_hosts: BTreeMap::new(),
             user_agent: concat!("samovar/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
@@ -54,7 +60,7 @@ impl Default for HttpOptions {
 impl HttpOptions {
     /// The limits of a canonical host.
     pub(super) fn limits_of(&self, host: &str) -> Limits {
-        self.host_limits.get(host).copied().unwrap_or(self.limits)
+        self.hosts.get(host).and_then(|host| host.limits).unwrap_or(self.limits)
     }
 
     /// Whether plain http and unverified TLS are allowed with the host of this URL.
@@ -64,7 +70,7 @@ impl HttpOptions {
 
     /// Whether the configuration lets credentials of this registry go to the host of this URL.
     pub(super) fn is_token_host(&self, registry: &str, url: &Url) -> bool {
-        self.token_hosts.get(registry).is_some_and(|hosts| names_host_of(hosts, url))
+        self.hosts.get(registry).is_some_and(|host| names_host_of(&host.token_hosts, url))
     }
 }
 
@@ -109,7 +115,10 @@ mod tests {
     fn limits_of_a_host_win_over_those_of_all() {
         let slow = Limits { rate: 1.0, burst: 1, concurrency: 1 };
         let options = HttpOptions {
-            host_limits: BTreeMap::from([("docker.io".to_owned(), slow)]),
+            hosts: BTreeMap::from([(
+                "docker.io".to_owned(),
+                HostOptions { limits: Some(slow), ..Default::default() },
+            )]),
             ..Default::default()
         };
         assert_eq!(options.limits_of("docker.io"), slow);

@@ -11,8 +11,9 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::listed_tags::{ListedTags, MAX_TAGS};
-use super::{ErrorKind, TagList, json, link, words};
+use super::{ErrorKind, TagList, link};
 use crate::Tag;
+use crate::{json, words};
 
 /// How many tags a page is asked for: the most that all registries accept.
 const PAGE_SIZE: usize = 1_000;

@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::token::Token;
-use super::{Credentials, ErrorKind, limits};
+use super::{ErrorKind, limits};
+use crate::credentials::Credentials;
 
 /// How many users of token services are remembered. Beyond it only those are kept that are to wait now.
 const MAX_USERS: usize = 4_096;

@@ -17,8 +17,9 @@ use super::refusals::Refusals;
 use super::token::Token;
 use super::token_cache::{Obtained, TokenKey, Tokens};
 use super::transport::{Answer, Failure, Request, Transport};
-use super::{Credentials, ErrorKind, Operation, UpstreamError, Urgency, challenge};
+use super::{ErrorKind, Operation, UpstreamError, Urgency, challenge};
 use crate::Name;
+use crate::credentials::Credentials;
 
 /// How often one request is sent with another login: without one, with one that has run out, with a fresh one,
 /// and with a fresh one as the registry asks for now.
@@ -123,7 +124,7 @@ impl Session {
             let lesson = self.learn(login.as_ref(), &presented, &answer);
             if logins == MAX_LOGINS || lesson == Lesson::Nothing {
                 let refusal =
-                    || self.error(question.operation, answer.failure(&auth::describe(&self.credentials)));
+                    || self.error(question.operation, answer.failure(&self.credentials.to_string()));
                 return Err(doubted.map_or_else(refusal, |(_, error)| error));
             }
             if lesson == Lesson::OtherLogin {
@@ -312,7 +313,7 @@ async fn request_token(
     if answer.status.is_success() {
         return Token::decode(&answer.body, answer.sent_at);
     }
-    Err(match answer.failure(&auth::describe(credentials)) {
+    Err(match answer.failure(&credentials.to_string()) {
         // It is the token service that is not there; of the repository this says nothing.
         ErrorKind::NotFound { message } => ErrorKind::Rejected { status: 404, message },
         kind => kind,

@@ -7,7 +7,8 @@ use http::HeaderValue;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{ErrorKind, json};
+use super::ErrorKind;
+use crate::json;
 
 /// How long a token lasts whose service does not say it (distribution's token specification).
 const DEFAULT_LIFETIME_SECONDS: u64 = 60;

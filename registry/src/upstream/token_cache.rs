@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
+use super::ErrorKind;
 use super::token::Token;
-use super::{Credentials, ErrorKind};
+use crate::credentials::Credentials;
 
 /// How many tokens are kept. Beyond it the one that ends first goes.
 const MAX_TOKENS: usize = 4_096;

@@ -16,8 +16,9 @@ use super::budget::{Permit, RequestKind};
 use super::host::{Host, Scheme};
 use super::observe::{Outcome, Recording, RequestObserver};
 use super::redirect::{self, Hop, MAX_REDIRECTS};
-use super::{ErrorClass, ErrorKind, HttpOptions, Operation, Stage, Urgency, limits, words};
+use super::{ErrorClass, ErrorKind, HttpOptions, Operation, Stage, Urgency, limits};
 use crate::Clock;
+use crate::words;
 
 /// The connections to all hosts, and what goes with every request.
 #[derive(Debug)]

@@ -96,6 +96,7 @@ fn is_well_known(registry: &str, realm: &Url) -> bool {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use super::super::HostOptions;
     use super::*;
 
     fn is_inside(registry: &str, origin: &str, realm: &str, options: &HttpOptions) -> bool {
@@ -133,7 +134,10 @@ mod tests {
     fn what_the_configuration_allows() {
         let names = |name: &str| BTreeSet::from([name.to_owned()]);
         let options = HttpOptions {
-            token_hosts: BTreeMap::from([("r.local:5000".to_owned(), names("auth.local"))]),
+            hosts: BTreeMap::from([(
+                "r.local:5000".to_owned(),
+                HostOptions { token_hosts: names("auth.local"), ..Default::default() },
+            )]),
             insecure_hosts: names("r.local:5000"),
             ..Default::default()
         };

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
+use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{
-    Credentials, ErrorKind, HttpOptions, Operation, TagList, UpstreamError, UpstreamFactory, Urgency,
+    ErrorKind, HostOptions, HttpOptions, Operation, TagList, UpstreamError, UpstreamFactory, Urgency,
 };
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, RequestKind};
@@ -122,7 +123,7 @@ async fn tokens_are_kept_apart_by_repository_and_identity() {
     setup.registry.require_bearer(Bearer::new());
     list(&setup, &Credentials::Anonymous).await.unwrap();
     list(&setup, &alice()).await.unwrap();
-    let other = setup.factory.upstream(&setup.name("team/other"), &Credentials::Anonymous);
+    let other = setup.factory.upstream(&setup.name("team/other"), &Credentials::Anonymous.into());
     other.tags(Urgency::Background).await.unwrap();
     // The way to log in was learnt once, by the first request.
     assert_eq!(setup.counts(), [4, 0, 0, 0, 3]);
@@ -181,9 +182,10 @@ async fn a_realm_that_the_configuration_allows_gets_it() {
     let registry = FakeRegistry::start().await;
     registry.push(REPOSITORY, "v1", &Image::new("seed"));
     registry.require_bearer(Bearer::new().realm_of(&elsewhere).credentials("alice", PASSWORD));
-    let token_hosts = BTreeMap::from([(registry.host(), BTreeSet::from([elsewhere.host()]))]);
+    let own = HostOptions { token_hosts: BTreeSet::from([elsewhere.host()]), ..HostOptions::default() };
+    let hosts = BTreeMap::from([(registry.host(), own)]);
     let insecure = trusting([registry.host(), elsewhere.host()]);
-    let setup = Setup::around(registry, HttpOptions { token_hosts, ..insecure });
+    let setup = Setup::around(registry, HttpOptions { hosts, ..insecure });
     list(&setup, &alice()).await.unwrap();
     assert_eq!(authorizations(&elsewhere), [Some(BASIC_ALICE.to_owned())]);
 }
@@ -293,7 +295,7 @@ async fn a_wrong_password_is_not_tried_at_the_token_service_for_every_repository
     assert!(matches!(first.kind, ErrorKind::Unauthorized { .. }), "{first}");
     assert_eq!(setup.counts(), [1, 0, 0, 0, 1]);
     for repository in [REPOSITORY, "team/other"] {
-        let upstream = setup.factory.upstream(&setup.name(repository), &alice());
+        let upstream = setup.factory.upstream(&setup.name(repository), &alice().into());
         let error = upstream.tags(Urgency::Background).await.unwrap_err();
         assert_eq!((error.operation, &error.kind), (Operation::Token, &first.kind));
     }
@@ -334,7 +336,7 @@ async fn a_token_is_asked_for_what_the_registry_wants_besides_pulling() {
         assert_eq!(setup.counts(), [3 + lists_before, 0, 0, 0, 2]);
         // The next repository of this host is asked for with what was learnt.
         setup.registry.push("team/other", "v1", &Image::new("seed"));
-        let other = setup.factory.upstream(&setup.name("team/other"), &Credentials::Anonymous);
+        let other = setup.factory.upstream(&setup.name("team/other"), &Credentials::Anonymous.into());
         other.tags(Urgency::Background).await.unwrap();
         assert_eq!(scopes(&setup.registry)[2], "repository:team/other:metadata_read,pull");
         assert_eq!(setup.counts(), [4 + lists_before, 0, 0, 0, 3]);

@@ -1,8 +1,9 @@
 //! The same client against Debian's `docker-registry`.
 
+use samovar_registry::credentials::{CredentialChain, Credentials};
 use samovar_registry::upstream::{
-    Credentials, Document, ErrorKind, ImageConfig, Manifest, ManifestSelector, Operation, Upstream,
-    UpstreamFactory, Urgency,
+    Document, ErrorKind, ImageConfig, Manifest, ManifestSelector, Operation, Upstream, UpstreamFactory,
+    Urgency,
 };
 use samovar_registry::{Name, Secret, Tag};
 use samovar_testing::{Content, DockerRegistry, Image, Index};
@@ -35,7 +36,7 @@ async fn what_was_pushed_is_found() {
         registry.push("team/app", tag, content).await;
     }
 
-    let upstream = setup.factory.upstream(&name(&registry, "team/app"), &Credentials::Anonymous);
+    let upstream = setup.factory.upstream(&name(&registry, "team/app"), &Credentials::Anonymous.into());
     let list = upstream.tags(URGENCY).await.unwrap();
     assert_eq!(list.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), contents.map(|(tag, _)| tag));
     for (text, content) in contents {
@@ -60,12 +61,12 @@ async fn what_is_not_there_is_not_found() {
     let setup = Setup::with(trusting([registry.host().to_owned()])).await;
     let digest = registry.push("team/app", "v1", &Image::new("a")).await;
     registry.lose_manifest("team/app", &digest);
-    let upstream = setup.factory.upstream(&name(&registry, "team/app"), &Credentials::Anonymous);
+    let upstream = setup.factory.upstream(&name(&registry, "team/app"), &Credentials::Anonymous.into());
     assert_eq!(upstream.tags(URGENCY).await.unwrap().tags, [tag("v1")]);
     let error = upstream.resolve(&tag("v1"), URGENCY).await.unwrap_err();
     assert!(matches!(error.kind, ErrorKind::NotFound { .. }), "{error}");
 
-    let nothing = setup.factory.upstream(&name(&registry, "no/such"), &Credentials::Anonymous);
+    let nothing = setup.factory.upstream(&name(&registry, "no/such"), &Credentials::Anonymous.into());
     let error = nothing.tags(URGENCY).await.unwrap_err();
     assert!(matches!(error.kind, ErrorKind::NotFound { .. }), "{error}");
     assert_eq!(error.operation, Operation::Tags);
@@ -77,14 +78,16 @@ async fn a_password_opens_it() {
     let setup = Setup::with(trusting([registry.host().to_owned()])).await;
     registry.push("team/app", "v1", &Image::new("a")).await;
     let name = name(&registry, "team/app");
-    let credentials = |password: &str| Credentials::Basic {
-        username: DockerRegistry::USER.to_owned(),
-        password: Secret::new(password),
-        provenance: "the test".into(),
+    let credentials = |password: &str| {
+        CredentialChain::from(Credentials::Basic {
+            username: DockerRegistry::USER.to_owned(),
+            password: Secret::new(password),
+            provenance: "the test".into(),
+        })
     };
     let right = setup.factory.upstream(&name, &credentials(DockerRegistry::PASSWORD));
     assert_eq!(right.tags(URGENCY).await.unwrap().tags, [tag("v1")]);
-    for wrong in [credentials("wrong"), Credentials::Anonymous] {
+    for wrong in [credentials("wrong"), CredentialChain::default()] {
         let error = setup.factory.upstream(&name, &wrong).tags(URGENCY).await.unwrap_err();
         assert!(matches!(error.kind, ErrorKind::Unauthorized { .. }), "{error}");
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{
-    Credentials, ErrorClass, ErrorKind, HttpOptions, HttpSetupError, HttpUpstreams, Limits, Operation,
+    ErrorClass, ErrorKind, HostOptions, HttpOptions, HttpSetupError, HttpUpstreams, Limits, Operation,
     Outcome, Quota, TagList, UpstreamFactory, Urgency,
 };
 use samovar_registry::{Name, SystemClock};
@@ -213,7 +214,7 @@ async fn metadata_services_are_never_connected_to() {
     let factory = HttpUpstreams::new(options, Arc::new(SystemClock), Arc::new(())).unwrap();
     for name in ["169.254.169.254/latest", "100.100.100.200/latest", "[fd00:ec2::254]/latest"] {
         let name: Name = name.parse().unwrap();
-        let upstream = factory.upstream(&name, &Credentials::Anonymous);
+        let upstream = factory.upstream(&name, &Credentials::Anonymous.into());
         let error = upstream.tags(Urgency::Asked).await.unwrap_err();
         assert!(matches!(error.kind, ErrorKind::Refused { .. }), "{error}");
     }
@@ -226,7 +227,9 @@ fn limits_that_let_nothing_through_are_refused() {
     let all = error(HttpOptions { limits: none, ..HttpOptions::default() });
     assert_eq!(all.to_string(), "invalid limits for all hosts: the rate must be a number above zero");
     let mut options = HttpOptions::default();
-    options.host_limits.insert("docker.io".to_owned(), none);
+    options
+        .hosts
+        .insert("docker.io".to_owned(), HostOptions { limits: Some(none), ..HostOptions::default() });
     let HttpSetupError::Limits { host, .. } = error(options) else { panic!("not the limits") };
     assert_eq!(host.as_deref(), Some("docker.io"));
 }

@@ -1,9 +1,10 @@
 //! Manifests, indexes and configurations: exact bytes, checked digests, bounded sizes.
 
 use samovar_registry::Digest;
+use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{
-    Credentials, Document, ErrorKind, ImageConfig, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest,
-    ManifestSelector, UpstreamFactory, Urgency,
+    Document, ErrorKind, ImageConfig, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestSelector,
+    UpstreamFactory, Urgency,
 };
 use samovar_testing::fake::{Action, Fault, RequestKind};
 use samovar_testing::{Content, Image, Index};
@@ -251,6 +252,6 @@ async fn schema_1_has_the_digest_that_the_registry_gives_it() {
 async fn only_docker_hub_counts_gets() {
     let setup = Setup::new().await;
     assert!(!setup.upstream().counts_manifest_gets());
-    let hub = setup.factory.upstream(&"alpine".parse().unwrap(), &Credentials::Anonymous);
+    let hub = setup.factory.upstream(&"alpine".parse().unwrap(), &Credentials::Anonymous.into());
     assert!(hub.counts_manifest_gets());
 }

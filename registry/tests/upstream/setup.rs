@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{
-    BudgetSnapshot, Credentials, HttpOptions, HttpUpstreams, Limits, Operation, Outcome, RequestObserver,
-    RequestRecord, Upstream, UpstreamFactory,
+    BudgetSnapshot, HttpOptions, HttpUpstreams, Limits, Operation, Outcome, RequestObserver, RequestRecord,
+    Upstream, UpstreamFactory,
 };
 use samovar_registry::{Name, Secret, SystemClock, Tag};
 use samovar_testing::fake::{FakeRegistry, RequestKind};
@@ -90,7 +91,7 @@ impl Setup {
     }
 
     pub(crate) fn upstream_as(&self, credentials: &Credentials) -> Arc<dyn Upstream> {
-        self.factory.upstream(&self.name(REPOSITORY), credentials)
+        self.factory.upstream(&self.name(REPOSITORY), &credentials.clone().into())
     }
 
     /// The budget of the only host.

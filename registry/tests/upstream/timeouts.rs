@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{
-    Credentials, ErrorKind, HttpOptions, Stage, TagList, UpstreamError, UpstreamFactory, Urgency,
+    ErrorKind, HttpOptions, Stage, TagList, UpstreamError, UpstreamFactory, Urgency,
 };
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, Fault, RequestKind, SilentHost};
@@ -71,7 +72,7 @@ async fn while_connecting() {
     let silent = SilentHost::start().await;
     let setup = Setup::with(HttpOptions { connect_timeout: SHORT, ..patient() }).await;
     let name = format!("{}/{REPOSITORY}", silent.host()).parse().unwrap();
-    let upstream = setup.factory.upstream(&name, &Credentials::Anonymous);
+    let upstream = setup.factory.upstream(&name, &Credentials::Anonymous.into());
     let error = upstream.tags(Urgency::Background).await.unwrap_err();
     struck(&error, Stage::Connect);
     assert_eq!(silent.connections(), 1);
@@ -93,7 +94,7 @@ async fn a_silent_host_does_not_delay_another() {
     let name = format!("{}/{REPOSITORY}", silent.host()).parse().unwrap();
     let stuck: Vec<_> = (0..30)
         .map(|_| {
-            let upstream = setup.factory.upstream(&name, &Credentials::Anonymous);
+            let upstream = setup.factory.upstream(&name, &Credentials::Anonymous.into());
             tokio::spawn(async move { upstream.tags(Urgency::Asked).await })
         })
         .collect();

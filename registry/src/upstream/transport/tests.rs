@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, RequestKind as FakeKind};
 
-use super::super::Limits;
+use super::super::{HostOptions, Limits};
 use super::*;
 use crate::SystemClock;
 
@@ -69,8 +69,9 @@ async fn a_registry_at_a_public_address_sends_nobody_to_private_ones() {
 #[tokio::test]
 async fn the_configuration_may_name_a_private_token_service() {
     let (service, literal, _) = token_service().await;
-    let token_hosts = BTreeMap::from([("r.example".to_owned(), BTreeSet::from([service.host()]))]);
-    let transport = transport(HttpOptions { token_hosts, ..insecure_loopback(&service) });
+    let own = HostOptions { token_hosts: BTreeSet::from([service.host()]), ..HostOptions::default() };
+    let hosts = BTreeMap::from([("r.example".to_owned(), own)]);
+    let transport = transport(HttpOptions { hosts, ..insecure_loopback(&service) });
     for (name, is_allowed) in [("r.example", true), ("other.example", false)] {
         let host = Host::new(name, &transport.options);
         let result = transport.exchange(&request(&host, RequestKind::Token, &literal)).await;

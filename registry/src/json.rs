@@ -15,7 +15,7 @@ const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
 /// Decodes a document that must be an object. Derived decoders take an array of the fields' values as well,
 /// and would find an empty success in documents such as `[null]`.
-pub(super) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes)?;
     }
@@ -23,7 +23,7 @@ pub(super) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json:
 }
 
 /// What a text says, if it stands there and can be parsed; any other value is passed over.
-pub(super) struct IfText<T>(pub(super) Option<T>);
+pub(crate) struct IfText<T>(pub(crate) Option<T>);
 
 impl<'de, T: FromStr> Deserialize<'de> for IfText<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -77,7 +77,7 @@ impl<'de, T: FromStr> Visitor<'de> for IfTextVisitor<T> {
 
 /// Labels or annotations: null is none, what is not a text is passed over, and what goes beyond the bounds dropped.
 #[derive(Debug, Default)]
-pub(super) struct Texts(pub(super) BTreeMap<String, String>);
+pub(crate) struct Texts(pub(crate) BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Texts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::json;
+use crate::json;
 
 /// How many characters of a message from outside are shown.
 const MAX_CHARACTERS: usize = 300;
@@ -27,7 +27,7 @@ struct OneError {
 }
 
 /// What the body of a failed answer says, if it says something that a person can read.
-pub(super) fn of_registry(body: &[u8]) -> Option<String> {
+pub(crate) fn of_registry(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let said = match json::object::<Words>(body) {
         Ok(words) if !words.errors.is_empty() => {
@@ -52,7 +52,7 @@ fn sentence(error: &OneError) -> String {
 }
 
 /// Cuts text from outside to a bound, and replaces control characters and runs of white space by one space.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = words.collect::<Vec<_>>().join(" ");
     if line.chars().count() <= MAX_CHARACTERS {

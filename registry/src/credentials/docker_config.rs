@@ -11,7 +11,8 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
-use super::{Credentials, json};
+use super::Credentials;
+use crate::json;
 use crate::{Name, Secret, canonical_host};
 
 /// Bound of the file, in bytes.
@@ -209,6 +210,7 @@ mod tests {
     /// User, password and provenance of the credentials for a repository.
     fn found(config: &DockerConfig, name: &str) -> Option<(String, String, String)> {
         match config.credentials_for(&name.parse().unwrap()) {
+            Credentials::IdentityToken { .. } | Credentials::RegistryToken { .. } => panic!("{name}"),
             Credentials::Anonymous => None,
             Credentials::Basic { username, password, provenance } => {
                 Some((username, password.reveal().to_owned(), provenance.to_string()))
