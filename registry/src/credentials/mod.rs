@@ -110,6 +110,15 @@ pub trait CredentialProvider: Debug + Send + Sync {
     fn refused(&self, credentials: &Credentials);
 }
 
+/// Gives providers for the registries that it can log in to by itself, without anybody listing them: the identity that a
+/// machine or workload has in a cloud.
+pub trait ProviderSource: Debug + Send + Sync {
+    /// The provider for a repository, `None` where its registry is not of this source's. Asked for every watched repository
+    /// whenever credentials are looked at: must not wait, and must give the same `Arc` again as long as nothing has
+    /// changed, since chains are compared by it.
+    fn provider_for(&self, name: &Name) -> Option<Arc<dyn CredentialProvider>>;
+}
+
 /// A provider has none to give. The message is bounded and shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{provenance}: {message}")]
