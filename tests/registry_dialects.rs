@@ -19,9 +19,9 @@ async fn lists_are_read_to_the_end_in_every_form_of_pages() {
         Paging::SeveralLinks,
         Paging::LostPrefix,
         Paging::QuayNextPage,
-        Paging::EcrMaxResults,
+        Paging::AbsoluteLinkWithToken,
     ] {
-        for order in [TagsOrder::Sorted, TagsOrder::Registered] {
+        for order in [TagsOrder::Sorted, TagsOrder::Registered, TagsOrder::Directory] {
             let registry = FakeRegistry::start().await;
             registry.paging(paging);
             registry.set_tags_order(order);

@@ -1,6 +1,7 @@
 //! The upstream client against a registry that does, on command, what registries do and should not do.
 
 mod auth;
+mod dialects;
 mod docker_registry;
 mod failures;
 mod manifests;

@@ -37,9 +37,9 @@ async fn every_form_of_paging() {
         (Paging::SeveralLinks, 4),
         (Paging::LostPrefix, 4),
         (Paging::QuayNextPage, 4),
-        (Paging::EcrMaxResults, 4),
+        (Paging::AbsoluteLinkWithToken, 4),
     ] {
-        for order in [TagsOrder::Sorted, TagsOrder::Registered] {
+        for order in [TagsOrder::Sorted, TagsOrder::Registered, TagsOrder::Directory] {
             let setup = Setup::new().await;
             setup.registry.paging(paging);
             setup.registry.page_size(7);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use http::{Method, StatusCode};
-use samovar_testing::fake::{FakeRegistry, Paging, RequestKind, SilentHost, TagsOrder};
+use samovar_testing::fake::{FakeRegistry, Paging, RequestKind, SilentHost, TagsOrder, dialects};
 use samovar_testing::{Content as _, Image, Index, media_type};
 use serde_json::Value;
 
@@ -104,9 +104,9 @@ async fn every_form_of_paging_that_can_be_followed_leads_to_every_tag_once() {
         Paging::RootRelativeLink,
         Paging::RelativeLink,
         Paging::QuayNextPage,
-        Paging::EcrMaxResults,
+        Paging::AbsoluteLinkWithToken,
     ] {
-        for order in [TagsOrder::Sorted, TagsOrder::Registered] {
+        for order in [TagsOrder::Sorted, TagsOrder::Registered, TagsOrder::Directory] {
             let registry = registry_with_tags(25).await;
             registry.push("team/app", "a-late-tag", &Image::new("b"));
             registry.list_extra("team/app", Value::Null);
@@ -120,7 +120,13 @@ async fn every_form_of_paging_that_can_be_followed_leads_to_every_tag_once() {
             assert_eq!(tags.len(), 28, "{paging:?}");
             let distinct: BTreeSet<String> = tags.iter().map(Value::to_string).collect();
             assert_eq!(distinct.len(), 28, "{paging:?}");
-            assert_eq!(tags[0] == "a-late-tag", order == TagsOrder::Sorted, "{paging:?}");
+            let place = tags.iter().position(|tag| tag == "a-late-tag");
+            let expected = match order {
+                TagsOrder::Sorted => 0,
+                TagsOrder::Registered => 25,
+                TagsOrder::Directory => 20,
+            };
+            assert_eq!(place, Some(expected), "{paging:?}");
             assert_eq!(tags[27], "not a tag", "{paging:?}");
         }
     }
@@ -147,7 +153,8 @@ async fn links_that_need_care_are_what_they_are_said_to_be() {
 #[tokio::test]
 async fn ecr_refuses_large_pages_and_others_refuse_nonsense() {
     let registry = registry_with_tags(101).await;
-    registry.paging(Paging::EcrMaxResults);
+    registry.speak(&dialects::ecr::dialect());
+    registry.require_nothing();
     let status = async |query: &str| {
         let url = format!("{}/v2/team/app/tags/list?{query}", registry.url());
         reqwest::get(url).await.expect("an answer").status().as_u16()

@@ -9,8 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::fault::Action;
-use super::paging::tags_answer;
+use super::paging::page_of;
 use super::record::UnderWay;
+use super::serve::RawAnswer;
 use crate::content::{Document, digest_of};
 
 const DIGEST_HEADER: &str = "docker-content-digest";
@@ -26,6 +27,7 @@ pub(super) struct Answer {
     headers: HeaderMap,
     body: Bytes,
     delivery: Delivery,
+    raw: Option<RawAnswer>,
 }
 
 /// What becomes of the body on the way.
@@ -37,18 +39,40 @@ enum Delivery {
     /// This many bytes, then the connection is closed.
     CutAfter(usize),
     Endless,
+    /// Whole, in chunks: without `Content-Length`.
+    Chunked,
 }
 
 impl Answer {
     pub(super) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
-        let mut answer =
-            Self { status, headers: HeaderMap::new(), body: body.into(), delivery: Delivery::Whole };
+        let mut answer = Self {
+            status,
+            headers: HeaderMap::new(),
+            body: body.into(),
+            delivery: Delivery::Whole,
+            raw: None,
+        };
         answer.set("content-type", content_type);
         answer
     }
 
     pub(super) fn json(status: u16, body: &Value) -> Self {
         Self::new(status, "application/json; charset=utf-8", body.to_string())
+    }
+
+    /// This status, these headers and this body, as `application/json` unless the headers say otherwise.
+    pub(super) fn status(code: u16, headers: &[(String, String)], body: &str) -> Self {
+        let mut answer = Self::new(code, "application/json; charset=utf-8", body.to_owned());
+        for (name, value) in headers {
+            answer.add(name, value);
+        }
+        answer
+    }
+
+    /// What was ordered in place of the right answer.
+    pub(super) fn ordered(action: &Action) -> Self {
+        let nowhere = PageAddress { repository: "", number: 0 };
+        Self::new(200, "text/plain; charset=utf-8", "").befallen_by(action, &nowhere)
     }
 
     /// The error shape of the distribution specification.
@@ -85,15 +109,22 @@ impl Answer {
         }
     }
 
+    /// Does not say what its digest is.
+    pub(super) fn without_digest(mut self) -> Self {
+        self.headers.remove(DIGEST_HEADER);
+        self
+    }
+
+    /// The body is sent in chunks, and its length is not announced.
+    pub(super) fn in_chunks(&mut self) {
+        self.delivery = Delivery::Chunked;
+    }
+
     /// What a fault makes of the answer. Those that concern time or the connection are not its business.
     pub(super) fn befallen_by(mut self, action: &Action, page_address: &PageAddress<'_>) -> Self {
         match action {
             Action::Status { code, headers, body } => {
-                let mut answer = Self::new(*code, "application/json; charset=utf-8", body.clone());
-                for (name, value) in headers {
-                    answer.add(name, value);
-                }
-                return answer;
+                return Self::status(*code, headers, body);
             }
             Action::TooManyRequests { retry_after, body } => {
                 let mut answer = Self::new(429, "text/plain; charset=utf-8", body.clone());
@@ -106,7 +137,7 @@ impl Answer {
             Action::CutBody { after } => self.delivery = Delivery::CutAfter(*after),
             Action::WrongBytes => self.body = with_another_byte(&self.body),
             Action::WrongDigestHeader => self.set(DIGEST_HEADER, &digest_of(b"something else")),
-            Action::NoDigestHeader => drop(self.headers.remove(DIGEST_HEADER)),
+            Action::NoDigestHeader => return self.without_digest(),
             Action::Body { content_type, bytes } => {
                 let mut answer = Self::new(200, content_type, bytes.clone());
                 if self.headers.contains_key(DIGEST_HEADER) {
@@ -123,6 +154,12 @@ impl Answer {
                 answer.set("location", url);
                 return answer;
             }
+            Action::Raw(bytes) => {
+                let mut answer = Self::new(200, "text/plain; charset=utf-8", "");
+                answer.set("connection", "close");
+                answer.raw = Some(RawAnswer(bytes.clone()));
+                return answer;
+            }
             Action::HangBeforeHeader | Action::Delay(_) | Action::CloseConnection => {}
         }
         self
@@ -132,7 +169,7 @@ impl Answer {
     pub(super) fn into_response(mut self, method: &Method, under_way: UnderWay) -> Response<Body> {
         under_way.answered(self.status);
         self.set("docker-distribution-api-version", "registry/2.0");
-        if self.delivery != Delivery::Endless {
+        if !matches!(self.delivery, Delivery::Endless | Delivery::Chunked) {
             self.set("content-length", &self.body.len().to_string());
         }
         let body =
@@ -141,6 +178,9 @@ impl Answer {
         *response.status_mut() =
             StatusCode::from_u16(self.status).expect("a fault's status is between 100 and 999");
         *response.headers_mut() = self.headers;
+        if let Some(raw) = self.raw {
+            response.extensions_mut().insert(raw);
+        }
         response
     }
 }
@@ -149,6 +189,7 @@ impl Delivery {
     fn body(self, bytes: Bytes, under_way: UnderWay) -> Body {
         match self {
             Self::Whole => Body::from(bytes),
+            Self::Chunked => Body::from_stream(stream::iter([Ok::<_, Infallible>(bytes)])),
             Self::HangsAfter(length) => Body::from_stream(
                 stream::iter([Ok::<_, Infallible>(bytes.slice(..length.min(bytes.len())))])
                     .chain(stream::pending())
@@ -209,7 +250,7 @@ fn endless_page(address: &PageAddress<'_>, number: usize) -> Answer {
     let first = number * TAGS_PER_ENDLESS_PAGE;
     let tags = (first..first + TAGS_PER_ENDLESS_PAGE).map(|tag| Value::from(format!("endless-{tag:09}")));
     let tags: Vec<Value> = tags.collect();
-    let mut answer = tags_answer(address.repository, &tags);
+    let mut answer = Answer::json(200, &page_of(address.repository, &tags));
     let last = tags.last().and_then(Value::as_str).unwrap_or_default();
     let path = format!("/v2/{}/tags/list", address.repository);
     answer.set("link", &format!("<{path}?n={TAGS_PER_ENDLESS_PAGE}&last={last}>; rel=\"next\""));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::FakeRegistry;
 use super::answer::Answer;
-use super::record::{Recorded, parameters};
+use super::record::{Recorded, RequestKind, parameters};
 
 /// How long a token lasts where the answer does not say: what clients must assume.
 const USUAL_TOKEN_SECONDS: u64 = 60;
@@ -24,6 +24,16 @@ pub struct Bearer {
     credentials: Option<(String, String)>,
     expires_in: Option<u64>,
     token_field: String,
+    /// The scope in the challenge, where it is not that of the repository.
+    scope: Option<String>,
+    /// What the challenge offers besides.
+    beside: Option<String>,
+    /// What lists of tags need besides `pull`.
+    tags_action: Option<String>,
+    /// Whether a token opens only what it was asked for.
+    is_bound: bool,
+    /// Who sends something wrong gets no challenge.
+    is_silent: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +51,11 @@ impl Default for Bearer {
             credentials: None,
             expires_in: Some(300),
             token_field: "token".to_owned(),
+            scope: None,
+            beside: None,
+            tags_action: None,
+            is_bound: true,
+            is_silent: false,
         }
     }
 }
@@ -93,6 +108,64 @@ impl Bearer {
         self.token_field = name.into();
         self
     }
+
+    /// The scope that the challenge names in place of the repository's.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// Another challenge in the same header, after this one.
+    #[must_use]
+    pub fn beside(mut self, challenge: impl Into<String>) -> Self {
+        self.beside = Some(challenge.into());
+        self
+    }
+
+    /// Lists of tags need this action besides `pull`, and say so in their challenge.
+    #[must_use]
+    pub fn tags_action(mut self, action: impl Into<String>) -> Self {
+        self.tags_action = Some(action.into());
+        self
+    }
+
+    /// A token opens every repository, whatever it was asked for.
+    #[must_use]
+    pub fn unbound(mut self) -> Self {
+        self.is_bound = false;
+        self
+    }
+
+    /// Whoever sends a login that is not accepted, to the registry or for a token, is refused without a challenge and as
+    /// `DENIED`.
+    #[must_use]
+    pub fn silent(mut self) -> Self {
+        self.is_silent = true;
+        self
+    }
+}
+
+/// 401, and how to do better.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    challenge: Option<String>,
+}
+
+impl Refusal {
+    fn with(challenge: String) -> Self {
+        Self { challenge: Some(challenge) }
+    }
+
+    /// The answer, with another challenge where the test has ordered one.
+    pub(super) fn answer(&self, ordered: Option<&str>) -> Answer {
+        let Some(challenge) = &self.challenge else {
+            return Answer::error(401, "DENIED", "denied");
+        };
+        let mut answer = Answer::error(401, "UNAUTHORIZED", "authentication required");
+        answer.set("www-authenticate", ordered.unwrap_or(challenge));
+        answer
+    }
 }
 
 /// A token that was handed out.
@@ -117,12 +190,12 @@ pub(super) enum Guard {
     #[default]
     Open,
     Basic {
-        user: String,
-        password: String,
+        authorization: String,
+        challenge: String,
     },
     Bearer {
         realm: String,
-        service: String,
+        bearer: Box<Bearer>,
         issuer: Arc<Issuer>,
     },
 }
@@ -135,29 +208,47 @@ impl Guard {
             Realm::Other { url, issuer } => (url, issuer),
             Realm::Url(realm) => (realm, Arc::clone(own_issuer)),
         };
-        let service = bearer.service.clone();
-        issuer.lock().policies.insert(service.clone(), bearer);
-        Self::Bearer { realm, service, issuer }
+        issuer.lock().policies.insert(bearer.service.clone(), bearer.clone());
+        Self::Bearer { realm, bearer: Box::new(bearer), issuer }
     }
 
-    /// `Err` with the challenge where the request may not be answered.
-    pub(super) fn admit(&self, request: &Recorded) -> Result<(), String> {
+    /// Basic authentication, under a realm that is for people to read.
+    pub(super) fn basic(user: &str, password: &str, realm: &str) -> Self {
+        Self::Basic { authorization: basic(user, password), challenge: format!("Basic realm=\"{realm}\"") }
+    }
+
+    /// `Err` where the request may not be answered.
+    pub(super) fn admit(&self, request: &Recorded) -> Result<(), Refusal> {
         let authorization = request.authorization.as_deref();
         match self {
             Self::Open => Ok(()),
-            Self::Basic { user, password } => {
-                let right = authorization == Some(basic(user, password).as_str());
-                if right { Ok(()) } else { Err("Basic realm=\"fake registry\"".to_owned()) }
+            Self::Basic { authorization: right, challenge } => {
+                if authorization == Some(right) {
+                    Ok(())
+                } else {
+                    Err(Refusal::with(challenge.clone()))
+                }
             }
-            Self::Bearer { realm, service, issuer } => {
+            Self::Bearer { realm, bearer, issuer } => {
                 let token = authorization.and_then(|value| value.strip_prefix("Bearer "));
-                let needed =
-                    request.repository.as_ref().map(|repository| format!("repository:{repository}:pull"));
-                let Some(problem) = issuer.refuse(token, needed.as_deref()) else {
+                let is_list = request.kind == RequestKind::Tags;
+                let action = bearer.tags_action.as_deref().filter(|_| is_list).unwrap_or("pull");
+                let own_scope =
+                    request.repository.as_ref().map(|repository| format!("repository:{repository}:{action}"));
+                let needed = own_scope.as_deref().filter(|_| bearer.is_bound);
+                let Some(problem) = issuer.refuse(token, needed) else {
                     return Ok(());
                 };
-                let scope = needed.map_or(String::new(), |scope| format!(",scope=\"{scope}\""));
-                Err(format!("Bearer realm=\"{realm}\",service=\"{service}\"{scope}{problem}"))
+                if bearer.is_silent && authorization.is_some() {
+                    return Err(Refusal { challenge: None });
+                }
+                let service = &bearer.service;
+                let scope = bearer.scope.clone().or(own_scope);
+                let scope = scope.map_or(String::new(), |scope| format!(",scope=\"{scope}\""));
+                let beside = bearer.beside.as_ref().map_or(String::new(), |other| format!(", {other}"));
+                Err(Refusal::with(format!(
+                    "Bearer realm=\"{realm}\",service=\"{service}\"{scope}{problem}{beside}"
+                )))
             }
         }
     }
@@ -193,7 +284,7 @@ impl Issuer {
     }
 
     /// Answers a request to `/token`.
-    pub(super) fn answer(&self, request: &Recorded) -> Result<Answer, String> {
+    pub(super) fn answer(&self, request: &Recorded) -> Result<Answer, Refusal> {
         let mut state = self.lock();
         let service = request.parameter("service").unwrap_or_default();
         let Some(policy) = state.policies.get(&service).cloned() else {
@@ -204,11 +295,16 @@ impl Issuer {
             ));
         };
         let user = match &policy.credentials {
+            // Nobody is known here: a login is a wrong one.
+            None if policy.is_silent && request.authorization.is_some() => {
+                return Err(Refusal { challenge: None });
+            }
             None => None,
             Some((user, password)) if request.authorization == Some(basic(user, password)) => {
                 Some(user.clone())
             }
-            Some(_) => return Err("Basic realm=\"fake token endpoint\"".to_owned()),
+            Some(_) if policy.is_silent => return Err(Refusal { challenge: None }),
+            Some(_) => return Err(Refusal::with("Basic realm=\"fake token endpoint\"".to_owned())),
         };
         let token = format!("token-{}-for-{service}", state.tokens.len() + 1);
         let lasting = Duration::from_secs(policy.expires_in.unwrap_or(USUAL_TOKEN_SECONDS));

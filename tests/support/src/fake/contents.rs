@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::content::{Content, Document};
+use crate::content::{Content, Document, digest_of};
 
 /// In which order `tags/list` names the tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,13 +14,14 @@ pub enum TagsOrder {
     Sorted,
     /// As they were pushed, oldest first; a tag that moves keeps its place.
     Registered,
+    /// As a directory is read: in no order that means anything, the same every time.
+    Directory,
 }
 
 /// All repositories by name.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     repositories: HashMap<String, Repository>,
-    pub(super) order: TagsOrder,
 }
 
 #[derive(Debug, Default)]
@@ -89,8 +90,10 @@ impl Repository {
     /// What `tags/list` names, in this order.
     pub(super) fn listed(&self, order: TagsOrder) -> Vec<Value> {
         let mut tags = self.tags.clone();
-        if order == TagsOrder::Sorted {
-            tags.sort_unstable();
+        match order {
+            TagsOrder::Sorted => tags.sort_unstable(),
+            TagsOrder::Registered => {}
+            TagsOrder::Directory => tags.sort_by_cached_key(|tag| digest_of(tag.as_bytes())),
         }
         tags.into_iter().map(Value::String).chain(self.extra.iter().cloned()).collect()
     }
@@ -99,6 +102,11 @@ impl Repository {
     pub(super) fn manifest(&self, reference: &str) -> Option<&Document> {
         let digest = self.digests.get(reference).map_or(reference, String::as_str);
         self.manifests.get(digest)
+    }
+
+    /// The tags and the digests that they point at, in the order in which they were pushed first.
+    pub(super) fn tagged(&self) -> impl Iterator<Item = (&str, &Document)> {
+        self.tags.iter().filter_map(|tag| Some((tag.as_str(), self.manifests.get(self.digests.get(tag)?)?)))
     }
 
     pub(super) fn blob(&self, digest: &str) -> Option<&Document> {

@@ -125,6 +125,8 @@ pub enum Action {
     LinkTo(String),
     /// 307 to this URL.
     RedirectTo(String),
+    /// These bytes in place of the whole answer, status line and headers included; then the connection is closed.
+    Raw(Bytes),
     /// The connection is closed without an answer.
     CloseConnection,
 }
@@ -133,6 +135,12 @@ impl Action {
     /// This status with no further headers and no body.
     pub fn status(code: u16) -> Self {
         Self::Status { code, headers: Vec::new(), body: String::new() }
+    }
+
+    /// This status with the error shape of the distribution specification.
+    pub fn error(status: u16, code: &str, message: &str) -> Self {
+        let body = serde_json::json!({"errors": [{"code": code, "message": message, "detail": null}]});
+        Self::Status { code: status, headers: Vec::new(), body: body.to_string() }
     }
 
     /// 200 with this body.

@@ -25,14 +25,17 @@ use serve::{ConnectionClosed, Listening, speak_http};
 
 pub use auth::{Bearer, IssuedToken};
 pub use contents::TagsOrder;
+pub use dialect::{Dialect, Head, Login, PullQuota};
 pub use fault::{Action, Fault};
-pub use paging::Paging;
+pub use paging::{Listing, Paging};
 pub use record::{Recorded, RequestKind};
 pub use silent::SilentHost;
 
 mod answer;
 mod auth;
 mod contents;
+mod dialect;
+pub mod dialects;
 mod fault;
 mod paging;
 mod record;
@@ -60,8 +63,9 @@ struct Shared {
 struct Settings {
     host: String,
     contents: Contents,
-    paging: Paging,
-    page_size: Option<usize>,
+    dialect: Dialect,
+    /// How many manifests were fetched by GET.
+    pulls: u64,
     guard: Guard,
     challenge: Option<String>,
     headers: Vec<(String, String)>,
@@ -132,24 +136,36 @@ impl FakeRegistry {
         self.shared.settings().contents.list_extra(repository, entry.into());
     }
 
+    /// Behaves as a well-known registry does, in everything at once.
+    pub fn speak(&self, dialect: &Dialect) {
+        match &dialect.login {
+            Login::Nobody => self.require_nothing(),
+            Login::Basic { user, password, realm } => {
+                self.shared.settings().guard = Guard::basic(user, password, realm);
+            }
+            Login::Bearer(bearer) => self.require_bearer(bearer.clone()),
+        }
+        self.shared.settings().dialect = dialect.clone();
+    }
+
     /// In which order tags are listed.
     pub fn set_tags_order(&self, order: TagsOrder) {
-        self.shared.settings().contents.order = order;
+        self.shared.settings().dialect.listing.order = order;
     }
 
     /// The most tags on a page, whatever is asked for.
     pub fn page_size(&self, tags: usize) {
-        self.shared.settings().page_size = Some(tags);
+        self.shared.settings().dialect.listing.largest_page = Some(tags);
     }
 
     /// How lists are cut into pages.
     pub fn paging(&self, paging: Paging) {
-        self.shared.settings().paging = paging;
+        self.shared.settings().dialect.listing.paging = paging;
     }
 
     /// Only this user may ask, with Basic authentication.
     pub fn require_basic(&self, user: &str, password: &str) {
-        self.shared.settings().guard = Guard::Basic { user: user.to_owned(), password: password.to_owned() };
+        self.shared.settings().guard = Guard::basic(user, password, "fake registry");
     }
 
     /// Only holders of a token may ask.
@@ -259,19 +275,18 @@ impl Shared {
         };
         match answer {
             Ok(answer) => (answer, settings.faults.take(request)),
-            Err(challenge) => {
-                let mut answer = Answer::error(401, "UNAUTHORIZED", "authentication required");
-                answer.set("www-authenticate", settings.challenge.as_ref().unwrap_or(&challenge));
-                (answer, None)
-            }
+            Err(refusal) => (refusal.answer(settings.challenge.as_deref()), None),
         }
     }
 }
 
 impl Settings {
-    fn answer(&self, request: &Recorded) -> Answer {
+    fn answer(&mut self, request: &Recorded) -> Answer {
         let found =
             request.repository.as_deref().and_then(|name| Some((name, self.contents.repository(name)?)));
+        if let Some(refusal) = self.dialect.refusal(request, found.is_some()) {
+            return Answer::ordered(refusal);
+        }
         let reference = request.reference.as_deref().unwrap_or_default();
         match (request.kind, found) {
             (RequestKind::Ping, _) => Answer::json(200, &Value::Object(serde_json::Map::new())),
@@ -280,26 +295,39 @@ impl Settings {
             }
             (_, None) => Answer::error(404, "NAME_UNKNOWN", "repository name not known to registry"),
             (RequestKind::Tags, Some((name, repository))) => {
-                let page = PageRequest {
-                    host: &self.host,
-                    repository: name,
-                    query: &request.query,
-                    page_size: self.page_size,
-                    order: self.contents.order,
-                };
-                self.paging.page(&page, &repository.listed(self.contents.order))
+                let page = PageRequest { host: &self.host, repository: name, query: &request.query };
+                self.dialect.listing.page(&page, repository)
             }
             (RequestKind::ManifestHead | RequestKind::ManifestGet, Some((_, repository))) => {
-                match repository.manifest(reference) {
+                let answer = match repository.manifest(reference) {
                     Some(manifest) => Answer::document(manifest),
                     None => Answer::error(404, "MANIFEST_UNKNOWN", "manifest unknown"),
-                }
+                };
+                self.with_quota(request.kind, answer)
             }
             (RequestKind::Blob, Some((_, repository))) => match repository.blob(reference) {
                 Some(blob) => Answer::blob(blob),
                 None => Answer::error(404, "BLOB_UNKNOWN", "blob unknown to registry"),
             },
         }
+    }
+
+    /// Counts a pull, where they are counted, and says what is left of them.
+    fn with_quota(&mut self, kind: RequestKind, mut answer: Answer) -> Answer {
+        if matches!(self.dialect.head, Head::WithoutDigest) {
+            answer = answer.without_digest();
+        }
+        if let (RequestKind::ManifestGet, Some(quota)) = (kind, &self.dialect.pulls) {
+            if self.pulls >= quota.limit {
+                answer = Answer::ordered(&quota.refusal);
+            } else {
+                self.pulls += 1;
+            }
+        }
+        for (name, value) in self.dialect.quota_headers(self.pulls) {
+            answer.set(name, &value);
+        }
+        answer
     }
 }
 

@@ -3,13 +3,18 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
+use bytes::{Buf as _, Bytes};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -82,6 +87,77 @@ where
 {
     // Small answers must not wait for the acknowledgement of the ones before.
     let _ = stream.set_nodelay(true);
+    let replacement = Arc::new(Mutex::new(None));
+    let answering = service_fn(|request| {
+        let (answer, replacement) = (answer(request), Arc::clone(&replacement));
+        async move {
+            let mut response = answer.await?;
+            *replacement.lock().expect("nothing panics while it holds it") =
+                response.extensions_mut().remove::<RawAnswer>();
+            Ok::<_, ConnectionClosed>(response)
+        }
+    });
+    let stream = Replaceable { stream, replacement: Arc::clone(&replacement), is_silenced: false };
     // How a connection ends is seen by its client, and part of what is tested.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answering).await;
+}
+
+/// Bytes that are sent in place of an answer, as they are: what no HTTP library would write. An extension of the
+/// response in whose place they go; the connection must end with it.
+#[derive(Debug, Clone)]
+pub(super) struct RawAnswer(pub(super) Bytes);
+
+/// A connection on which an answer can be replaced by raw bytes.
+struct Replaceable {
+    stream: TcpStream,
+    replacement: Arc<Mutex<Option<RawAnswer>>>,
+    /// The replacement has been sent: what else is written is not.
+    is_silenced: bool,
+}
+
+impl AsyncRead for Replaceable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Replaceable {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if self.is_silenced {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let replacement = self
+            .replacement
+            .lock()
+            .expect("nothing panics while it holds it")
+            .as_ref()
+            .map(|raw| raw.0.clone());
+        let Some(mut raw) = replacement else {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        };
+        while !raw.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &raw))?;
+            raw.advance(written);
+            *self.replacement.lock().expect("nothing panics while it holds it") =
+                Some(RawAnswer(raw.clone()));
+        }
+        self.is_silenced = true;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
