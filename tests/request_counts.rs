@@ -6,7 +6,7 @@ use common::{
     and, image_path, refresh, repository, repository_path, samovar, wait_for_repository, wait_until_complete,
     watch,
 };
-use samovar_testing::fake::{Bearer, FakeRegistry, Recorded, RequestKind};
+use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, RequestKind};
 use samovar_testing::{Answer, Content as _, Image, Index, Samovar};
 use serde_json::json;
 
@@ -135,6 +135,33 @@ async fn while_nothing_changes_only_lists_are_asked_for() {
     assert_eq!((heads, gets, blobs, others), (0, 0, 0, 0), "{:?}", registry.requests());
     let after = repository(&server, &name).await;
     assert_eq!(after["generation"], before["generation"], "nothing changed that means anything");
+}
+
+#[tokio::test]
+async fn a_list_whose_registry_says_that_it_is_unchanged_costs_one_request_and_is_as_good_as_read() {
+    let registry = FakeRegistry::start().await;
+    registry.push("app", "v1", &Image::new("1"));
+    registry.add_header("etag", r#""one tag""#);
+    let unchanged = Action::Status { code: 304, headers: Vec::new(), body: String::new() };
+    registry.fault(Fault::on(RequestKind::Tags).after(1), unchanged);
+    let name = format!("{}/app", registry.host());
+    let server = samovar().serve(watch([&name])).await;
+    let before = wait_until_complete(&server, &name).await;
+    registry.clear_requests();
+    let answer = refresh(&server, &name).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let after = answer.json();
+    assert_eq!(after["generation"], before["generation"]);
+    assert_ne!(after["last_update"], before["last_update"], "the registry's word counts");
+    assert_eq!(counts(&registry), Counts { lists: 1, heads: 1, ..Counts::default() });
+    assert_eq!(registry.requests()[0].headers["if-none-match"], r#""one tag""#);
+    let metrics = server.get_text("/metrics").await;
+    let line = metrics.lines().find(|line| {
+        line.starts_with("samovar_upstream_requests_total")
+            && line.contains(r#"operation="tags""#)
+            && line.contains(r#"outcome="ok""#)
+    });
+    assert!(line.is_some_and(|line| line.ends_with(" 2")), "{line:?}");
 }
 
 #[tokio::test]

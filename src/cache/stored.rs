@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use samovar_registry::Tag;
+use samovar_registry::upstream::ListState;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -149,6 +150,9 @@ pub struct Side {
     /// The registry says that the repository is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
+    /// What the list left behind when it was last read, for reading it again at less cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing: Option<ListState>,
     /// Which tags were wanted when the list was last taken in (a hash of the filter).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<ContentHash>,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use samovar_registry::upstream::{
-    Document, ManifestSelector, TagList, Upstream, UpstreamError, UpstreamFactory, Urgency,
+    Document, ListState, Listing, ManifestSelector, Upstream, UpstreamError, UpstreamFactory, Urgency,
 };
 use samovar_registry::{Digest, Tag};
 use tokio::sync::watch;
@@ -244,8 +244,8 @@ impl Leased {
 
 #[async_trait]
 impl Upstream for Leased {
-    async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError> {
-        self.permitted(self.upstream.tags(urgency)).await
+    async fn list(&self, known: Option<&ListState>, urgency: Urgency) -> Result<Listing, UpstreamError> {
+        self.permitted(self.upstream.list(known, urgency)).await
     }
 
     async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use samovar_registry::upstream::{ErrorClass, ErrorKind, Operation, Upstream, UpstreamError, Urgency};
+use samovar_registry::upstream::{
+    ErrorClass, ErrorKind, Listing, Operation, Upstream, UpstreamError, Urgency,
+};
 use samovar_registry::{Name, Tag};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -239,28 +241,19 @@ impl Pass {
 
     async fn list(&self, upstream: &Arc<dyn Upstream>) -> Result<(), Problem> {
         let began = self.context.now();
+        let known = self.copy.state().known_list(&self.watch.tags).cloned();
         let listed = if let Some(error) = self.held_back(Operation::Tags) {
             Err(error)
         } else {
             tokio::select! {
-                listed = upstream.tags(self.urgency()) => listed,
+                listed = upstream.list(known.as_ref(), self.urgency()) => listed,
                 error = self.held_back_meanwhile(Operation::Tags) => Err(error),
                 problem = self.must_end() => return Err(problem),
             }
         };
         let at = self.circumstance(began);
         match &listed {
-            Ok(list) => {
-                let interval = self.poll_interval();
-                let invalid_before = self.copy.state().invalid_tags;
-                if list.invalid > 0 && list.invalid != invalid_before {
-                    warn!(image.name = %self.name, tags = list.invalid, "the registry lists strings that are no valid tags; they are left out");
-                }
-                let verdict = self.copy.state().apply_list(list, &self.watch.tags, interval, at);
-                if verdict == ListVerdict::HeldBack {
-                    warn!(image.name = %self.name, tags = list.tags.len(), "the list shrank suspiciously; it is held back until confirmed");
-                }
-            }
+            Ok(listing) => self.take_listing(listing, at),
             Err(error) => {
                 let first = {
                     let mut state = self.copy.state();
@@ -274,6 +267,28 @@ impl Pass {
         }
         self.publish().await?;
         listed.map_err(|error| Problem::of(error, at.now)).map(drop)
+    }
+
+    fn take_listing(&self, listing: &Listing, at: Circumstance) {
+        let (filter, interval) = (&self.watch.tags, self.poll_interval());
+        let mut state = self.copy.state();
+        match listing {
+            Listing::Unchanged(left) => state.list_unchanged(left.clone(), filter, interval, at),
+            Listing::Whole(list, left) => {
+                let invalid_before = state.invalid_tags;
+                let verdict = state.apply_list(list, filter, interval, at);
+                if verdict == ListVerdict::Accepted {
+                    state.side.listing = Some(left.clone());
+                }
+                drop(state);
+                if list.invalid > 0 && list.invalid != invalid_before {
+                    warn!(image.name = %self.name, tags = list.invalid, "the registry lists strings that are no valid tags; they are left out");
+                }
+                if verdict == ListVerdict::HeldBack {
+                    warn!(image.name = %self.name, tags = list.tags.len(), "the list shrank suspiciously; it is held back until confirmed");
+                }
+            }
+        }
     }
 
     /// Asks about tags, a bounded number at once, until all are done or something makes going on pointless. Says whether

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use samovar_registry::upstream::{ErrorClass, ErrorKind, TagList, UpstreamError};
+use samovar_registry::upstream::{ErrorClass, ErrorKind, ListState, TagList, UpstreamError};
 use samovar_registry::{Digest, Name, Tag};
 
 use super::cadence;
@@ -212,6 +212,43 @@ impl State {
         self.tags.values().filter_map(Kept::next).chain(self.side.next_listing).min()
     }
 
+    /// What the list left behind when it was last read, if what is here is what it said, for these wanted tags: then a
+    /// list that has not changed has nothing to say.
+    pub(super) fn known_list(&self, filter: &TagFilter) -> Option<&ListState> {
+        let is_as_listed = self.listed && !self.torn && !self.held_back;
+        let known = self.side.listing.as_ref().filter(|_| is_as_listed)?;
+        let is_known =
+            self.side.filter == Some(filter_hash(filter)) && known.is_of(self.tags.keys(), self.invalid_tags);
+        is_known.then_some(known)
+    }
+
+    /// Takes note that the list says what it said when [`Self::known_list`] was read from it.
+    pub(super) fn list_unchanged(
+        &mut self,
+        listing: ListState,
+        filter: &TagFilter,
+        poll_interval: Duration,
+        at: Circumstance,
+    ) {
+        self.listed_now(filter, poll_interval, at);
+        self.side.listing = Some(listing);
+    }
+
+    /// The list could be read: nothing of what went wrong before counts any more.
+    fn listed_now(&mut self, filter: &TagFilter, poll_interval: Duration, at: Circumstance) {
+        if self.side.attempts > 0 {
+            self.announce(ChangeKind::RepositoryRecovered, None, None, None, at);
+        }
+        self.side_header_changed = true;
+        self.side = Side {
+            last_update: Some(at.now),
+            next_listing: Some(at.now + cadence::jittered(poll_interval, at.jitter)),
+            filter: Some(filter_hash(filter)),
+            renewed_at: self.side.renewed_at,
+            ..Side::default()
+        };
+    }
+
     /// Takes a list that was read to its end. What was learnt of a tag since its reading began is newer than the list.
     pub(super) fn apply_list(
         &mut self,
@@ -259,20 +296,11 @@ impl State {
         for tag in &list.tags {
             self.apply_listed_tag(tag, filter.verdict(tag), first_seen, at);
         }
-        if self.side.attempts > 0 {
-            self.announce(ChangeKind::RepositoryRecovered, None, None, None, at);
-        }
         self.listed = true;
         self.torn = false;
         self.held_back = false;
         self.invalid_tags = list.invalid;
-        self.side = Side {
-            last_update: Some(at.now),
-            next_listing: Some(at.now + cadence::jittered(poll_interval, at.jitter)),
-            filter: Some(filter_hash(filter)),
-            renewed_at: self.side.renewed_at,
-            ..Side::default()
-        };
+        self.listed_now(filter, poll_interval, at);
         ListVerdict::Accepted
     }
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use samovar_registry::credentials::CredentialChain;
 use samovar_registry::upstream::{
-    Document, ErrorKind, ManifestSelector, Operation, TagList, Upstream, UpstreamError, UpstreamFactory,
-    Urgency,
+    Document, ErrorKind, ListState, Listing, ManifestSelector, Operation, TagList, Upstream, UpstreamError,
+    UpstreamFactory, Urgency,
 };
 use samovar_registry::{Digest, Name, Tag};
 use samovar_testing::Content;
@@ -165,10 +165,13 @@ impl Repository {
 
 #[async_trait]
 impl Upstream for Repository {
-    async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError> {
+    async fn list(&self, known: Option<&ListState>, urgency: Urgency) -> Result<Listing, UpstreamError> {
         self.ask(Operation::Tags, String::new(), urgency, |contents| {
             let tags = contents.tags.get(&self.name)?;
-            Some(TagList { tags: tags.keys().cloned().collect(), invalid: 0 })
+            let list = TagList { tags: tags.keys().cloned().collect(), ..TagList::default() };
+            let state = ListState::of(&list);
+            let unchanged = known == Some(&state);
+            Some(if unchanged { Listing::Unchanged(state) } else { Listing::Whole(list, state) })
         })
         .await
     }

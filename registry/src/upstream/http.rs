@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LINK};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::budget::{BudgetSnapshot, Limits};
 use super::host::Hosts;
+use super::listing::PlainList;
 use super::media_type;
 use super::observe::RequestObserver;
-use super::pages::{Pager, Progress};
 use super::refusals::Refusals;
 use super::session::{Question, Session};
 use super::token_cache::Tokens;
 use super::transport::{Answer, Transport};
 use super::{
-    Document, ErrorKind, HttpOptions, ManifestSelector, Operation, Stage, TagList, Upstream, UpstreamError,
-    UpstreamFactory, Urgency,
+    Document, ErrorKind, HttpOptions, ListState, Listing, ManifestSelector, Operation, Upstream,
+    UpstreamError, UpstreamFactory, Urgency,
 };
 use crate::credentials::{Candidate, CredentialChain};
 use crate::{Clock, Digest, Name, Tag};
@@ -28,8 +28,6 @@ use crate::{Clock, Digest, Name, Tag};
 pub const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
 /// Bound of an image configuration, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 8 * 1024 * 1024;
-/// Bound of one page of tags, in bytes: some registries list everything, with extras, on one.
-pub const MAX_TAG_PAGE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// What the registry calls the digest of a manifest.
 const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
@@ -130,6 +128,7 @@ impl HttpUpstream {
             path: &format!("manifests/{reference}"),
             query: None,
             accept: Some(HeaderValue::from_static(media_type::ACCEPT_MANIFESTS)),
+            condition: None,
             max_body: MAX_MANIFEST_BYTES,
         };
         self.session.ask(&question).await
@@ -138,60 +137,12 @@ impl HttpUpstream {
     fn failure(&self, answer: &Answer) -> ErrorKind {
         answer.failure(&self.session.credentials.to_string())
     }
-
-    fn accept_page(&self, pager: &mut Pager, answer: &Answer) -> Result<Progress, ErrorKind> {
-        if !answer.status.is_success() {
-            return Err(match self.failure(answer) {
-                // The list had begun: the repository is there.
-                ErrorKind::NotFound { .. } if !pager.is_first() => ErrorKind::Protocol {
-                    message: "a page of tags that was promised is not there".to_owned(),
-                },
-                failure => failure,
-            });
-        }
-        let mut links = Vec::new();
-        for link in answer.headers.get_all(LINK) {
-            links.push(
-                str::from_utf8(link.as_bytes()).map_err(|_| ErrorKind::Protocol {
-                    message: "a Link header that is not text".to_owned(),
-                })?,
-            );
-        }
-        pager.accept(&answer.body, links)
-    }
 }
 
 #[async_trait]
 impl Upstream for HttpUpstream {
-    async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError> {
-        let operation = Operation::Tags;
-        let mut pager = Pager::new();
-        let mut spent = Duration::ZERO;
-        let limit = self.session.transport.options.list_timeout;
-        loop {
-            let query = pager.query().map(str::to_owned);
-            let question = Question {
-                operation,
-                urgency,
-                method: Method::GET,
-                path: "tags/list",
-                query: query.as_deref(),
-                accept: Some(HeaderValue::from_static("application/json")),
-                max_body: MAX_TAG_PAGE_BYTES,
-            };
-            let answer = self.session.ask(&question).await?;
-            spent += answer.spent;
-            if matches!(answer.status.as_u16(), 400 | 405) && pager.drop_page_size() {
-                continue;
-            }
-            let progress = self.accept_page(&mut pager, &answer);
-            if progress.map_err(|kind| self.session.error(operation, kind))? == Progress::End {
-                return Ok(pager.into_list());
-            }
-            if spent > limit {
-                return Err(self.session.error(operation, ErrorKind::Timeout { stage: Stage::Total, limit }));
-            }
-        }
+    async fn list(&self, known: Option<&ListState>, urgency: Urgency) -> Result<Listing, UpstreamError> {
+        PlainList { session: &self.session, known, urgency }.read().await
     }
 
     async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError> {
@@ -234,6 +185,7 @@ impl Upstream for HttpUpstream {
             path: &format!("blobs/{digest}"),
             query: None,
             accept: None,
+            condition: None,
             max_body: MAX_CONFIG_BYTES,
         };
         let answer = self.session.ask(&question).await?;

@@ -11,7 +11,7 @@
 //!
 //! From the outside in: `http` holds the operations; `session` gets them past logins (`auth`, `challenge`,
 //! `trust`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` and follows redirects. The rest is
-//! pure: `pages` and `link` read lists of tags, `document` and `image_config` what came.
+//! pure: `listing`, `pages` and `link` read lists of tags, `document` and `image_config` what came.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -26,9 +26,10 @@ use crate::{Digest, Name, Tag};
 pub use budget::{BudgetSnapshot, Limits, RequestKind};
 pub use document::{Child, DecodeError, Descriptor, ImageManifest, Index, Manifest};
 pub use error::{ErrorClass, ErrorKind, Operation, Stage, UpstreamError};
-pub use http::{HttpSetupError, HttpUpstreams, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, MAX_TAG_PAGE_BYTES};
+pub use http::{HttpSetupError, HttpUpstreams, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 pub use image_config::ImageConfig;
 pub use limits::Quota;
+pub use listing::{HintSource, ListState, Listing, MAX_TAG_PAGE_BYTES, TagHint, TagList};
 pub use observe::{Outcome, RequestObserver, RequestRecord};
 pub use options::{HostOptions, HttpOptions};
 
@@ -45,6 +46,7 @@ mod image_config;
 mod limits;
 mod link;
 mod listed_tags;
+mod listing;
 mod media_type;
 mod observe;
 mod options;
@@ -64,15 +66,6 @@ pub enum Urgency {
     Asked,
     /// The schedule asked for it.
     Background,
-}
-
-/// All tags of a repository, as the registry lists them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TagList {
-    /// The valid tags, ascending, each once.
-    pub tags: Vec<Tag>,
-    /// How many listed strings were not valid tags and were dropped.
-    pub invalid: usize,
 }
 
 /// One manifest or index, by tag or by digest.
@@ -110,8 +103,17 @@ impl Document {
 /// [`UpstreamFactory::blocked_for`]. All are cancellation-safe: a dropped future leaves nothing behind.
 #[async_trait]
 pub trait Upstream: Debug + Send + Sync {
-    /// Lists all tags (at most a million, of 64 MiB together), following pagination to the end.
-    async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError>;
+    /// Lists all tags (at most a million, of 64 MiB together), following pagination to the end, unless what was left
+    /// behind by an earlier list, `known`, is enough to tell that nothing has changed. Without it, the list is whole.
+    async fn list(&self, known: Option<&ListState>, urgency: Urgency) -> Result<Listing, UpstreamError>;
+
+    /// Lists all tags, whatever an earlier list said.
+    async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError> {
+        match self.list(None, urgency).await? {
+            Listing::Whole(list, _) => Ok(list),
+            Listing::Unchanged(_) => unreachable!("nothing is known that could be unchanged"),
+        }
+    }
 
     /// Asks what a tag points at, by HEAD. `None` where the registry does not say (no digest in the answer, or
     /// HEAD refused): ask with [`Upstream::manifest`] then.

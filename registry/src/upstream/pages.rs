@@ -130,7 +130,7 @@ impl Pager {
 
     /// What was read.
     pub(super) fn into_list(self) -> TagList {
-        TagList { tags: self.tags.into_iter().collect(), invalid: self.invalid }
+        TagList { tags: self.tags.into_iter().collect(), invalid: self.invalid, ..TagList::default() }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use http::header::WWW_AUTHENTICATE;
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use url::Url;
 
 use super::auth::{self, Bearer, Login, Means};
@@ -48,6 +48,8 @@ pub(super) struct Question<'a> {
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
     pub(super) accept: Option<HeaderValue>,
+    /// Asks for the answer only if it is another than the one that is known: else 304.
+    pub(super) condition: Option<(HeaderName, HeaderValue)>,
     /// Bound of the answer's body, in bytes.
     pub(super) max_body: u64,
 }
@@ -282,6 +284,7 @@ impl Session {
             method: question.method.clone(),
             url,
             accept: question.accept.clone(),
+            condition: question.condition.clone(),
             authorization,
             max_body: question.max_body,
             is_probe: false,
@@ -305,6 +308,7 @@ async fn request_token(
         method: Method::GET,
         url,
         accept: None,
+        condition: None,
         authorization: auth::basic_header(credentials),
         max_body: MAX_TOKEN_BODY,
         is_probe: false,

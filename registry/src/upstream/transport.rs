@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
 use tokio::time::Instant;
 use url::Url;
 
@@ -67,6 +68,8 @@ pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) accept: Option<HeaderValue>,
+    /// Which answer is known already, to be told by 304 if it is still the right one.
+    pub(super) condition: Option<(HeaderName, HeaderValue)>,
     pub(super) authorization: Option<HeaderValue>,
     /// Bound of a successful answer's body, in bytes.
     pub(super) max_body: u64,
@@ -142,6 +145,11 @@ impl Transport {
         Ok(Self { everywhere, public, options, clock, observer })
     }
 
+    /// The time, by the clock that was given to the client.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Sends the request, and once more at once if the connection was cut or the server failed in passing.
     pub(super) async fn exchange(&self, request: &Request<'_>) -> Result<Answer, Failure> {
         let first = self.follow(request).await;
@@ -202,7 +210,7 @@ impl Transport {
         );
         let result = self.send_admitted(request, hop, reach, &permit, &mut recording).await;
         match &result {
-            Ok(received) => recording.end(outcome_of(received.status)),
+            Ok(received) => recording.end(outcome_of(received.status, request.condition.is_some())),
             Err(failure) if failure.while_connecting && is_probe => recording.discard(),
             Err(failure) => recording.end(Outcome::Failed(failure.kind.class())),
         }
@@ -249,6 +257,9 @@ impl Transport {
         let mut builder = client.request(request.method.clone(), hop.url.clone());
         if let Some(accept) = &request.accept {
             builder = builder.header(ACCEPT, accept);
+        }
+        if let Some((name, value)) = &request.condition {
+            builder = builder.header(name, value);
         }
         if let Some(authorization) = &hop.authorization {
             builder = builder.header(AUTHORIZATION, authorization);
@@ -316,10 +327,10 @@ fn is_registry(request: &Request<'_>, hop: &Hop) -> bool {
     hop.is_at_origin && request.kind == RequestKind::Registry
 }
 
-fn outcome_of(status: StatusCode) -> Outcome {
+fn outcome_of(status: StatusCode, is_conditional: bool) -> Outcome {
     match status.as_u16() {
-        // We never ask whether something has changed.
-        304 => Outcome::Failed(ErrorClass::Protocol),
+        // Nobody asked whether something has changed.
+        304 if !is_conditional => Outcome::Failed(ErrorClass::Protocol),
         401 | 403 => Outcome::Failed(ErrorClass::Unauthorized),
         404 => Outcome::Failed(ErrorClass::NotFound),
         400..=499 => Outcome::Failed(ErrorClass::Rejected),

@@ -8,7 +8,7 @@ use samovar_registry::upstream::{
     BudgetSnapshot, HttpOptions, HttpUpstreams, Limits, Operation, Outcome, RequestObserver, RequestRecord,
     Upstream, UpstreamFactory,
 };
-use samovar_registry::{Name, Secret, SystemClock, Tag};
+use samovar_registry::{Clock, Name, Secret, SystemClock, Tag};
 use samovar_testing::fake::{FakeRegistry, RequestKind};
 
 /// The repository that the tests ask for, unless they need another.
@@ -77,8 +77,13 @@ impl Setup {
 
     /// A client for a registry that has been started, because the options need its address.
     pub(crate) fn around(registry: FakeRegistry, options: HttpOptions) -> Self {
+        Self::at(registry, options, Arc::new(SystemClock))
+    }
+
+    /// The same, with another clock than the machine's.
+    pub(crate) fn at(registry: FakeRegistry, options: HttpOptions, clock: Arc<dyn Clock>) -> Self {
         let observed = Arc::new(Observed::default());
-        let factory = HttpUpstreams::new(options, Arc::new(SystemClock), observed.clone()).unwrap();
+        let factory = HttpUpstreams::new(options, clock, observed.clone()).unwrap();
         Self { registry, factory, observed }
     }
 

@@ -1,9 +1,13 @@
 //! Lists of tags: paging in every form, and lists that lie.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use samovar_registry::Tag;
-use samovar_registry::upstream::{ErrorKind, HttpOptions, Operation, Stage, TagList, UpstreamError, Urgency};
+use jiff::Timestamp;
+use samovar_registry::upstream::{
+    ErrorKind, HttpOptions, ListState, Listing, Operation, Outcome, Stage, TagList, UpstreamError, Urgency,
+};
+use samovar_registry::{Tag, TokioClock};
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, FakeRegistry, Fault, Paging, RequestKind, TagsOrder};
 
@@ -184,4 +188,87 @@ async fn a_list_ends_in_time_however_many_pages_it_has() {
     let error = list(&setup).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Timeout { stage: Stage::Total, limit });
     assert!((1..=2).contains(&setup.registry.count(RequestKind::Tags)));
+}
+
+/// Lists, showing what the list before left behind.
+async fn list_again(setup: &Setup, known: &ListState) -> Listing {
+    setup.upstream().list(Some(known), Urgency::Background).await.unwrap()
+}
+
+async fn first_list(setup: &Setup) -> ListState {
+    let listing = setup.upstream().list(None, Urgency::Background).await.unwrap();
+    let Listing::Whole(_, state) = listing else { panic!("{listing:?}") };
+    state
+}
+
+fn not_modified() -> Action {
+    Action::Status { code: 304, headers: Vec::new(), body: String::new() }
+}
+
+#[tokio::test]
+async fn a_list_of_one_page_is_asked_for_conditionally() {
+    let setup = Setup::new().await;
+    push_tags(&setup.registry, 3);
+    setup.registry.add_header("etag", r#"W/"three""#);
+    let known = first_list(&setup).await;
+    setup.registry.fault(Fault::on(RequestKind::Tags), not_modified());
+    assert_eq!(list_again(&setup, &known).await, Listing::Unchanged(known));
+    let requests = setup.registry.requests();
+    assert!(!requests[0].headers.contains_key("if-none-match"));
+    assert_eq!(requests[1].headers["if-none-match"], r#"W/"three""#);
+    assert_eq!(setup.counts(), [2, 0, 0, 0, 0]);
+    let observed = setup.observed.requests();
+    assert!(observed.iter().all(|(_, outcome, _)| *outcome == Outcome::Ok), "{observed:?}");
+}
+
+#[tokio::test]
+async fn a_list_of_several_pages_is_never_asked_for_conditionally() {
+    let setup = Setup::new().await;
+    push_tags(&setup.registry, 3);
+    setup.registry.page_size(2);
+    setup.registry.add_header("etag", r#""page""#);
+    let known = first_list(&setup).await;
+    assert!(matches!(list_again(&setup, &known).await, Listing::Unchanged(_)), "its hash tells");
+    assert!(setup.registry.requests().iter().all(|request| !request.headers.contains_key("if-none-match")));
+    assert_eq!(setup.counts(), [4, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_list_that_says_the_same_is_recognised_and_one_that_does_not_is_whole() {
+    let setup = Setup::new().await;
+    push_tags(&setup.registry, 3);
+    let known = first_list(&setup).await;
+    assert!(matches!(list_again(&setup, &known).await, Listing::Unchanged(_)));
+    setup.registry.push(REPOSITORY, "new", &Image::new("new"));
+    let Listing::Whole(list, _) = list_again(&setup, &known).await else { panic!("it has a tag more") };
+    assert_eq!(texts(&list), ["new", "v00", "v01", "v02"]);
+    setup.registry.remove_tag(REPOSITORY, "new");
+    setup.registry.list_extra(REPOSITORY, "not valid");
+    assert!(matches!(list_again(&setup, &known).await, Listing::Whole(..)), "what is no tag counts");
+}
+
+#[tokio::test]
+async fn a_registry_that_says_unasked_that_nothing_changed_is_not_believed() {
+    let setup = Setup::new().await;
+    push_tags(&setup.registry, 3);
+    let known = first_list(&setup).await;
+    setup.registry.fault(Fault::on(RequestKind::Tags), not_modified());
+    let error = setup.upstream().list(Some(&known), Urgency::Background).await.unwrap_err();
+    assert_eq!(error.kind.to_string(), "bad answer: unexpected status 304");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_says_for_a_day_that_nothing_changed_has_to_send_its_list_again() {
+    let registry = FakeRegistry::start().await;
+    let options = HttpOptions { insecure_hosts: [registry.host()].into(), ..options() };
+    let setup = Setup::at(registry, options, Arc::new(TokioClock::starting_at(Timestamp::UNIX_EPOCH)));
+    push_tags(&setup.registry, 3);
+    setup.registry.add_header("etag", r#""always the same""#);
+    let known = first_list(&setup).await;
+    for (hours, is_conditional) in [(23, true), (2, false)] {
+        tokio::time::advance(Duration::from_hours(hours)).await;
+        list_again(&setup, &known).await;
+        let last = setup.registry.requests().pop().unwrap();
+        assert_eq!(last.headers.contains_key("if-none-match"), is_conditional);
+    }
 }

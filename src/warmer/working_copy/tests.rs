@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use samovar_registry::{Globs, Labels};
 
 use super::*;
+use crate::config::TagSelection;
 use crate::warmer::change::Cause;
 
 fn name() -> Name {
@@ -27,7 +28,7 @@ fn image(seed: &str) -> Arc<ImageRecord> {
 }
 
 fn list(tags: &[&str]) -> TagList {
-    TagList { tags: tags.iter().map(|text| tag(text)).collect(), invalid: 0 }
+    TagList { tags: tags.iter().map(|text| tag(text)).collect(), ..TagList::default() }
 }
 
 fn at(hours: i64) -> Circumstance {
@@ -457,4 +458,43 @@ proptest! {
             prop_assert!(state.changes.is_empty());
         }
     }
+}
+
+#[test]
+fn what_a_list_left_behind_counts_only_while_what_is_here_is_what_it_said() {
+    let left = || ListState::of(&list(&["a", "b"]));
+    let known = |state: &State| state.known_list(&TagFilter::All) == Some(&left());
+    let fresh = || {
+        let mut state = warmed(&["a", "b"]);
+        state.side.listing = Some(left());
+        state
+    };
+    assert!(known(&fresh()));
+    assert!(!known(&empty()));
+
+    let mut taken_in = fresh();
+    taken_in.apply_answer(&tag("c"), TagAnswer::Image(image("c")), at(1));
+    assert!(!known(&taken_in), "a tag that the list has not named yet");
+    let mut held_back = fresh();
+    held_back.apply_list(&list(&[]), &TagFilter::All, POLL, at(1));
+    assert!(!known(&held_back));
+    let mut torn = fresh();
+    torn.torn = true;
+    assert!(!known(&torn));
+    let other = TagFilter::Selected(TagSelection::default());
+    assert_eq!(fresh().known_list(&other), None, "other tags are wanted");
+}
+
+#[test]
+fn an_unchanged_list_heals_what_a_failure_left_and_touches_no_tag() {
+    let mut state = warmed(&["a", "b"]);
+    state.list_failed(&listing_error(ErrorKind::Unavailable { status: 500, message: None }), at(1));
+    state.changes.clear();
+    (state.changed, state.side_changed) = Default::default();
+    let left = ListState::of(&list(&["a", "b"]));
+    state.list_unchanged(left.clone(), &TagFilter::All, POLL, at(2));
+    assert_eq!(kinds(&mut state), [(ChangeKind::RepositoryRecovered, String::new())]);
+    assert_eq!((state.side.last_error.as_ref(), state.side.attempts), (None, 0));
+    assert_eq!((state.side.last_update, state.side.listing.as_ref()), (Some(at(2).now), Some(&left)));
+    assert!(state.side_header_changed && state.changed.is_empty() && state.side_changed.is_empty());
 }

@@ -35,6 +35,7 @@ async fn what_was_asked_for_over_tls_is_not_shown_over_plain_http() {
         path: "tags/list",
         query: None,
         accept: None,
+        condition: None,
         max_body: 1_024,
     };
     // Nobody speaks TLS there. The password goes along once the registry has asked for it over plain http too.

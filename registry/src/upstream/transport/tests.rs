@@ -26,6 +26,7 @@ fn request<'a>(host: &'a Host, kind: RequestKind, url: &str) -> Request<'a> {
         method: Method::GET,
         url: Url::parse(url).unwrap(),
         accept: None,
+        condition: None,
         authorization: None,
         max_body: 1_024 * 1_024,
         is_probe: false,
