@@ -13,15 +13,13 @@ use super::host::Hosts;
 use super::listing::PlainList;
 use super::media_type;
 use super::observe::RequestObserver;
-use super::refusals::Refusals;
-use super::session::{Question, Session};
-use super::token_cache::Tokens;
+use super::session::{Logins, Question, Session};
 use super::transport::{Answer, Transport};
 use super::{
     Document, ErrorKind, HttpOptions, ListState, Listing, ManifestSelector, Operation, Upstream,
     UpstreamError, UpstreamFactory, Urgency,
 };
-use crate::credentials::{Candidate, CredentialChain};
+use crate::credentials::CredentialChain;
 use crate::{Clock, Digest, Name, Tag};
 
 /// Bound of a manifest or index, in bytes: the size that the distribution protocol wants supported.
@@ -53,8 +51,7 @@ pub enum HttpSetupError {
 #[derive(Debug)]
 pub struct HttpUpstreams {
     transport: Arc<Transport>,
-    tokens: Arc<Tokens>,
-    refusals: Arc<Refusals>,
+    logins: Logins,
     hosts: Hosts,
 }
 
@@ -72,7 +69,7 @@ impl HttpUpstreams {
             Limits::check(limits).map_err(|reason| HttpSetupError::Limits { host: host.cloned(), reason })?;
         }
         let transport = Arc::new(Transport::new(options, clock, observer)?);
-        Ok(Self { transport, tokens: Arc::default(), refusals: Arc::default(), hosts: Hosts::default() })
+        Ok(Self { transport, logins: Logins::default(), hosts: Hosts::default() })
     }
 
     /// How the budget of every host stands, by canonical host.
@@ -83,17 +80,12 @@ impl HttpUpstreams {
 
 impl UpstreamFactory for HttpUpstreams {
     fn upstream(&self, name: &Name, credentials: &CredentialChain) -> Arc<dyn Upstream> {
-        let fixed = credentials.candidates().iter().find_map(|candidate| match candidate {
-            Candidate::Fixed(credentials) => Some(credentials.clone()),
-            Candidate::Provided(_) => None,
-        });
         let session = Session {
             name: name.clone(),
-            credentials: fixed.unwrap_or_default(),
+            chain: credentials.clone(),
             host: self.hosts.of(name.host(), &self.transport.options),
             transport: self.transport.clone(),
-            tokens: self.tokens.clone(),
-            refusals: self.refusals.clone(),
+            logins: self.logins.clone(),
         };
         Arc::new(HttpUpstream { session })
     }
@@ -133,10 +125,6 @@ impl HttpUpstream {
         };
         self.session.ask(&question).await
     }
-
-    fn failure(&self, answer: &Answer) -> ErrorKind {
-        answer.failure(&self.session.credentials.to_string())
-    }
 }
 
 #[async_trait]
@@ -147,12 +135,18 @@ impl Upstream for HttpUpstream {
 
     async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError> {
         let operation = Operation::Resolve;
-        let answer = self.ask_for_manifest(Method::HEAD, tag.as_str(), operation, urgency).await?;
+        let answer = match self.ask_for_manifest(Method::HEAD, tag.as_str(), operation, urgency).await {
+            // Some registries forbid HEAD and not GET.
+            Err(UpstreamError { operation: Operation::Resolve, kind: ErrorKind::Denied { .. }, .. }) => {
+                return Ok(None);
+            }
+            answer => answer?,
+        };
         if matches!(answer.status.as_u16(), 403 | 405) {
             return Ok(None);
         }
         if !answer.status.is_success() {
-            return Err(self.session.error(operation, self.failure(&answer)));
+            return Err(self.session.error(operation, answer.failure()));
         }
         Ok(announced_digest(&answer.headers))
     }
@@ -169,7 +163,7 @@ impl Upstream for HttpUpstream {
         };
         let answer = self.ask_for_manifest(Method::GET, &reference, operation, urgency).await?;
         if !answer.status.is_success() {
-            return Err(self.session.error(operation, self.failure(&answer)));
+            return Err(self.session.error(operation, answer.failure()));
         }
         let header = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let announced = announced_digest(&answer.headers);
@@ -190,7 +184,7 @@ impl Upstream for HttpUpstream {
         };
         let answer = self.session.ask(&question).await?;
         if !answer.status.is_success() {
-            return Err(self.session.error(operation, self.failure(&answer)));
+            return Err(self.session.error(operation, answer.failure()));
         }
         check_digest(digest, &answer.body).map_err(|kind| self.session.error(operation, kind))?;
         Ok(answer.body)

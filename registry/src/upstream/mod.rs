@@ -9,9 +9,10 @@
 //! - plain http is spoken only to hosts named insecure; link-local and cloud metadata addresses are never
 //!   connected to, whoever names them, nor private ones that a registry at a public address names.
 //!
-//! From the outside in: `http` holds the operations; `session` gets them past logins (`auth`, `challenge`,
-//! `trust`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` and follows redirects. The rest is
-//! pure: `listing`, `pages` and `link` read lists of tags, `document` and `image_config` what came.
+//! From the outside in: `http` holds the operations; `session` chooses the credentials (`sticking`) and gets past logins
+//! (`auth`, `challenge`, `trust`, `token_service`, `token_cache`, `refusals`); `transport` sends single requests within
+//! the `budget` and follows redirects. The rest is pure: `listing`, `pages` and `link` read lists of tags, `document` and
+//! `image_config` what came.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -54,8 +55,10 @@ mod pages;
 mod redirect;
 mod refusals;
 mod session;
+mod sticking;
 mod token;
 mod token_cache;
+mod token_service;
 mod transport;
 mod trust;
 

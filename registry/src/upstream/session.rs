@@ -1,41 +1,51 @@
-//! One repository's conversation with its registry: where to ask, and how to get past a login.
+//! One repository's conversation with its registry: where to ask, and with which of several credentials.
 //!
-//! The first request to a host goes without a login; the 401 teaches which one it wants, and from then on it is
-//! presented at once: there are no pings. Every 401 must teach something new or end the conversation.
+//! The candidates of the chain are tried in order, the one that worked last first, each at most once per question. Only
+//! a refusal leads on to the next: 401 or 403, from the registry or its token service; nothing to be had from a
+//! provider; a token service that the secret must not go to. So does 404 to one that has not worked here yet, because
+//! registries hide what is private behind it. Whatever else comes is the answer. How one candidate gets past a login is
+//! the matter of [`attempt`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::FutureExt;
-use http::header::WWW_AUTHENTICATE;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use url::Url;
 
-use super::auth::{self, Bearer, Login, Means};
+use super::auth::Login;
 use super::budget::RequestKind;
 use super::host::{Host, Scheme};
 use super::refusals::Refusals;
-use super::token::Token;
-use super::token_cache::{Obtained, TokenKey, Tokens};
+use super::sticking::Sticking;
+use super::token_cache::Tokens;
 use super::transport::{Answer, Failure, Request, Transport};
-use super::{ErrorKind, Operation, UpstreamError, Urgency, challenge};
+use super::{ErrorKind, Operation, UpstreamError, Urgency};
 use crate::Name;
-use crate::credentials::Credentials;
+use crate::credentials::{Candidate, CredentialChain, CredentialProvider, Credentials};
+use crate::words;
+use attempt::{Attempt, Conversation};
 
-/// How often one request is sent with another login: without one, with one that has run out, with a fresh one,
-/// and with a fresh one as the registry asks for now.
-const MAX_LOGINS: usize = 4;
-/// Bound of a token service's answer, in bytes: tokens with many claims take some kilobytes.
-const MAX_TOKEN_BODY: u64 = 64 * 1024;
+mod attempt;
 
-/// One repository with the credentials to use.
+/// How long a provider of credentials may take.
+const LONGEST_PROVISION: Duration = Duration::from_secs(30);
+
+/// One repository with the credentials to try.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) name: Name,
-    pub(super) credentials: Credentials,
+    pub(super) chain: CredentialChain,
     pub(super) host: Arc<Host>,
     pub(super) transport: Arc<Transport>,
-    pub(super) tokens: Arc<Tokens>,
-    pub(super) refusals: Arc<Refusals>,
+    pub(super) logins: Logins,
+}
+
+/// What all sessions together know of logins.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Logins {
+    tokens: Arc<Tokens>,
+    refusals: Arc<Refusals>,
+    sticking: Arc<Sticking>,
 }
 
 /// What to ask the registry.
@@ -54,86 +64,65 @@ pub(super) struct Question<'a> {
     pub(super) max_body: u64,
 }
 
-/// What was presented with one request.
-enum Presented {
-    Nothing,
-    Password(HeaderValue),
-    Token { key: TokenKey, obtained: Obtained },
+/// Why none of the candidates worked.
+struct Setback {
+    telling: Telling,
+    /// What is answered if nothing works: of 404 the answer itself.
+    result: Result<Answer, UpstreamError>,
 }
 
-/// There is no token to present.
-struct NoToken {
-    error: UpstreamError,
-    /// Whether the token service has just refused us, which may be because it is not the right one any more.
-    was_refused: bool,
+/// How much a setback tells whoever is to mend it, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Telling {
+    /// Nobody in particular was refused.
+    AnonymousRefused,
+    /// The registry says that it is not there.
+    Missing,
+    /// There were no credentials to be had, or they must not be sent.
+    Unusable,
+    SecretRefused,
 }
 
-/// What a 401 teaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lesson {
-    Nothing,
-    /// The token that was kept is of no use any more.
-    FreshToken,
-    /// The registry wants another login.
-    OtherLogin,
-}
-
-impl Presented {
-    fn header(&self) -> Option<HeaderValue> {
-        match self {
-            Self::Nothing => None,
-            Self::Password(header) => Some(header.clone()),
-            Self::Token { obtained, .. } => Some(obtained.token.header().clone()),
+impl Telling {
+    fn of_refused(credentials: &Credentials) -> Self {
+        match credentials {
+            Credentials::Anonymous => Self::AnonymousRefused,
+            _ => Self::SecretRefused,
         }
     }
 }
 
 impl Session {
-    /// Asks, logging in where the registry wants it. The answer may have any status but 401 and 429.
+    /// Asks, with the credentials that work, logging in where the registry wants it. The answer may have any status but
+    /// 429, and 401 and 403 only where a redirect led elsewhere.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
-        let mut logins = 0;
-        let mut has_learnt_login = false;
-        // A login that was remembered and got us no token, and what the token service said.
-        let mut doubted: Option<(Login, UpstreamError)> = None;
-        loop {
-            let login = self.host.login();
-            let is_doubted =
-                matches!((&doubted, &login), (Some((doubted, _)), Some(login)) if doubted == login);
-            let presented =
-                if is_doubted { Ok(Presented::Nothing) } else { self.present(login.as_ref()).await };
-            let presented = match presented {
-                Ok(presented) => presented,
-                Err(NoToken { error, was_refused: true }) if !has_learnt_login && doubted.is_none() => {
-                    doubted = login.map(|login| (login, error));
-                    continue;
-                }
-                Err(NoToken { error, .. }) => return Err(error),
-            };
-            let answer = self.send(question, login.as_ref(), presented.header()).await;
-            let answer = answer.map_err(|kind| self.error(question.operation, kind))?;
-            if answer.status != http::StatusCode::UNAUTHORIZED {
-                return match doubted {
-                    // Without a login the registry may say anything of what is not for everybody.
-                    Some((_, error)) if !answer.status.is_success() => Err(error),
-                    Some((needless, _)) => {
-                        self.host.forget_login(&needless);
-                        Ok(answer)
+        let candidates = self.chain.candidates();
+        let sticking = self.logins.sticking.position(&self.name, &self.chain);
+        let others = (0..candidates.len()).filter(|position| Some(*position) != sticking);
+        let mut conversation = Conversation::default();
+        let mut most_telling: Option<Setback> = None;
+        for position in sticking.into_iter().chain(others) {
+            let works_here = Some(position) == sticking;
+            let setback = match self.try_candidate(question, &candidates[position], &mut conversation).await?
+            {
+                Attempt::Answered(answer) if works_here || !is_missing(&answer) => {
+                    if !works_here {
+                        self.note_works(position, most_telling.as_ref());
                     }
-                    None => Ok(answer),
-                };
+                    return Ok(answer);
+                }
+                Attempt::Answered(answer) => Setback { telling: Telling::Missing, result: Ok(answer) },
+                Attempt::Refused { error, telling, .. } => Setback { telling, result: Err(error) },
+            };
+            if most_telling.as_ref().is_none_or(|known| known.telling < setback.telling) {
+                most_telling = Some(setback);
             }
-            logins += 1;
-            let lesson = self.learn(login.as_ref(), &presented, &answer);
-            if logins == MAX_LOGINS || lesson == Lesson::Nothing {
-                let refusal =
-                    || self.error(question.operation, answer.failure(&self.credentials.to_string()));
-                return Err(doubted.map_or_else(refusal, |(_, error)| error));
-            }
-            if lesson == Lesson::OtherLogin {
-                has_learnt_login = true;
-                doubted = None;
+            if works_here && question.method == Method::HEAD {
+                // Some registries refuse HEAD as such: whoever asks goes on to GET, which tells.
+                break;
             }
         }
+        most_telling.expect("a chain is never empty").result
     }
 
     /// Says where and at what something went wrong.
@@ -141,86 +130,49 @@ impl Session {
         UpstreamError { repository: self.name.clone(), operation, kind }
     }
 
-    /// Takes from a 401 what there is to learn.
-    fn learn(&self, login: Option<&Login>, presented: &Presented, answer: &Answer) -> Lesson {
-        if !answer.hop.is_at_origin {
-            return Lesson::Nothing;
+    fn note_works(&self, position: usize, after: Option<&Setback>) {
+        self.logins.sticking.works(&self.name, &self.chain, position);
+        if let Some(Setback { result: Err(error), .. }) = after {
+            tracing::debug!(image.name = %self.name, %error, "these credentials do not work here, others do");
         }
-        let values = answer.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let wanted = Login::from_challenges(&challenge::parse(values), &answer.hop.url, self.name.path())
-            .map(|wanted| wanted.together_with(login));
-        let asks_for_more = match (&wanted, login) {
-            (Some(wanted), Some(login)) => wanted.asks_for_more_than(login),
-            _ => false,
+    }
+
+    /// Asks with one candidate. `Err` if it failed for a reason that has nothing to do with the credentials.
+    async fn try_candidate(
+        &self,
+        question: &Question<'_>,
+        candidate: &Candidate,
+        conversation: &mut Conversation,
+    ) -> Result<Attempt, UpstreamError> {
+        let provider = match candidate {
+            Candidate::Fixed(credentials) => return self.attempt(question, credentials, conversation).await,
+            Candidate::Provided(provider) => provider,
         };
-        if let Presented::Token { key, obtained } = presented
-            && !obtained.is_fresh
-            && !asks_for_more
-        {
-            // The way to log in stays: some registries name another realm when a token has run out, one
-            // that does not serve everybody.
-            self.tokens.forget(key, &obtained.token);
-            return Lesson::FreshToken;
-        }
-        match wanted {
-            Some(wanted) if Some(&wanted) != login => {
-                self.host.learn_login(wanted);
-                Lesson::OtherLogin
-            }
-            _ => Lesson::Nothing,
-        }
-    }
-
-    async fn present(&self, login: Option<&Login>) -> Result<Presented, NoToken> {
-        let Some(login) = login else {
-            return Ok(Presented::Nothing);
+        let credentials = match self.ask_provider(&**provider).await {
+            Ok(credentials) => credentials,
+            Err(kind) => return Ok(Attempt::unusable(self.error(question.operation, kind))),
         };
-        let no_token = |kind, was_refused| NoToken { error: self.error(Operation::Token, kind), was_refused };
-        let means = login.means(&self.host.name, &self.credentials, &self.transport.options);
-        match means.map_err(|kind| no_token(kind, false))? {
-            Means::Nothing => Ok(Presented::Nothing),
-            Means::Basic(header) => Ok(Presented::Password(header)),
-            Means::Token(bearer) => {
-                if let Some(kind) = self.refusals.standing(bearer.realm(), &self.credentials) {
-                    return Err(no_token(kind, false));
-                }
-                let key = self.token_key(bearer);
-                let obtained = self.tokens.get(&key, || self.fetch_token(bearer).boxed()).await;
-                let obtained = obtained.map_err(|kind| {
-                    let was_refused =
-                        matches!(kind, ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. });
-                    // How often we asked says nothing of the way to log in; who asked is looked into by `ask`.
-                    if !was_refused && !matches!(kind, ErrorKind::RateLimited { .. }) {
-                        self.host.forget_login(login);
-                    }
-                    no_token(kind, was_refused)
-                })?;
-                Ok(Presented::Token { key, obtained })
-            }
+        let attempt = self.attempt(question, &credentials, conversation).await?;
+        if !matches!(attempt, Attempt::Refused { was_asked: true, .. }) {
+            return Ok(attempt);
+        }
+        // They may have ended before their time; whoever gives them gets one chance to give others.
+        provider.refused(&credentials);
+        match self.ask_provider(&**provider).await {
+            Ok(fresh) if fresh != credentials => self.attempt(question, &fresh, conversation).await,
+            _ => Ok(attempt),
         }
     }
 
-    fn token_key(&self, bearer: &Bearer) -> TokenKey {
-        TokenKey {
-            registry: self.host.name.clone(),
-            realm: bearer.realm().to_owned(),
-            service: bearer.service.clone(),
-            scope: bearer.scope(self.name.path()),
-            identity: self.credentials.clone(),
-        }
-    }
-
-    /// Asks the token service. Owns what it needs: others may wait for the same token when we have gone.
-    fn fetch_token(&self, bearer: &Bearer) -> impl Future<Output = Result<Token, ErrorKind>> + use<> {
-        let url = bearer.token_url(&bearer.scope(self.name.path()), &self.credentials);
-        let realm = bearer.realm().to_owned();
-        let (host, transport, credentials, refusals) =
-            (self.host.clone(), self.transport.clone(), self.credentials.clone(), self.refusals.clone());
-        async move {
-            let result = request_token(&host, &transport, url, &credentials).await;
-            refusals.note(&realm, &credentials, &result);
-            result
-        }
+    async fn ask_provider(&self, provider: &dyn CredentialProvider) -> Result<Credentials, ErrorKind> {
+        let answer = tokio::time::timeout(LONGEST_PROVISION, provider.credentials(&self.name)).await;
+        let message = match answer {
+            Ok(Ok(credentials)) => return Ok(credentials),
+            Ok(Err(error)) => error.message,
+            Err(_) => format!("nothing came within {} s", LONGEST_PROVISION.as_secs()),
+        };
+        let credentials = format!("no credentials from {}", provider.provenance());
+        Err(ErrorKind::Unauthorized { credentials, message: Some(words::printable(&message)) })
     }
 
     /// Sends to the registry, with the scheme that it speaks.
@@ -292,36 +244,9 @@ impl Session {
     }
 }
 
-/// Asks a token service.
-async fn request_token(
-    host: &Host,
-    transport: &Transport,
-    url: Url,
-    credentials: &Credentials,
-) -> Result<Token, ErrorKind> {
-    let request = Request {
-        host,
-        operation: Operation::Token,
-        kind: RequestKind::Token,
-        // Whoever joins later may be more urgent than the one who asks now.
-        urgency: Urgency::Asked,
-        method: Method::GET,
-        url,
-        accept: None,
-        condition: None,
-        authorization: auth::basic_header(credentials),
-        max_body: MAX_TOKEN_BODY,
-        is_probe: false,
-    };
-    let answer = transport.exchange(&request).await.map_err(|failure| failure.kind)?;
-    if answer.status.is_success() {
-        return Token::decode(&answer.body, answer.sent_at);
-    }
-    Err(match answer.failure(&credentials.to_string()) {
-        // It is the token service that is not there; of the repository this says nothing.
-        ErrorKind::NotFound { message } => ErrorKind::Rejected { status: 404, message },
-        kind => kind,
-    })
+/// Whether the registry itself says that there is no such thing.
+fn is_missing(answer: &Answer) -> bool {
+    answer.status == StatusCode::NOT_FOUND && answer.hop.is_at_origin
 }
 
 #[cfg(test)]

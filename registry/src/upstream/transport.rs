@@ -19,6 +19,7 @@ use super::observe::{Outcome, Recording, RequestObserver};
 use super::redirect::{self, Hop, MAX_REDIRECTS};
 use super::{ErrorClass, ErrorKind, HttpOptions, Operation, Stage, Urgency, limits};
 use crate::Clock;
+use crate::credentials::Credentials;
 use crate::words;
 
 /// The connections to all hosts, and what goes with every request.
@@ -118,14 +119,25 @@ impl From<ErrorKind> for Failure {
 }
 
 impl Answer {
-    /// What an answer that is not a success means, given who we said we were.
-    pub(super) fn failure(&self, credentials: &str) -> ErrorKind {
+    /// What the registry's refusal of these credentials means, if the answer is one.
+    pub(super) fn refusal(&self, credentials: &Credentials) -> Option<ErrorKind> {
+        if !self.hop.is_at_origin {
+            return None;
+        }
         let message = words::of_registry(&self.body);
-        let credentials = || credentials.to_owned();
+        let credentials = credentials.to_string();
+        match self.status {
+            StatusCode::UNAUTHORIZED => Some(ErrorKind::Unauthorized { credentials, message }),
+            StatusCode::FORBIDDEN => Some(ErrorKind::Denied { credentials, message }),
+            _ => None,
+        }
+    }
+
+    /// What an answer means that is neither a success nor a refusal.
+    pub(super) fn failure(&self) -> ErrorKind {
+        let message = words::of_registry(&self.body);
         let status = self.status.as_u16();
         match status {
-            401 if self.hop.is_at_origin => ErrorKind::Unauthorized { credentials: credentials(), message },
-            403 if self.hop.is_at_origin => ErrorKind::Denied { credentials: credentials(), message },
             404 => ErrorKind::NotFound { message },
             400..=499 => ErrorKind::Rejected { status, message },
             500..=599 => ErrorKind::Unavailable { status, message },

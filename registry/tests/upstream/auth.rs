@@ -12,6 +12,8 @@ use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, Reque
 
 use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options, trusting};
 
+mod chains;
+
 async fn with_one_tag(options: HttpOptions) -> Setup {
     let setup = Setup::with(options).await;
     setup.registry.push(REPOSITORY, "v1", &Image::new("seed"));

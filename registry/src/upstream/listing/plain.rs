@@ -52,7 +52,7 @@ impl PlainList<'_> {
                 continue;
             }
             let is_only_page = pager.is_first();
-            let progress = self.accept(&mut pager, &answer);
+            let progress = Self::accept(&mut pager, &answer);
             if progress.map_err(|kind| self.error(kind))? == Progress::End {
                 let validators = Validators::of(&answer.headers).filter(|_| is_only_page);
                 return Ok(compared(known, pager.into_list(), validators, now));
@@ -81,9 +81,9 @@ impl PlainList<'_> {
         self.session.ask(&question).await
     }
 
-    fn accept(&self, pager: &mut Pager, answer: &Answer) -> Result<Progress, ErrorKind> {
+    fn accept(pager: &mut Pager, answer: &Answer) -> Result<Progress, ErrorKind> {
         if !answer.status.is_success() {
-            return Err(match answer.failure(&self.session.credentials.to_string()) {
+            return Err(match answer.failure() {
                 // The list had begun: the repository is there.
                 ErrorKind::NotFound { .. } if !pager.is_first() => ErrorKind::Protocol {
                     message: "a page of tags that was promised is not there".to_owned(),

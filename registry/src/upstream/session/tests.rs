@@ -1,7 +1,7 @@
 use samovar_testing::Image;
 use samovar_testing::fake::FakeRegistry;
 
-use super::super::HttpOptions;
+use super::super::{HttpOptions, challenge};
 use super::*;
 use crate::{Secret, SystemClock};
 
@@ -18,15 +18,15 @@ async fn what_was_asked_for_over_tls_is_not_shown_over_plain_http() {
     host.learn_login(Login::from_challenges(&challenges, &over_tls, "team/app").unwrap());
     let session = Session {
         name: format!("{}/team/app", registry.host()).parse().unwrap(),
-        credentials: Credentials::Basic {
+        chain: Credentials::Basic {
             username: "alice".to_owned(),
             password: Secret::new("open sesame"),
             provenance: "the test".into(),
-        },
+        }
+        .into(),
         host,
         transport: Arc::new(Transport::new(options, Arc::new(SystemClock), Arc::new(())).unwrap()),
-        tokens: Arc::default(),
-        refusals: Arc::default(),
+        logins: Logins::default(),
     };
     let question = Question {
         operation: Operation::Tags,

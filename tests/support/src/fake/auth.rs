@@ -1,29 +1,31 @@
 //! Who may ask: Basic, or Bearer with a token endpoint.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::FakeRegistry;
 use super::answer::Answer;
-use super::record::{Recorded, RequestKind, parameters};
-
-/// How long a token lasts where the answer does not say: what clients must assume.
-const USUAL_TOKEN_SECONDS: u64 = 60;
+use super::issuer::Issuer;
+use super::record::{Recorded, RequestKind};
 
 /// Bearer authentication: where tokens are handed out, to whom, and for how long.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "they say independent things")]
 pub struct Bearer {
     realm: Realm,
     service: String,
-    credentials: Option<(String, String)>,
-    expires_in: Option<u64>,
-    token_field: String,
+    pub(super) users: Vec<(String, String)>,
+    pub(super) is_open_to_anonymous: bool,
+    /// Refresh tokens, and whose they are.
+    pub(super) identity_tokens: Vec<(String, String)>,
+    pub(super) rotates_identity_tokens: bool,
+    /// Methods that are not served, and the status that they get.
+    pub(super) unserved: Vec<(&'static str, u16)>,
+    pub(super) refusal: u16,
+    pub(super) expires_in: Option<u64>,
+    pub(super) token_field: String,
     /// The scope in the challenge, where it is not that of the repository.
     scope: Option<String>,
     /// What the challenge offers besides.
@@ -33,7 +35,7 @@ pub struct Bearer {
     /// Whether a token opens only what it was asked for.
     is_bound: bool,
     /// Who sends something wrong gets no challenge.
-    is_silent: bool,
+    pub(super) is_silent: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +50,12 @@ impl Default for Bearer {
         Self {
             realm: Realm::Own,
             service: "fake-registry".to_owned(),
-            credentials: None,
+            users: Vec::new(),
+            is_open_to_anonymous: true,
+            identity_tokens: Vec::new(),
+            rotates_identity_tokens: false,
+            unserved: Vec::new(),
+            refusal: 401,
             expires_in: Some(300),
             token_field: "token".to_owned(),
             scope: None,
@@ -61,7 +68,7 @@ impl Default for Bearer {
 }
 
 impl Bearer {
-    /// Anonymous tokens that last 300 seconds, from the registry's own `/token`, in the field `token`.
+    /// Tokens for everybody that last 300 seconds, from the registry's own `/token`, in the field `token`.
     pub fn new() -> Self {
         Self::default()
     }
@@ -88,10 +95,47 @@ impl Bearer {
         self
     }
 
-    /// Tokens only for this user and password, sent as Basic.
+    /// Tokens only for those who are named: this user and password, as Basic or by the password grant.
     #[must_use]
     pub fn credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
-        self.credentials = Some((user.into(), password.into()));
+        self.users.push((user.into(), password.into()));
+        self.is_open_to_anonymous = false;
+        self
+    }
+
+    /// Tokens only for those who are named: the holder of this refresh token.
+    #[must_use]
+    pub fn identity_token(mut self, token: impl Into<String>, user: impl Into<String>) -> Self {
+        self.identity_tokens.push((token.into(), user.into()));
+        self.is_open_to_anonymous = false;
+        self
+    }
+
+    /// A refresh token is good for one request, whose answer has the next.
+    #[must_use]
+    pub fn rotating_identity_tokens(mut self) -> Self {
+        self.rotates_identity_tokens = true;
+        self
+    }
+
+    /// Also tokens for nobody in particular, after all.
+    #[must_use]
+    pub fn or_anonymous(mut self) -> Self {
+        self.is_open_to_anonymous = true;
+        self
+    }
+
+    /// Requests by this method, `GET` or `POST`, get this status.
+    #[must_use]
+    pub fn without(mut self, method: &'static str, status: u16) -> Self {
+        self.unserved.push((method, status));
+        self
+    }
+
+    /// Who gets no token is answered this instead of 401; then there is no challenge.
+    #[must_use]
+    pub fn refusing_with(mut self, status: u16) -> Self {
+        self.refusal = status;
         self
     }
 
@@ -146,42 +190,32 @@ impl Bearer {
     }
 }
 
-/// 401, and how to do better.
+/// A refusal, 401 where nothing else is said, and how to do better.
 #[derive(Debug)]
 pub(super) struct Refusal {
+    status: u16,
     challenge: Option<String>,
 }
 
 impl Refusal {
-    fn with(challenge: String) -> Self {
-        Self { challenge: Some(challenge) }
+    pub(super) fn with(challenge: String) -> Self {
+        Self { status: 401, challenge: Some(challenge) }
+    }
+
+    /// As `DENIED`, and not a word more.
+    pub(super) fn silent(status: u16) -> Self {
+        Self { status, challenge: None }
     }
 
     /// The answer, with another challenge where the test has ordered one.
     pub(super) fn answer(&self, ordered: Option<&str>) -> Answer {
         let Some(challenge) = &self.challenge else {
-            return Answer::error(401, "DENIED", "denied");
+            return Answer::error(self.status, "DENIED", "denied");
         };
-        let mut answer = Answer::error(401, "UNAUTHORIZED", "authentication required");
+        let mut answer = Answer::error(self.status, "UNAUTHORIZED", "authentication required");
         answer.set("www-authenticate", ordered.unwrap_or(challenge));
         answer
     }
-}
-
-/// A token that was handed out.
-#[derive(Debug, Clone)]
-pub struct IssuedToken {
-    /// The token itself.
-    pub token: String,
-    /// The `service` that was asked for.
-    pub service: String,
-    /// The scopes that were asked for.
-    pub scopes: Vec<String>,
-    /// The user who authenticated; none for an anonymous token.
-    pub user: Option<String>,
-    /// How many requests it has opened.
-    pub uses: usize,
-    valid_until: Instant,
 }
 
 /// What stands between a request and its answer.
@@ -190,6 +224,7 @@ pub(super) enum Guard {
     #[default]
     Open,
     Basic {
+        user: String,
         authorization: String,
         challenge: String,
     },
@@ -208,13 +243,14 @@ impl Guard {
             Realm::Other { url, issuer } => (url, issuer),
             Realm::Url(realm) => (realm, Arc::clone(own_issuer)),
         };
-        issuer.lock().policies.insert(bearer.service.clone(), bearer.clone());
+        issuer.serve(&bearer.service, bearer.clone());
         Self::Bearer { realm, bearer: Box::new(bearer), issuer }
     }
 
     /// Basic authentication, under a realm that is for people to read.
     pub(super) fn basic(user: &str, password: &str, realm: &str) -> Self {
-        Self::Basic { authorization: basic(user, password), challenge: format!("Basic realm=\"{realm}\"") }
+        let challenge = format!("Basic realm=\"{realm}\"");
+        Self::Basic { user: user.to_owned(), authorization: basic(user, password), challenge }
     }
 
     /// `Err` where the request may not be answered.
@@ -222,7 +258,7 @@ impl Guard {
         let authorization = request.authorization.as_deref();
         match self {
             Self::Open => Ok(()),
-            Self::Basic { authorization: right, challenge } => {
+            Self::Basic { authorization: right, challenge, .. } => {
                 if authorization == Some(right) {
                     Ok(())
                 } else {
@@ -240,7 +276,7 @@ impl Guard {
                     return Ok(());
                 };
                 if bearer.is_silent && authorization.is_some() {
-                    return Err(Refusal { challenge: None });
+                    return Err(Refusal::silent(401));
                 }
                 let service = &bearer.service;
                 let scope = bearer.scope.clone().or(own_scope);
@@ -252,106 +288,20 @@ impl Guard {
             }
         }
     }
-}
 
-/// The token endpoint: hands out tokens and knows them again.
-#[derive(Debug, Default)]
-pub(super) struct Issuer {
-    state: Mutex<IssuerState>,
-}
-
-#[derive(Debug, Default)]
-struct IssuerState {
-    policies: HashMap<String, Bearer>,
-    /// A few per test; looked through from the start.
-    tokens: Vec<IssuedToken>,
-}
-
-impl Issuer {
-    /// `None` where the token opens what is needed; else what to add to the challenge.
-    fn refuse(&self, token: Option<&str>, needed: Option<&str>) -> Option<&'static str> {
-        let Some(token) = token else { return Some("") };
-        let mut state = self.lock();
-        let issued = state.tokens.iter_mut().find(|issued| issued.token == token);
-        let Some(issued) = issued.filter(|issued| Instant::now() < issued.valid_until) else {
-            return Some(",error=\"invalid_token\"");
-        };
-        if needed.is_some_and(|needed| !issued.scopes.iter().any(|scope| scope_covers(scope, needed))) {
-            return Some(",error=\"insufficient_scope\"");
-        }
-        issued.uses += 1;
-        None
-    }
-
-    /// Answers a request to `/token`.
-    pub(super) fn answer(&self, request: &Recorded) -> Result<Answer, Refusal> {
-        let mut state = self.lock();
-        let service = request.parameter("service").unwrap_or_default();
-        let Some(policy) = state.policies.get(&service).cloned() else {
-            return Ok(Answer::error(
-                400,
-                "UNSUPPORTED",
-                "no registry of that service takes tokens from here",
-            ));
-        };
-        let user = match &policy.credentials {
-            // Nobody is known here: a login is a wrong one.
-            None if policy.is_silent && request.authorization.is_some() => {
-                return Err(Refusal { challenge: None });
+    /// Who asks, of whom [`Self::admit`] has nothing to say against.
+    pub(super) fn user_of(&self, request: &Recorded) -> Option<String> {
+        match self {
+            Self::Open => None,
+            Self::Basic { user, .. } => Some(user.clone()),
+            Self::Bearer { issuer, .. } => {
+                issuer.user_of(request.authorization.as_deref()?.strip_prefix("Bearer ")?)
             }
-            None => None,
-            Some((user, password)) if request.authorization == Some(basic(user, password)) => {
-                Some(user.clone())
-            }
-            Some(_) if policy.is_silent => return Err(Refusal { challenge: None }),
-            Some(_) => return Err(Refusal::with("Basic realm=\"fake token endpoint\"".to_owned())),
-        };
-        let token = format!("token-{}-for-{service}", state.tokens.len() + 1);
-        let lasting = Duration::from_secs(policy.expires_in.unwrap_or(USUAL_TOKEN_SECONDS));
-        let scopes = parameters(&request.query, "scope")
-            .flat_map(|value| value.split(' ').map(str::to_owned).collect::<Vec<_>>())
-            .collect();
-        state.tokens.push(IssuedToken {
-            token: token.clone(),
-            service,
-            scopes,
-            user,
-            uses: 0,
-            valid_until: Instant::now() + lasting,
-        });
-        let mut body = json!({ policy.token_field: token });
-        if let Some(seconds) = policy.expires_in {
-            body["expires_in"] = Value::from(seconds);
-        }
-        Ok(Answer::json(200, &body))
-    }
-
-    pub(super) fn expire_all(&self) {
-        for issued in &mut self.lock().tokens {
-            issued.valid_until = Instant::now();
         }
     }
-
-    pub(super) fn tokens(&self) -> Vec<IssuedToken> {
-        self.lock().tokens.clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, IssuerState> {
-        self.state.lock().expect("nothing panics while it holds the tokens")
-    }
-}
-
-/// Whether a scope such as `repository:a/b:pull,push` covers `repository:a/b:pull`.
-fn scope_covers(scope: &str, needed: &str) -> bool {
-    let (Some((resource, actions)), Some((needed_resource, needed_action))) =
-        (scope.rsplit_once(':'), needed.rsplit_once(':'))
-    else {
-        return false;
-    };
-    resource == needed_resource && actions.split(',').any(|action| action == needed_action)
 }
 
 /// The `Authorization` header of Basic authentication.
-fn basic(user: &str, password: &str) -> String {
+pub(super) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }

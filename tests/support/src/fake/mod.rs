@@ -4,10 +4,11 @@
 //! from it is ordered by the test. It runs on the test's own runtime and keeps time by tokio's clock, which tests
 //! may pause. Deliberately absent: pushing over HTTP, TLS, referrers, ranges, content negotiation.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -15,18 +16,20 @@ use tokio::time::Instant;
 
 use crate::content::Content;
 use answer::{Answer, PageAddress};
-use auth::{Guard, Issuer};
+use auth::Guard;
 use contents::Contents;
 use fault::Faults;
+use issuer::Issuer;
 use paging::PageRequest;
 use record::Journal;
 use route::Route;
 use serve::{ConnectionClosed, Listening, speak_http};
 
-pub use auth::{Bearer, IssuedToken};
+pub use auth::Bearer;
 pub use contents::TagsOrder;
 pub use dialect::{Dialect, Head, Login, PullQuota};
 pub use fault::{Action, Fault};
+pub use issuer::IssuedToken;
 pub use paging::{Listing, Paging};
 pub use record::{Recorded, RequestKind};
 pub use silent::SilentHost;
@@ -37,11 +40,15 @@ mod contents;
 mod dialect;
 pub mod dialects;
 mod fault;
+mod issuer;
 mod paging;
 mod record;
 mod route;
 mod serve;
 mod silent;
+
+/// The largest body that a request may have.
+const MAX_FORM: usize = 64 * 1024;
 
 /// A programmable registry on a loopback port. Stops when dropped, and closes all its connections.
 #[derive(Debug)]
@@ -67,6 +74,8 @@ struct Settings {
     /// How many manifests were fetched by GET.
     pulls: u64,
     guard: Guard,
+    /// Repositories of one user, and the status that others get.
+    private: HashMap<String, (String, u16)>,
     challenge: Option<String>,
     headers: Vec<(String, String)>,
     faults: Faults,
@@ -178,6 +187,16 @@ impl FakeRegistry {
         self.shared.settings().guard = Guard::Open;
     }
 
+    /// Only this user may ask about the repository: others are answered with this status, though they are let in.
+    pub fn make_private(&self, repository: &str, user: &str, status: u16) {
+        self.shared.settings().private.insert(repository.to_owned(), (user.to_owned(), status));
+    }
+
+    /// A token for one repository, handed out to this user without a request.
+    pub fn hand_out_token(&self, repository: &str, user: &str) -> String {
+        self.shared.issuer.hand_out(repository, user)
+    }
+
     /// Every 401 has this `WWW-Authenticate` in place of the right one.
     pub fn wrong_challenge(&self, header: &str) {
         self.shared.settings().challenge = Some(header.to_owned());
@@ -245,7 +264,12 @@ impl Shared {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, ConnectionClosed> {
-        let recorded = recorded(request.method().as_str(), request.uri(), request.headers());
+        let (request, body) = request.into_parts();
+        let form = to_bytes(Body::new(body), MAX_FORM).await.map_err(|_| ConnectionClosed)?;
+        let recorded = Recorded {
+            form: String::from_utf8_lossy(&form).into_owned(),
+            ..recorded(request.method.as_str(), &request.uri, &request.headers)
+        };
         let under_way = self.journal.arrive(recorded.clone());
         let (mut answer, action) = self.decide(&recorded);
         match &action {
@@ -262,7 +286,7 @@ impl Shared {
         for (name, value) in self.settings().headers.clone() {
             answer.set(&name, &value);
         }
-        Ok(answer.into_response(request.method(), under_way))
+        Ok(answer.into_response(&request.method, under_way))
     }
 
     /// The right answer, and the fault that befalls it. Who is refused meets no fault.
@@ -271,7 +295,7 @@ impl Shared {
         let answer = if request.kind == RequestKind::Token {
             self.issuer.answer(request)
         } else {
-            settings.guard.admit(request).map(|()| settings.answer(request))
+            settings.guard.admit(request).map(|()| settings.answer_to_user(request))
         };
         match answer {
             Ok(answer) => (answer, settings.faults.take(request)),
@@ -281,6 +305,16 @@ impl Shared {
 }
 
 impl Settings {
+    fn answer_to_user(&mut self, request: &Recorded) -> Answer {
+        let private = request.repository.as_ref().and_then(|repository| self.private.get(repository));
+        match private {
+            Some((owner, status)) if self.guard.user_of(request).as_ref() != Some(owner) => {
+                Answer::error(*status, "DENIED", "requested access to the resource is denied")
+            }
+            _ => self.answer(request),
+        }
+    }
+
     fn answer(&mut self, request: &Recorded) -> Answer {
         let found =
             request.repository.as_deref().and_then(|name| Some((name, self.contents.repository(name)?)));
@@ -338,6 +372,7 @@ fn recorded(method: &str, uri: &http::Uri, headers: &HeaderMap) -> Recorded {
         method: method.to_owned(),
         path: uri.path().to_owned(),
         query: uri.query().unwrap_or_default().to_owned(),
+        form: String::new(),
         headers: headers.clone(),
         authorization: authorization.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         kind,

@@ -41,6 +41,8 @@ pub struct Recorded {
     pub path: String,
     /// The query as it was sent, without the question mark; empty where there was none.
     pub query: String,
+    /// The body of a POST, a form; empty where there was none.
+    pub form: String,
     /// All headers.
     pub headers: HeaderMap,
     /// The `Authorization` header, whole.
@@ -64,13 +66,18 @@ impl Recorded {
         parameters(&self.query, name).next()
     }
 
+    /// The first value of a form's field, decoded.
+    pub fn field(&self, name: &str) -> Option<String> {
+        parameters(&self.form, name).next()
+    }
+
     /// All values of a query parameter, decoded.
     pub fn parameters(&self, name: &str) -> Vec<String> {
         parameters(&self.query, name).collect()
     }
 }
 
-/// The values of one parameter of a query.
+/// The values of one parameter of a query or field of a form.
 pub(super) fn parameters(query: &str, name: &str) -> impl Iterator<Item = String> {
     url::form_urlencoded::parse(query.as_bytes())
         .filter(move |(key, _)| key == name)

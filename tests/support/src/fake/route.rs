@@ -14,7 +14,7 @@ impl Route {
     pub(super) fn of(method: &str, path: &str) -> Self {
         let path = path.replace("%3A", ":").replace("%3a", ":");
         match (method, path.as_str()) {
-            ("GET", "/token") => return Self::without_repository(RequestKind::Token),
+            ("GET" | "POST", "/token") => return Self::without_repository(RequestKind::Token),
             ("GET" | "HEAD", "/v2/" | "/v2") => return Self::without_repository(RequestKind::Ping),
             _ => {}
         }
@@ -56,7 +56,9 @@ mod tests {
         };
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(route("GET", "/v2/"), (RequestKind::Ping, None, None));
-        assert_eq!(route("GET", "/token"), (RequestKind::Token, None, None));
+        for method in ["GET", "POST"] {
+            assert_eq!(route(method, "/token"), (RequestKind::Token, None, None));
+        }
         assert_eq!(route("GET", "/v2/a/b/tags/list"), (RequestKind::Tags, some("a/b"), None));
         assert_eq!(route("GET", "/v2/a/manifests/v1"), (RequestKind::ManifestGet, some("a"), some("v1")));
         assert_eq!(

@@ -1,0 +1,262 @@
+//! One question asked with one set of credentials: getting past the registry's login.
+//!
+//! The first request to a host goes without a login; the 401 teaches which one it wants, and from then on it is
+//! presented at once: there are no pings. Every 401 must teach something new or end the attempt.
+
+use futures_util::FutureExt;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, StatusCode};
+
+use super::super::auth::{Bearer, Login, Means};
+use super::super::token::Token;
+use super::super::token_cache::{Obtained, TokenKey};
+use super::super::transport::Answer;
+use super::super::{ErrorKind, Operation, UpstreamError, challenge, token_service};
+use super::{Question, Session, Telling};
+use crate::credentials::Credentials;
+
+/// How often one request is sent with another login: without one, with one that has run out, with a fresh one,
+/// and with a fresh one as the registry asks for now.
+const MAX_LOGINS: usize = 4;
+
+/// What the attempts at one question have in common.
+#[derive(Debug, Default)]
+pub(super) struct Conversation {
+    /// The registry has said how it wants us to log in.
+    has_learnt_login: bool,
+    /// It was asked without a login because the token service that we know refused us.
+    has_doubted: bool,
+}
+
+impl Conversation {
+    /// Whether it is worth finding out if the registry still wants the login that we know.
+    fn may_doubt(&self) -> bool {
+        !self.has_learnt_login && !self.has_doubted
+    }
+}
+
+/// How the attempt ended, unless it failed for a reason that has nothing to do with the credentials.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// With any status but 401, 403 and 429 of the registry itself.
+    Answered(Answer),
+    Refused {
+        error: UpstreamError,
+        telling: Telling,
+        /// Whether anybody was shown the credentials: not where they are known to be refused or may not be sent.
+        was_asked: bool,
+    },
+}
+
+/// What was presented with one request.
+enum Presented {
+    Nothing,
+    Password(HeaderValue),
+    Token { key: TokenKey, obtained: Obtained },
+}
+
+/// There is no token to present.
+enum NoToken {
+    /// The token service has refused us, which may be because it is not the right one any more.
+    Refused(UpstreamError),
+    /// It has refused us a short while ago, and was not asked again.
+    KnownRefused(UpstreamError),
+    /// The secret must not go there.
+    MustNotBeAsked(UpstreamError),
+    /// For a reason that has nothing to do with the credentials.
+    Failed(UpstreamError),
+}
+
+/// What a 401 teaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lesson {
+    Nothing,
+    /// The token that was kept is of no use any more.
+    FreshToken,
+    /// The registry wants another login.
+    OtherLogin,
+}
+
+impl Presented {
+    fn header(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Nothing => None,
+            Self::Password(header) => Some(header.clone()),
+            Self::Token { obtained, .. } => Some(obtained.token.header().clone()),
+        }
+    }
+}
+
+impl Attempt {
+    fn refused(error: UpstreamError, credentials: &Credentials) -> Self {
+        Self::Refused { error, telling: Telling::of_refused(credentials), was_asked: true }
+    }
+
+    /// There was nothing to present, or nothing that may be.
+    pub(super) fn unusable(error: UpstreamError) -> Self {
+        Self::Refused { error, telling: Telling::Unusable, was_asked: false }
+    }
+}
+
+impl Session {
+    /// Asks with these credentials, logging in where the registry wants it.
+    pub(super) async fn attempt(
+        &self,
+        question: &Question<'_>,
+        credentials: &Credentials,
+        conversation: &mut Conversation,
+    ) -> Result<Attempt, UpstreamError> {
+        let mut logins = 0;
+        // A login that was remembered and got us no token, and what the token service said.
+        let mut doubted: Option<(Login, UpstreamError)> = None;
+        loop {
+            let login = self.host.login();
+            let is_doubted =
+                matches!((&doubted, &login), (Some((doubted, _)), Some(login)) if doubted == login);
+            let presented = if is_doubted {
+                Ok(Presented::Nothing)
+            } else {
+                self.present(login.as_ref(), credentials).await
+            };
+            let presented = match presented {
+                Ok(presented) => presented,
+                Err(NoToken::Refused(error)) if !conversation.may_doubt() => {
+                    return Ok(Attempt::refused(error, credentials));
+                }
+                Err(NoToken::Refused(error)) => {
+                    conversation.has_doubted = true;
+                    doubted = login.map(|login| (login, error));
+                    continue;
+                }
+                Err(NoToken::KnownRefused(error)) => {
+                    let telling = Telling::of_refused(credentials);
+                    return Ok(Attempt::Refused { error, telling, was_asked: false });
+                }
+                Err(NoToken::MustNotBeAsked(error)) => return Ok(Attempt::unusable(error)),
+                Err(NoToken::Failed(error)) => return Err(error),
+            };
+            let answer = self.send(question, login.as_ref(), presented.header()).await;
+            let answer = answer.map_err(|kind| self.error(question.operation, kind))?;
+            let Some(kind) = answer.refusal(credentials) else {
+                return Ok(self.answered(answer, doubted, credentials));
+            };
+            let refusal =
+                doubted.as_ref().map_or(self.error(question.operation, kind), |(_, said)| said.clone());
+            if answer.status != StatusCode::UNAUTHORIZED {
+                return Ok(Attempt::refused(refusal, credentials));
+            }
+            logins += 1;
+            let lesson = self.learn(login.as_ref(), &presented, &answer);
+            if logins == MAX_LOGINS || lesson == Lesson::Nothing {
+                return Ok(Attempt::refused(refusal, credentials));
+            }
+            if lesson == Lesson::OtherLogin {
+                conversation.has_learnt_login = true;
+                doubted = None;
+            }
+        }
+    }
+
+    /// The answer, which may have come without a login because the token service refused us.
+    fn answered(
+        &self,
+        answer: Answer,
+        doubted: Option<(Login, UpstreamError)>,
+        credentials: &Credentials,
+    ) -> Attempt {
+        match doubted {
+            // Without a login the registry may say anything of what is not for everybody.
+            Some((_, said)) if !answer.status.is_success() => Attempt::refused(said, credentials),
+            Some((needless, _)) => {
+                self.host.forget_login(&needless);
+                Attempt::Answered(answer)
+            }
+            None => Attempt::Answered(answer),
+        }
+    }
+
+    /// Takes from a 401 of the registry what there is to learn.
+    fn learn(&self, login: Option<&Login>, presented: &Presented, answer: &Answer) -> Lesson {
+        let values = answer.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let wanted = Login::from_challenges(&challenge::parse(values), &answer.hop.url, self.name.path())
+            .map(|wanted| wanted.together_with(login));
+        let asks_for_more = match (&wanted, login) {
+            (Some(wanted), Some(login)) => wanted.asks_for_more_than(login),
+            _ => false,
+        };
+        if let Presented::Token { key, obtained } = presented
+            && !obtained.is_fresh
+            && !asks_for_more
+        {
+            // The way to log in stays: some registries name another realm when a token has run out, one
+            // that does not serve everybody.
+            self.logins.tokens.forget(key, &obtained.token);
+            return Lesson::FreshToken;
+        }
+        match wanted {
+            Some(wanted) if Some(&wanted) != login => {
+                self.host.learn_login(wanted);
+                Lesson::OtherLogin
+            }
+            _ => Lesson::Nothing,
+        }
+    }
+
+    async fn present(&self, login: Option<&Login>, credentials: &Credentials) -> Result<Presented, NoToken> {
+        let Some(login) = login else {
+            return Ok(Presented::Nothing);
+        };
+        let error = |kind| self.error(Operation::Token, kind);
+        let means = login.means(&self.host.name, credentials, &self.transport.options);
+        let bearer = match means.map_err(|kind| NoToken::MustNotBeAsked(error(kind)))? {
+            Means::Nothing => return Ok(Presented::Nothing),
+            Means::Basic(header) => return Ok(Presented::Password(header)),
+            Means::Token(bearer) => bearer,
+        };
+        if let Some(kind) = self.logins.refusals.standing(bearer.realm(), credentials) {
+            return Err(NoToken::KnownRefused(error(kind)));
+        }
+        let key = self.token_key(bearer, credentials);
+        let fetch = || self.fetch_token(bearer, credentials).boxed();
+        match self.logins.tokens.get(&key, fetch).await {
+            Ok(obtained) => Ok(Presented::Token { key, obtained }),
+            Err(kind @ (ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })) => {
+                Err(NoToken::Refused(error(kind)))
+            }
+            Err(kind) => {
+                // How often we asked says nothing of the way to log in.
+                if !matches!(kind, ErrorKind::RateLimited { .. }) {
+                    self.host.forget_login(login);
+                }
+                Err(NoToken::Failed(error(kind)))
+            }
+        }
+    }
+
+    fn token_key(&self, bearer: &Bearer, credentials: &Credentials) -> TokenKey {
+        TokenKey {
+            registry: self.host.name.clone(),
+            realm: bearer.realm().to_owned(),
+            service: bearer.service.clone(),
+            scope: bearer.scope(self.name.path()),
+            identity: credentials.clone(),
+        }
+    }
+
+    /// Asks the token service. Owns what it needs: others may wait for the same token when we have gone.
+    fn fetch_token(
+        &self,
+        bearer: &Bearer,
+        credentials: &Credentials,
+    ) -> impl Future<Output = Result<Token, ErrorKind>> + use<> {
+        let url = bearer.token_url(&bearer.scope(self.name.path()), credentials);
+        let realm = bearer.realm().to_owned();
+        let (host, transport) = (self.host.clone(), self.transport.clone());
+        let (refusals, credentials) = (self.logins.refusals.clone(), credentials.clone());
+        async move {
+            let result = token_service::request_token(&host, &transport, url, &credentials).await;
+            refusals.note(&realm, &credentials, &result);
+            result
+        }
+    }
+}
