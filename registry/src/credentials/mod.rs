@@ -10,6 +10,7 @@ use crate::{Name, Secret};
 
 pub use docker_config::{DockerConfig, DockerConfigError, DockerConfigProblem};
 
+pub mod cloud;
 mod docker_config;
 
 /// What to log in with.

@@ -62,6 +62,12 @@ mod token_service;
 mod transport;
 mod trust;
 
+/// Keeps a client for registries that is not this one from addresses that are forbidden to everybody.
+#[cfg(feature = "azure")]
+pub(crate) fn guarded(client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    client.dns_resolver(Arc::new(addresses::GuardedResolver(addresses::Reach::Everywhere)))
+}
+
 /// Who waits for the answer: decides who goes first when the budget is short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Urgency {
