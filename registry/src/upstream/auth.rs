@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::HeaderValue;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use super::challenge::Challenge;
 use super::{ErrorKind, HttpOptions, trust};
+use crate::Secret;
 use crate::credentials::Credentials;
 
+/// Who we are to a token service that is asked by POST.
+const CLIENT_ID: &str = "samovar";
 /// What every token is for.
 const PULL: &str = "pull";
 /// Actions that we never ask a token for, whatever the registry says: we only read.
@@ -39,13 +42,20 @@ pub(super) struct Bearer {
     actions: BTreeSet<String>,
 }
 
+/// What a token is asked for with by POST.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Grant<'a> {
+    Password { username: &'a str, password: &'a Secret },
+    RefreshToken(&'a Secret),
+}
+
 /// What to present to a registry.
 #[derive(Debug)]
 pub(super) enum Means<'a> {
-    /// Nothing: it wants a password and we have none.
+    /// Nothing: what it wants we do not have.
     Nothing,
-    /// The user name and password themselves.
-    Basic(HeaderValue),
+    /// The user name and password themselves, or a token that was given to us.
+    Secret(HeaderValue),
     /// A token from this service.
     Token(&'a Bearer),
 }
@@ -101,17 +111,22 @@ impl Login {
         credentials: &Credentials,
         options: &HttpOptions,
     ) -> Result<Means<'_>, ErrorKind> {
+        if let Credentials::RegistryToken { token, provenance } = credentials {
+            return bearer_header(token).map(Means::Secret).ok_or_else(|| ErrorKind::Refused {
+                message: format!("the token from {provenance} has characters that cannot be sent"),
+            });
+        }
         let basic = basic_header(credentials);
         let Some(bearer) = &self.bearer else {
-            return Ok(basic.map_or(Means::Nothing, Means::Basic));
+            return Ok(basic.map_or(Means::Nothing, Means::Secret));
         };
-        let boundary = match basic {
-            Some(_) => trust::check(registry, &self.challenged_at, &bearer.realm, options),
-            None => trust::check_scheme(registry, &self.challenged_at, &bearer.realm),
+        let boundary = match credentials {
+            Credentials::Anonymous => trust::check_scheme(registry, &self.challenged_at, &bearer.realm),
+            _ => trust::check(registry, &self.challenged_at, &bearer.realm, options),
         };
         match (boundary, basic) {
             (Ok(()), _) => Ok(Means::Token(bearer)),
-            (Err(_), Some(basic)) if self.basic => Ok(Means::Basic(basic)),
+            (Err(_), Some(basic)) if self.basic => Ok(Means::Secret(basic)),
             (Err(outside), _) => Err(ErrorKind::Refused { message: outside.to_string() }),
         }
     }
@@ -146,6 +161,11 @@ impl Bearer {
         format!("repository:{path}:{}", actions.join(","))
     }
 
+    /// The token service's URL, to which a token is asked for by POST.
+    pub(super) fn realm_url(&self) -> &Url {
+        &self.realm
+    }
+
     /// The token service's URL, which together with the service and the scope stands for what a token is good for.
     pub(super) fn realm(&self) -> &str {
         self.realm.as_str()
@@ -164,6 +184,27 @@ impl Bearer {
         }
         drop(query);
         url
+    }
+}
+
+impl Grant<'_> {
+    /// What to post for a token (distribution's OAuth 2 token specification).
+    pub(super) fn form(&self, service: Option<&str>, scope: &str) -> Secret {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        match self {
+            Self::Password { username, password } => {
+                form.append_pair("grant_type", "password");
+                form.append_pair("username", username).append_pair("password", password.reveal());
+            }
+            Self::RefreshToken(token) => {
+                form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", token.reveal());
+            }
+        }
+        if let Some(service) = service {
+            form.append_pair("service", service);
+        }
+        form.append_pair("scope", scope).append_pair("client_id", CLIENT_ID);
+        Secret::new(form.finish())
     }
 }
 
@@ -191,6 +232,13 @@ pub(super) fn basic_header(credentials: &Credentials) -> Option<HeaderValue> {
     Some(header)
 }
 
+/// The `Authorization` header that carries a token; `None` if it cannot be sent.
+pub(super) fn bearer_header(token: &Secret) -> Option<HeaderValue> {
+    let mut header = HeaderValue::try_from(format!("Bearer {}", token.reveal())).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
 /// Takes a user name and password out of a URL that a registry named: the HTTP client would send them.
 pub(super) fn without_userinfo(url: &mut Url) {
     // Fails only for URLs without a host, which cannot hold either.
@@ -204,7 +252,6 @@ mod tests {
 
     use super::super::{HostOptions, challenge};
     use super::*;
-    use crate::Secret;
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
@@ -247,10 +294,57 @@ mod tests {
         let login = login(r#"Basic realm="not a URL""#).unwrap();
         let options = HttpOptions::default();
         let means = login.means("r.example", &alice(), &options).unwrap();
-        let Means::Basic(header) = means else { panic!("{means:?}") };
+        let Means::Secret(header) = means else { panic!("{means:?}") };
         assert_eq!(header, format!("Basic {}", BASE64.encode("alice:open:sesame")));
         assert!(!format!("{header:?}").contains("Basic"), "the header does not print itself");
         assert!(matches!(login.means("r.example", &Credentials::Anonymous, &options), Ok(Means::Nothing)));
+    }
+
+    #[test]
+    fn what_is_posted_for_a_token() {
+        let (password, token) = (Secret::new("open & sesame"), Secret::new("r/t+1"));
+        let scope = "repository:a/b:pull";
+        let by_password = Grant::Password { username: "alice", password: &password };
+        assert_eq!(
+            by_password.form(Some("s & t"), scope).reveal(),
+            "grant_type=password&username=alice&password=open+%26+sesame&service=s+%26+t\
+             &scope=repository%3Aa%2Fb%3Apull&client_id=samovar"
+        );
+        assert_eq!(
+            Grant::RefreshToken(&token).form(None, scope).reveal(),
+            "grant_type=refresh_token&refresh_token=r%2Ft%2B1&scope=repository%3Aa%2Fb%3Apull&client_id=samovar"
+        );
+        assert!(!format!("{by_password:?}").contains("sesame"));
+    }
+
+    #[test]
+    fn a_registry_token_is_presented_as_it_is() {
+        let given = |token: &str| Credentials::RegistryToken {
+            token: Secret::new(token),
+            provenance: "config.json".into(),
+        };
+        let options = HttpOptions::default();
+        for challenge in [r#"Bearer realm="https://evil.test/token""#, "Basic"] {
+            let login = login(challenge).unwrap();
+            let means = login.means("r.example", &given("t"), &options).unwrap();
+            assert!(matches!(means, Means::Secret(header) if header == "Bearer t"), "{challenge}");
+            let error = login.means("r.example", &given("sesa\nme"), &options).unwrap_err().to_string();
+            assert!(error.contains("config.json") && !error.contains("sesa"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_identity_token_goes_where_a_password_may_go() {
+        let identity =
+            Credentials::IdentityToken { token: Secret::new("t"), provenance: "config.json".into() };
+        let means = |challenge: &str| {
+            let login = login(challenge).unwrap();
+            let means = login.means("r.example", &identity, &HttpOptions::default());
+            means.map(|means| matches!(means, Means::Token(_)))
+        };
+        assert_eq!(means(r#"Bearer realm="/token""#), Ok(true));
+        assert_eq!(means("Basic"), Ok(false), "there is nobody to give it to");
+        assert!(means(r#"Bearer realm="https://evil.test/token", Basic"#).is_err());
     }
 
     #[test]
@@ -271,7 +365,7 @@ mod tests {
         assert!(matches!(evil.means("r.example", &alice(), &allowed), Ok(Means::Token(_))));
 
         let both = login(r#"Bearer realm="https://evil.test/token", Basic realm="x""#).unwrap();
-        assert!(matches!(both.means("r.example", &alice(), &options), Ok(Means::Basic(_))));
+        assert!(matches!(both.means("r.example", &alice(), &options), Ok(Means::Secret(_))));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Hop {
     pub(super) kind: RequestKind,
     /// Gone for good once the origin changed.
     pub(super) authorization: Option<HeaderValue>,
+    /// Whether the request has a body, which is a secret.
+    pub(super) carries_form: bool,
     /// Whether we have been at the origin that was asked all the time: only its 401 and 403 are the registry's.
     pub(super) is_at_origin: bool,
 }
@@ -45,14 +47,21 @@ pub(super) fn next(
         let (from, to) = (hop.url.origin().ascii_serialization(), url.origin().ascii_serialization());
         return Err(ErrorKind::Refused { message: format!("a redirect from {from} to {to} leaves TLS") });
     }
-    if url.origin() == hop.url.origin() {
+    let is_same_origin = url.origin() == hop.url.origin();
+    if hop.carries_form && !(is_same_origin && matches!(status.as_u16(), 307 | 308)) {
+        let (from, to) = (hop.url.origin().ascii_serialization(), url.origin().ascii_serialization());
+        let message =
+            format!("a redirect ({status}) from {from} to {to}, where what was sent must not go along");
+        return Err(ErrorKind::Refused { message });
+    }
+    if is_same_origin {
         return Ok(Some(Hop { url, ..hop.clone() }));
     }
     let kind = match hop.kind {
         RequestKind::Token => RequestKind::Token,
         RequestKind::Registry | RequestKind::Cdn => RequestKind::Cdn,
     };
-    Ok(Some(Hop { url, kind, authorization: None, is_at_origin: false }))
+    Ok(Some(Hop { url, kind, authorization: None, carries_form: false, is_at_origin: false }))
 }
 
 #[cfg(test)]
@@ -66,6 +75,7 @@ mod tests {
             url: Url::parse(url).unwrap(),
             kind: RequestKind::Registry,
             authorization: Some(HeaderValue::from_static("Bearer x")),
+            carries_form: false,
             is_at_origin: true,
         }
     }
@@ -99,6 +109,24 @@ mod tests {
         let token = Hop { kind: RequestKind::Token, ..from };
         let to = redirected(&token, "https://cdn.example/b", &HttpOptions::default()).unwrap().unwrap();
         assert_eq!(to.kind, RequestKind::Token);
+    }
+
+    #[test]
+    fn a_form_is_sent_again_to_the_same_origin_and_nowhere_else() {
+        let form = Hop { carries_form: true, ..hop("https://r.example/token") };
+        let go = |status: u16, location: &str| {
+            let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_str(location).unwrap())]);
+            next(&form, StatusCode::from_u16(status).unwrap(), &headers, &HttpOptions::default())
+        };
+        for status in [307, 308] {
+            assert!(go(status, "/other").unwrap().unwrap().carries_form);
+            let error = go(status, "https://auth.r.example/token").unwrap_err();
+            assert!(matches!(error, ErrorKind::Refused { .. }), "{status}: {error}");
+        }
+        for status in [301, 302, 303] {
+            // They would make a GET of it.
+            assert!(go(status, "/other").is_err(), "{status}");
+        }
     }
 
     #[test]

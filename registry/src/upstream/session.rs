@@ -18,6 +18,7 @@ use super::host::{Host, Scheme};
 use super::refusals::Refusals;
 use super::sticking::Sticking;
 use super::token_cache::Tokens;
+use super::token_service::TokenServices;
 use super::transport::{Answer, Failure, Request, Transport};
 use super::{ErrorKind, Operation, UpstreamError, Urgency};
 use crate::Name;
@@ -45,6 +46,7 @@ pub(super) struct Session {
 pub(super) struct Logins {
     tokens: Arc<Tokens>,
     refusals: Arc<Refusals>,
+    services: Arc<TokenServices>,
     sticking: Arc<Sticking>,
 }
 
@@ -238,6 +240,7 @@ impl Session {
             accept: question.accept.clone(),
             condition: question.condition.clone(),
             authorization,
+            form: None,
             max_body: question.max_body,
             is_probe: false,
         })

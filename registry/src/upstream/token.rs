@@ -8,7 +8,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::ErrorKind;
-use crate::json;
+use super::auth::bearer_header;
+use crate::{Secret, json};
 
 /// How long a token lasts whose service does not say it (distribution's token specification).
 const DEFAULT_LIFETIME_SECONDS: u64 = 60;
@@ -38,9 +39,18 @@ struct TokenAnswer {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<serde_json::Value>,
+    refresh_token: Option<serde_json::Value>,
 }
 
-impl Token {
+/// What a token service has granted.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) token: Token,
+    /// What to ask with from now on, where the service says so.
+    pub(super) refresh_token: Option<Secret>,
+}
+
+impl Granted {
     /// Reads a token service's answer to a request that was sent at `asked_at`.
     pub(super) fn decode(body: &[u8], asked_at: Instant) -> Result<Self, ErrorKind> {
         let protocol = |message: &str| ErrorKind::Protocol { message: message.to_owned() };
@@ -48,14 +58,24 @@ impl Token {
         let answer: TokenAnswer = json::object(body).map_err(|_| protocol("not a token"))?;
         let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty());
         let token = token.ok_or_else(|| protocol("an answer without a token"))?;
-        let mut header = HeaderValue::try_from(format!("Bearer {token}"))
-            .map_err(|_| protocol("a token with characters that cannot be sent"))?;
-        header.set_sensitive(true);
+        let header = bearer_header(&Secret::new(token))
+            .ok_or_else(|| protocol("a token with characters that cannot be sent"))?;
 
         let stated = answer.expires_in.as_ref().and_then(whole_seconds).unwrap_or(DEFAULT_LIFETIME_SECONDS);
         let lifetime = Duration::from_secs(stated.clamp(MIN_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS));
         let margin = (lifetime / 10).min(MAX_MARGIN);
-        Ok(Self { header, usable_until: asked_at + lifetime.saturating_sub(margin) })
+        let token = Token { header, usable_until: asked_at + lifetime.saturating_sub(margin) };
+        let refresh_token = answer.refresh_token.as_ref().and_then(serde_json::Value::as_str);
+        let refresh_token = refresh_token.filter(|token| !token.is_empty()).map(Secret::new);
+        Ok(Self { token, refresh_token })
+    }
+}
+
+impl Token {
+    /// Reads an answer for tests.
+    #[cfg(test)]
+    pub(super) fn decode(body: &[u8], asked_at: Instant) -> Result<Self, ErrorKind> {
+        Granted::decode(body, asked_at).map(|granted| granted.token)
     }
 
     /// The value of the `Authorization` header.
@@ -109,6 +129,20 @@ mod tests {
             (r#"{"token":"t","expires_in":null,"issued_at":"2020-01-01T00:00:00Z"}"#, 54),
         ] {
             assert_eq!(usable_for(body), ("Bearer t".to_owned(), seconds), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refresh_token_may_come_along() {
+        for (body, expected) in [
+            (r#"{"token":"t","refresh_token":"next"}"#, Some("next")),
+            (r#"{"token":"t","refresh_token":""}"#, None),
+            (r#"{"token":"t","refresh_token":7}"#, None),
+            (r#"{"token":"t"}"#, None),
+        ] {
+            let granted = Granted::decode(body.as_bytes(), Instant::now()).unwrap();
+            assert_eq!(granted.refresh_token.as_ref().map(Secret::reveal), expected, "{body}");
+            assert!(!format!("{granted:?}").contains("next"));
         }
     }
 

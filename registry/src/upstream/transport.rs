@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -18,9 +18,12 @@ use super::host::{Host, Scheme};
 use super::observe::{Outcome, Recording, RequestObserver};
 use super::redirect::{self, Hop, MAX_REDIRECTS};
 use super::{ErrorClass, ErrorKind, HttpOptions, Operation, Stage, Urgency, limits};
-use crate::Clock;
 use crate::credentials::Credentials;
 use crate::words;
+use crate::{Clock, Secret};
+
+/// The media type of a form.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The connections to all hosts, and what goes with every request.
 #[derive(Debug)]
@@ -72,6 +75,8 @@ pub(super) struct Request<'a> {
     /// Which answer is known already, to be told by 304 if it is still the right one.
     pub(super) condition: Option<(HeaderName, HeaderValue)>,
     pub(super) authorization: Option<HeaderValue>,
+    /// The body of a POST, which is a secret.
+    pub(super) form: Option<Secret>,
     /// Bound of a successful answer's body, in bytes.
     pub(super) max_body: u64,
     /// Only to find out whether the host can be connected to this way: if not, no request was sent.
@@ -184,6 +189,7 @@ impl Transport {
             url: request.url.clone(),
             kind: request.kind,
             authorization: request.authorization.clone(),
+            carries_form: request.form.is_some(),
             is_at_origin: true,
         };
         let mut spent = Duration::ZERO;
@@ -275,6 +281,9 @@ impl Transport {
         }
         if let Some(authorization) = &hop.authorization {
             builder = builder.header(AUTHORIZATION, authorization);
+        }
+        if let Some(form) = &request.form {
+            builder = builder.header(CONTENT_TYPE, FORM).body(form.reveal().to_owned());
         }
         let mut response = deadlines
             .header(builder.send())

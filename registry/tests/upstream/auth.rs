@@ -13,6 +13,7 @@ use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, Reque
 use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options, trusting};
 
 mod chains;
+mod tokens_by_post;
 
 async fn with_one_tag(options: HttpOptions) -> Setup {
     let setup = Setup::with(options).await;

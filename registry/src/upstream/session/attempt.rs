@@ -10,8 +10,9 @@ use http::{HeaderValue, StatusCode};
 use super::super::auth::{Bearer, Login, Means};
 use super::super::token::Token;
 use super::super::token_cache::{Obtained, TokenKey};
+use super::super::token_service::TokenRequest;
 use super::super::transport::Answer;
-use super::super::{ErrorKind, Operation, UpstreamError, challenge, token_service};
+use super::super::{ErrorKind, Operation, UpstreamError, challenge};
 use super::{Question, Session, Telling};
 use crate::credentials::Credentials;
 
@@ -51,7 +52,7 @@ pub(super) enum Attempt {
 /// What was presented with one request.
 enum Presented {
     Nothing,
-    Password(HeaderValue),
+    Secret(HeaderValue),
     Token { key: TokenKey, obtained: Obtained },
 }
 
@@ -81,7 +82,7 @@ impl Presented {
     fn header(&self) -> Option<HeaderValue> {
         match self {
             Self::Nothing => None,
-            Self::Password(header) => Some(header.clone()),
+            Self::Secret(header) => Some(header.clone()),
             Self::Token { obtained, .. } => Some(obtained.token.header().clone()),
         }
     }
@@ -210,7 +211,7 @@ impl Session {
         let means = login.means(&self.host.name, credentials, &self.transport.options);
         let bearer = match means.map_err(|kind| NoToken::MustNotBeAsked(error(kind)))? {
             Means::Nothing => return Ok(Presented::Nothing),
-            Means::Basic(header) => return Ok(Presented::Password(header)),
+            Means::Secret(header) => return Ok(Presented::Secret(header)),
             Means::Token(bearer) => bearer,
         };
         if let Some(kind) = self.logins.refusals.standing(bearer.realm(), credentials) {
@@ -249,13 +250,17 @@ impl Session {
         bearer: &Bearer,
         credentials: &Credentials,
     ) -> impl Future<Output = Result<Token, ErrorKind>> + use<> {
-        let url = bearer.token_url(&bearer.scope(self.name.path()), credentials);
-        let realm = bearer.realm().to_owned();
-        let (host, transport) = (self.host.clone(), self.transport.clone());
-        let (refusals, credentials) = (self.logins.refusals.clone(), credentials.clone());
+        let request = TokenRequest {
+            host: self.host.clone(),
+            transport: self.transport.clone(),
+            bearer: bearer.clone(),
+            scope: bearer.scope(self.name.path()),
+            credentials: credentials.clone(),
+        };
+        let (services, refusals) = (self.logins.services.clone(), self.logins.refusals.clone());
         async move {
-            let result = token_service::request_token(&host, &transport, url, &credentials).await;
-            refusals.note(&realm, &credentials, &result);
+            let result = services.token(&request).await;
+            refusals.note(request.bearer.realm(), &request.credentials, &result);
             result
         }
     }

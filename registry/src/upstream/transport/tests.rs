@@ -28,6 +28,7 @@ fn request<'a>(host: &'a Host, kind: RequestKind, url: &str) -> Request<'a> {
         accept: None,
         condition: None,
         authorization: None,
+        form: None,
         max_body: 1_024 * 1_024,
         is_probe: false,
     }
@@ -89,6 +90,7 @@ async fn redirects_of_a_public_registry_stay_in_public() {
         url: Url::parse("https://10.0.0.5/x").unwrap(),
         kind,
         authorization: None,
+        carries_form: false,
         is_at_origin,
     };
     host.has_answered(Scheme::Https, Some(PUBLIC.parse().unwrap()));
