@@ -9,6 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::budget::{BudgetSnapshot, Limits};
+use super::flights::{Flights, Joined};
 use super::host::Hosts;
 use super::listing::PlainList;
 use super::media_type;
@@ -53,6 +54,7 @@ pub struct HttpUpstreams {
     transport: Arc<Transport>,
     logins: Logins,
     hosts: Hosts,
+    flights: Arc<Flights>,
 }
 
 impl HttpUpstreams {
@@ -69,7 +71,7 @@ impl HttpUpstreams {
             Limits::check(limits).map_err(|reason| HttpSetupError::Limits { host: host.cloned(), reason })?;
         }
         let transport = Arc::new(Transport::new(options, clock, observer)?);
-        Ok(Self { transport, logins: Logins::default(), hosts: Hosts::default() })
+        Ok(Self { transport, logins: Logins::default(), hosts: Hosts::default(), flights: Arc::default() })
     }
 
     /// How the budget of every host stands, by canonical host.
@@ -87,7 +89,12 @@ impl UpstreamFactory for HttpUpstreams {
             transport: self.transport.clone(),
             logins: self.logins.clone(),
         };
-        Arc::new(HttpUpstream { session })
+        Arc::new(Joined {
+            name: name.clone(),
+            credentials: credentials.clone(),
+            upstream: Arc::new(HttpUpstream { session }),
+            flights: self.flights.clone(),
+        })
     }
 
     fn blocked_for(&self, name: &Name) -> Option<Duration> {

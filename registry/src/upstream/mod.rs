@@ -9,8 +9,8 @@
 //! - plain http is spoken only to hosts named insecure; link-local and cloud metadata addresses are never
 //!   connected to, whoever names them, nor private ones that a registry at a public address names.
 //!
-//! From the outside in: `http` holds the operations; `session` chooses the credentials (`sticking`) and gets past logins
-//! (`auth`, `challenge`, `trust`, `token_service`, `token_cache`, `refusals`); `transport` sends single requests within
+//! From the outside in: `flights` makes one request of those for the same thing; `http` holds the operations; `session`
+//! chooses the credentials (`sticking`) and gets past logins (`auth`, `challenge`, `trust`, `token_service`, `token_cache`, `refusals`); `transport` sends single requests within
 //! the `budget` and follows redirects. The rest is pure: `listing`, `pages` and `link` read lists of tags, `document` and
 //! `image_config` what came.
 
@@ -41,6 +41,7 @@ mod budget;
 mod challenge;
 mod document;
 mod error;
+mod flights;
 mod host;
 mod http;
 mod image_config;

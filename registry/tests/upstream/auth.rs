@@ -10,7 +10,7 @@ use samovar_registry::upstream::{
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, RequestKind};
 
-use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options, trusting};
+use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options, tag, trusting};
 
 mod chains;
 mod tokens_by_post;
@@ -111,10 +111,16 @@ async fn the_password_goes_to_the_token_service_and_not_to_the_registry() {
 #[tokio::test]
 async fn one_token_for_many_who_ask_at_once() {
     let setup = with_one_tag(options()).await;
+    // Different tags: who asks for the same thing shares the request too.
+    let tags: Vec<_> = (0..20).map(|number| tag(&format!("v{number}"))).collect();
+    for tag in &tags {
+        setup.registry.push(REPOSITORY, tag.as_str(), &Image::new("same"));
+    }
     setup.registry.require_bearer(Bearer::new());
     setup.registry.fault(Fault::on(RequestKind::Token), Action::Delay(std::time::Duration::from_millis(50)));
-    let lists = join_all((0..20).map(|_| list(&setup, &Credentials::Anonymous))).await;
-    assert!(lists.iter().all(Result::is_ok));
+    let upstream = setup.upstream();
+    let resolved = join_all(tags.iter().map(|tag| upstream.resolve(tag, Urgency::Background))).await;
+    assert!(resolved.iter().all(Result::is_ok));
     assert_eq!(setup.registry.count(RequestKind::Token), 1);
     assert_eq!(setup.registry.tokens()[0].uses, 20);
 }

@@ -15,7 +15,7 @@ use samovar_testing::Image;
 use samovar_testing::fake::{Action, FakeRegistry, Fault, RequestKind};
 use tokio::time::Instant;
 
-use crate::setup::{REPOSITORY, Setup, options};
+use crate::setup::{REPOSITORY, Setup, options, tag};
 
 async fn with_one_tag() -> Setup {
     let setup = Setup::new().await;
@@ -154,10 +154,14 @@ async fn the_quota_is_seen() {
 async fn no_more_at_once_than_allowed() {
     let limits = Limits { rate: 10_000.0, burst: 1_000, concurrency: 3 };
     let setup = Setup::with(HttpOptions { limits, ..options() }).await;
-    setup.registry.push(REPOSITORY, "v1", &Image::new("seed"));
-    setup.registry.fault(on_tags(), Action::Delay(Duration::from_millis(20)));
-    let lists = join_all((0..12).map(|_| list(&setup))).await;
-    assert!(lists.iter().all(Result::is_ok));
+    let tags: Vec<_> = (0..12).map(|number| tag(&format!("v{number}"))).collect();
+    for tag in &tags {
+        setup.registry.push(REPOSITORY, tag.as_str(), &Image::new("same"));
+    }
+    setup.registry.fault(Fault::on(RequestKind::ManifestHead), Action::Delay(Duration::from_millis(20)));
+    let upstream = setup.upstream();
+    let resolved = join_all(tags.iter().map(|tag| upstream.resolve(tag, Urgency::Background))).await;
+    assert!(resolved.iter().all(Result::is_ok));
     assert_eq!(setup.registry.max_concurrency(), 3);
     assert_eq!((setup.budget().in_flight, setup.budget().waiting), (0, 0));
 }

@@ -91,9 +91,9 @@ async fn a_silent_host_does_not_delay_another() {
     let silent = SilentHost::start().await;
     let insecure_hosts = BTreeSet::from([silent.host()]);
     let setup = with_one_tag(HttpOptions { connect_timeout: SHORT, insecure_hosts, ..patient() }).await;
-    let name = format!("{}/{REPOSITORY}", silent.host()).parse().unwrap();
     let stuck: Vec<_> = (0..30)
-        .map(|_| {
+        .map(|number| {
+            let name = format!("{}/{REPOSITORY}-{number}", silent.host()).parse().unwrap();
             let upstream = setup.factory.upstream(&name, &Credentials::Anonymous.into());
             tokio::spawn(async move { upstream.tags(Urgency::Asked).await })
         })

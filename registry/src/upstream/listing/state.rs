@@ -12,7 +12,7 @@ const VERSION: u8 = 1;
 
 /// What is remembered of a list, to be shown when the list is asked for again. Opaque, small, and to be kept with what
 /// was learnt from the list. May be lost: then the list is read whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ListState {
     #[serde(rename = "v")]
     version: u8,

@@ -14,7 +14,7 @@ const MAX_ENTITY_TAG_BYTES: usize = 256;
 const SETTLED_AFTER: Duration = Duration::from_mins(1);
 
 /// The validator of an answer: the entity tag where there is one, else the time of its last modification.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(in crate::upstream) enum Validators {
     #[serde(rename = "etag")]
     EntityTag(String),
