@@ -8,10 +8,20 @@ use async_trait::async_trait;
 
 use crate::{Name, Secret};
 
-pub use docker_config::{DockerConfig, DockerConfigError, DockerConfigProblem};
+pub use docker_config::{DockerConfig, DockerConfigError};
+pub use entry::EntryProblem;
+pub use helper::{HelperName, HelperNameError, HelperOptions};
+pub use keychain::{Keychain, KeychainOptions, Login, RepositoryCredentials, SecretSource};
+pub use kubernetes::PullSecret;
 
 pub mod cloud;
 mod docker_config;
+mod entry;
+mod helper;
+mod keychain;
+mod kubernetes;
+mod scope;
+mod watched_file;
 
 /// What to log in with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

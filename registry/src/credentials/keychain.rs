@@ -1,0 +1,292 @@
+//! All sources of credentials, and what to try for a repository in which order: what the configuration says for the
+//! repository, image pull secrets of Kubernetes, docker's `config.json`, the identity in a cloud, and at last anonymous
+//! access. Within one source the closest fit comes first.
+//!
+//! Invariants: files are read only by [`Keychain::read_again`]; as long as they do not change, a repository's chain stays
+//! equal to what it was; one bad source, file or entry never spoils the others, and is named by [`Keychain::problems`].
+
+use std::cmp::Reverse;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::docker_config::DockerConfig;
+use super::helper::{HelperName, HelperOptions, HelperServer, Helpers};
+use super::kubernetes::PullSecrets;
+use super::watched_file::WatchedFile;
+use super::{Candidate, CredentialChain, CredentialProvider, Credentials, ProviderSource};
+use crate::{Globs, Name, Secret};
+
+/// How many credentials are tried for one repository, anonymous access besides. A login that fails costs requests, and too
+/// many of them a ban.
+const MAX_CANDIDATES: usize = 16;
+
+/// Where credentials come from.
+#[derive(Debug, Clone, Default)]
+pub struct KeychainOptions {
+    /// What the configuration says for single repositories, in its order.
+    pub repositories: Vec<RepositoryCredentials>,
+    /// Files and directories of image pull secrets.
+    pub kubernetes_secrets: Vec<PathBuf>,
+    /// Docker's `config.json`.
+    pub docker_config: Option<PathBuf>,
+    /// Identities in clouds, in order.
+    pub clouds: Vec<Arc<dyn ProviderSource>>,
+    /// How credential helpers are found and run.
+    pub helpers: HelperOptions,
+}
+
+/// What the configuration says for some repositories.
+#[derive(Debug, Clone)]
+pub struct RepositoryCredentials {
+    /// The repositories.
+    pub repositories: Globs,
+    /// What to log in with.
+    pub login: Login,
+    /// Nothing is tried for these repositories after this, not even anonymous access.
+    pub only: bool,
+    /// Where it is written, for messages.
+    pub provenance: Arc<str>,
+}
+
+/// What the configuration says to log in with.
+#[derive(Debug, Clone)]
+pub enum Login {
+    /// Nothing, and nothing else is to be tried.
+    Anonymous,
+    /// A user's name and a password.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The password.
+        password: SecretSource,
+    },
+    /// A token for the token service.
+    IdentityToken(SecretSource),
+    /// A token for the registry.
+    RegistryToken(SecretSource),
+    /// What a program says.
+    Helper(HelperName),
+}
+
+/// Where a secret is.
+#[derive(Debug, Clone)]
+pub enum SecretSource {
+    /// Here.
+    Given(Secret),
+    /// In a file, which may change; a line break at its end is no part of the secret.
+    File(PathBuf),
+}
+
+/// All sources of credentials.
+#[derive(Debug)]
+pub struct Keychain {
+    rules: Vec<Rule>,
+    kubernetes: Vec<PullSecrets>,
+    docker_config: Option<WatchedFile<DockerConfig>>,
+    clouds: Vec<Arc<dyn ProviderSource>>,
+    helpers: Helpers,
+}
+
+/// What the configuration says for some repositories, with the secret's file.
+#[derive(Debug)]
+struct Rule {
+    written: RepositoryCredentials,
+    file: Option<WatchedFile<Secret>>,
+}
+
+impl Keychain {
+    /// A keychain of these sources, read for the first time. Waits for the file system.
+    pub fn new(options: KeychainOptions) -> Self {
+        let mut keychain = Self {
+            rules: options.repositories.into_iter().map(Rule::new).collect(),
+            kubernetes: options.kubernetes_secrets.into_iter().map(PullSecrets::new).collect(),
+            docker_config: options.docker_config.map(WatchedFile::new),
+            clouds: options.clouds,
+            helpers: Helpers::new(options.helpers),
+        };
+        keychain.read_again();
+        keychain
+    }
+
+    /// Reads all files again. Waits for the file system.
+    pub fn read_again(&mut self) {
+        for file in self.rules.iter_mut().filter_map(|rule| rule.file.as_mut()) {
+            file.read_again(secret);
+        }
+        for secrets in &mut self.kubernetes {
+            secrets.read_again();
+        }
+        if let Some(file) = &mut self.docker_config {
+            let shown = file.path().display().to_string();
+            file.read_again(|text| {
+                DockerConfig::parse(text, &shown).map_err(|error| {
+                    format!(
+                        "it is not a docker configuration: at line {}, column {}",
+                        error.line, error.column
+                    )
+                })
+            });
+        }
+    }
+
+    /// What to try for a repository, in order. Equal to what it was as long as nothing has changed.
+    pub fn chain_for(&self, name: &Name) -> CredentialChain {
+        let mut links = Links::default();
+        for rule in self.rules.iter().filter(|rule| rule.written.repositories.matches_name(name)) {
+            // Nothing comes of one whose file could not be read yet, which is a problem of its own.
+            if let Some(candidate) = self.of_rule(rule, name) {
+                links.push(candidate);
+            }
+            if rule.is_last() {
+                return links.into_chain();
+            }
+        }
+        let mut of_kubernetes: Vec<_> =
+            self.kubernetes.iter().flat_map(|secrets| secrets.fitting(name)).collect();
+        of_kubernetes.sort_by_key(|(fit, _)| Reverse(*fit));
+        for (_, credentials) in of_kubernetes {
+            links.push(Candidate::Fixed(credentials.clone()));
+        }
+        if let Some(config) = self.docker_config.as_ref().and_then(WatchedFile::content) {
+            for server in config.helpers_for(name) {
+                links.push(Candidate::Provided(self.helpers.provider(server)));
+            }
+            for credentials in config.credentials_for(name) {
+                links.push(Candidate::Fixed(credentials));
+            }
+        }
+        for provider in self.clouds.iter().filter_map(|cloud| cloud.provider_for(name)) {
+            links.push(Candidate::Provided(provider));
+        }
+        links.push_anonymous();
+        links.into_chain()
+    }
+
+    fn of_rule(&self, rule: &Rule, name: &Name) -> Option<Candidate> {
+        let provenance = Arc::clone(&rule.written.provenance);
+        Some(Candidate::Fixed(match &rule.written.login {
+            Login::Anonymous => Credentials::Anonymous,
+            Login::Basic { username, .. } => {
+                Credentials::Basic { username: username.clone(), password: rule.secret()?, provenance }
+            }
+            Login::IdentityToken(_) => Credentials::IdentityToken { token: rule.secret()?, provenance },
+            Login::RegistryToken(_) => Credentials::RegistryToken { token: rule.secret()?, provenance },
+            Login::Helper(helper) => {
+                let server = HelperServer::of(helper.clone(), name.host());
+                return Some(Candidate::Provided(self.helpers.provider(server)));
+            }
+        }))
+    }
+
+    /// Everything that is wrong now, each by the name of its source; never a secret.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> = self.static_problems();
+        problems.extend(self.helpers.problems());
+        problems
+    }
+
+    fn static_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for rule in &self.rules {
+            let problem = rule.file.as_ref().and_then(WatchedFile::problem);
+            problems.extend(problem.map(|problem| format!("{}: {problem}", rule.written.provenance)));
+        }
+        problems.extend(self.kubernetes.iter().flat_map(PullSecrets::problems));
+        let mut named: Vec<&HelperName> = self.rules.iter().filter_map(Rule::helper).collect();
+        if let Some(file) = &self.docker_config {
+            problems.extend(file.problem().map(str::to_owned));
+            if let Some(config) = file.content() {
+                let path = file.path().display();
+                problems.extend(config.problems().iter().map(|problem| format!("{path}: {problem}")));
+                named.extend(config.helper_names());
+            }
+        }
+        named.sort_unstable();
+        named.dedup();
+        let missing = named.into_iter().filter(|helper| !self.helpers.is_installed(helper));
+        problems.extend(missing.map(|helper| format!("docker-credential-{helper} is not found in PATH")));
+        problems
+    }
+}
+
+impl Rule {
+    fn new(written: RepositoryCredentials) -> Self {
+        let file = match &written.login {
+            Login::Basic { password: SecretSource::File(path), .. }
+            | Login::IdentityToken(SecretSource::File(path))
+            | Login::RegistryToken(SecretSource::File(path)) => Some(WatchedFile::new(path.clone())),
+            _ => None,
+        };
+        Self { written, file }
+    }
+
+    fn secret(&self) -> Option<Secret> {
+        match &self.written.login {
+            Login::Basic { password: SecretSource::Given(secret), .. }
+            | Login::IdentityToken(SecretSource::Given(secret))
+            | Login::RegistryToken(SecretSource::Given(secret)) => Some(secret.clone()),
+            _ => self.file.as_ref()?.content().cloned(),
+        }
+    }
+
+    fn helper(&self) -> Option<&HelperName> {
+        match &self.written.login {
+            Login::Helper(helper) => Some(helper),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing else is to be tried after it.
+    fn is_last(&self) -> bool {
+        self.written.only || matches!(self.written.login, Login::Anonymous)
+    }
+}
+
+/// The secret in a file.
+fn secret(text: &[u8]) -> Result<Secret, String> {
+    let text = str::from_utf8(text).map_err(|_| "it is not text".to_owned())?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err("it is empty".to_owned()),
+        text if text.contains(char::is_control) => Err("it holds more than one line".to_owned()),
+        text => Ok(Secret::new(text)),
+    }
+}
+
+/// A chain in the making: each thing once, and no more than are bearable.
+#[derive(Default)]
+struct Links(Vec<Candidate>);
+
+impl Links {
+    fn push(&mut self, candidate: Candidate) {
+        if self.0.len() < MAX_CANDIDATES && !self.0.iter().any(|known| is_same_login(known, &candidate)) {
+            self.0.push(candidate);
+        }
+    }
+
+    fn push_anonymous(&mut self) {
+        self.0.push(Candidate::Fixed(Credentials::Anonymous));
+    }
+
+    fn into_chain(self) -> CredentialChain {
+        CredentialChain::new(self.0)
+    }
+}
+
+/// Whether a registry could not tell the two apart, wherever they were found. A wrong login is not to be tried twice.
+fn is_same_login(one: &Candidate, other: &Candidate) -> bool {
+    use Credentials::{Basic, IdentityToken, RegistryToken};
+    match (one, other) {
+        (Candidate::Fixed(one), Candidate::Fixed(other)) => match (one, other) {
+            (Basic { username, password, .. }, Basic { username: user, password: secret, .. }) => {
+                (username, password) == (user, secret)
+            }
+            (IdentityToken { token, .. }, IdentityToken { token: other, .. })
+            | (RegistryToken { token, .. }, RegistryToken { token: other, .. }) => token == other,
+            _ => one == other,
+        },
+        _ => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+use std::path::Path;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::Glob;
+use crate::credentials::{CredentialError, PullSecret};
+
+/// An identity in a cloud that is for one host.
+#[derive(Debug)]
+struct Cloud {
+    host: &'static str,
+    provider: Arc<dyn CredentialProvider>,
+}
+
+#[derive(Debug)]
+struct Machine;
+
+#[async_trait]
+impl CredentialProvider for Machine {
+    fn provenance(&self) -> &'static str {
+        "the machine"
+    }
+
+    async fn credentials(&self, _: &Name) -> Result<Credentials, CredentialError> {
+        Ok(Credentials::Anonymous)
+    }
+
+    fn refused(&self, _: &Credentials) {}
+}
+
+impl ProviderSource for Cloud {
+    fn provider_for(&self, name: &Name) -> Option<Arc<dyn CredentialProvider>> {
+        (name.host() == self.host).then(|| Arc::clone(&self.provider))
+    }
+}
+
+fn cloud(host: &'static str) -> Arc<dyn ProviderSource> {
+    Arc::new(Cloud { host, provider: Arc::new(Machine) })
+}
+
+fn rule(glob: &str, login: Login) -> RepositoryCredentials {
+    let repositories = Globs::from_iter([Glob::new(glob).unwrap()]);
+    RepositoryCredentials { repositories, login, only: false, provenance: "samovar.toml".into() }
+}
+
+fn basic(user: &str, password: SecretSource) -> Login {
+    Login::Basic { username: user.to_owned(), password }
+}
+
+fn given(secret: &str) -> SecretSource {
+    SecretSource::Given(Secret::new(secret))
+}
+
+/// What is tried for a repository, in order.
+fn tried(keychain: &Keychain, name: &str) -> Vec<String> {
+    let chain = keychain.chain_for(&name.parse().unwrap());
+    let shown = |candidate: &Candidate| match candidate {
+        Candidate::Provided(provider) => provider.provenance().to_owned(),
+        Candidate::Fixed(Credentials::Anonymous) => "nobody".to_owned(),
+        Candidate::Fixed(Credentials::Basic { username, password, .. }) => {
+            format!("{username}:{}", password.reveal())
+        }
+        Candidate::Fixed(Credentials::IdentityToken { token, .. }) => format!("identity {}", token.reveal()),
+        Candidate::Fixed(Credentials::RegistryToken { token, .. }) => format!("registry {}", token.reveal()),
+    };
+    chain.candidates().iter().map(shown).collect()
+}
+
+fn write(path: &Path, text: &str) -> PathBuf {
+    std::fs::write(path, text).unwrap();
+    path.to_owned()
+}
+
+fn auths(entries: &[(&str, &str)]) -> String {
+    let entry = |(key, user): &(&str, &str)| format!(r#""{key}":{{"username":"{user}","password":"p"}}"#);
+    format!(r#"{{"auths":{{{}}}}}"#, entries.iter().map(entry).collect::<Vec<_>>().join(","))
+}
+
+#[test]
+fn all_sources_in_their_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| write(&directory.path().join(name), text);
+    let docker = auths(&[("a.example", "docker-host"), ("a.example/team", "docker-team")]);
+    let docker = docker.replacen('{', r#"{"credsStore":"pass","credHelpers":{"a.example":"own"},"#, 1);
+    let keychain = Keychain::new(KeychainOptions {
+        repositories: vec![
+            rule("a.example/*", basic("first", given("1"))),
+            rule("a.example/team/*", Login::IdentityToken(given("2"))),
+            rule("b.example/*", Login::RegistryToken(given("3"))),
+            rule("a.example/team/app", Login::Helper("vault".parse().unwrap())),
+        ],
+        kubernetes_secrets: vec![
+            file("one.json", &auths(&[("a.example", "kube-host"), ("*.example", "kube-glob")])),
+            file("two.json", &auths(&[("a.example/team", "kube-team"), ("a.example", "kube-host-2")])),
+        ],
+        docker_config: Some(file("config.json", &docker)),
+        clouds: vec![cloud("a.example"), cloud("c.example")],
+        helpers: HelperOptions::default(),
+    });
+    assert_eq!(
+        tried(&keychain, "a.example/team/app"),
+        [
+            "first:1",
+            "identity 2",
+            "docker-credential-vault for a.example",
+            "kube-team:p",
+            "kube-host:p",
+            "kube-host-2:p",
+            "kube-glob:p",
+            "docker-credential-own for a.example",
+            "docker-credential-pass for a.example",
+            "docker-team:p",
+            "docker-host:p",
+            "the machine",
+            "nobody",
+        ]
+    );
+    assert_eq!(
+        tried(&keychain, "b.example/x"),
+        ["registry 3", "kube-glob:p", "docker-credential-pass for b.example", "nobody"]
+    );
+    assert_eq!(tried(&Keychain::new(KeychainOptions::default()), "a.example/x"), ["nobody"]);
+}
+
+#[test]
+fn a_chain_ends_where_the_configuration_says_so() {
+    let only = |rule: RepositoryCredentials| RepositoryCredentials { only: true, ..rule };
+    let keychain = Keychain::new(KeychainOptions {
+        repositories: vec![
+            rule("*/public/*", Login::Anonymous),
+            rule("*", basic("all", given("p"))),
+            only(rule("*/private/*", basic("private", given("p")))),
+            rule("*", basic("never for the private", given("p"))),
+        ],
+        clouds: vec![cloud("a.example")],
+        ..KeychainOptions::default()
+    });
+    assert_eq!(tried(&keychain, "a.example/public/x"), ["nobody"]);
+    assert_eq!(tried(&keychain, "a.example/private/x"), ["all:p", "private:p"]);
+    let others = ["all:p", "never for the private:p", "the machine", "nobody"];
+    assert_eq!(tried(&keychain, "a.example/x"), others);
+}
+
+#[test]
+fn the_same_login_is_tried_once_and_too_many_are_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = KeychainOptions {
+        repositories: vec![rule("*", basic("u", given("p"))), rule("*", Login::IdentityToken(given("p")))],
+        docker_config: Some(write(&directory.path().join("config.json"), &auths(&[("a.example", "u")]))),
+        ..KeychainOptions::default()
+    };
+    assert_eq!(tried(&Keychain::new(options), "a.example/x"), ["u:p", "identity p", "nobody"]);
+
+    let many = (0..40).map(|number| rule("*", basic(&format!("u{number}"), given("p")))).collect();
+    let keychain = Keychain::new(KeychainOptions { repositories: many, ..KeychainOptions::default() });
+    let tried = tried(&keychain, "a.example/x");
+    assert_eq!(tried.len(), MAX_CANDIDATES + 1);
+    assert_eq!((tried[0].as_str(), tried.last().unwrap().as_str()), ("u0:p", "nobody"));
+}
+
+#[test]
+fn a_chain_stays_equal_until_something_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let password = directory.path().join("password");
+    write(&password, "one\r\n");
+    let config = write(&directory.path().join("config.json"), r#"{"credsStore":"pass"}"#);
+    let mut keychain = Keychain::new(KeychainOptions {
+        repositories: vec![rule("*", basic("u", SecretSource::File(password.clone())))],
+        docker_config: Some(config.clone()),
+        clouds: vec![cloud("a.example")],
+        ..KeychainOptions::default()
+    });
+    let name: Name = "a.example/x".parse().unwrap();
+    let chain = keychain.chain_for(&name);
+    assert_eq!(
+        tried(&keychain, "a.example/x"),
+        ["u:one", "docker-credential-pass for a.example", "the machine", "nobody"]
+    );
+    write(&config, " {\"credsStore\": \"pass\"}");
+    keychain.read_again();
+    assert_eq!(keychain.chain_for(&name), chain, "another text that says the same");
+
+    write(&password, "two");
+    assert_eq!(keychain.chain_for(&name), chain, "nothing is read unless told");
+    keychain.read_again();
+    assert_ne!(keychain.chain_for(&name), chain);
+    assert_eq!(tried(&keychain, "a.example/x")[0], "u:two");
+
+    write(&password, "");
+    keychain.read_again();
+    assert_eq!(tried(&keychain, "a.example/x")[0], "u:two", "what it said last stays");
+    write(&password, "one");
+    keychain.read_again();
+    assert_eq!(keychain.chain_for(&name), chain);
+}
+
+#[test]
+fn everything_that_is_wrong_is_named_and_the_rest_works() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    write(
+        &path("config.json"),
+        r#"{"auths":{"x":{},"a.example":{"username":"u","password":"p"}},"credHelpers":{"y":"q"}}"#,
+    );
+    write(&path("pull.json"), "topsecret");
+    write(&path("password"), "two\nlines of topsecret");
+    let keychain = Keychain::new(KeychainOptions {
+        repositories: vec![
+            rule("*", basic("v", SecretSource::File(path("password")))),
+            rule("*", Login::Helper("vault".parse().unwrap())),
+        ],
+        kubernetes_secrets: vec![path("pull.json"), path("missing")],
+        docker_config: Some(path("config.json")),
+        ..KeychainOptions::default()
+    });
+    assert_eq!(tried(&keychain, "a.example/x"), ["docker-credential-vault for a.example", "u:p", "nobody"]);
+    let shown = keychain.problems().join("\n").replace(directory.path().to_str().unwrap(), "DIR");
+    assert_eq!(
+        shown,
+        "samovar.toml: DIR/password: it holds more than one line\n\
+         DIR/pull.json: it is no document of image pull secrets: at line 1, column 2\n\
+         cannot read DIR/missing: No such file or directory (os error 2)\n\
+         DIR/config.json: auths[\"x\"]: the key is not a registry\n\
+         DIR/config.json: credHelpers[\"y\"]: the key is not a registry\n\
+         docker-credential-vault is not found in PATH"
+    );
+    assert!(PullSecret::parse(b"{}", "file").is_ok());
+}
+
+#[test]
+fn secrets_do_not_print_themselves() {
+    let options = KeychainOptions {
+        repositories: vec![
+            rule("*", basic("u", given("topsecret"))),
+            rule("*", Login::RegistryToken(given("topsecret"))),
+        ],
+        ..KeychainOptions::default()
+    };
+    assert!(!format!("{options:?}").contains("topsecret"));
+    let keychain = Keychain::new(options);
+    let chain = keychain.chain_for(&"a.example/x".parse().unwrap());
+    assert!(!format!("{keychain:?} {chain:?}").contains("topsecret"));
+}
