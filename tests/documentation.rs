@@ -57,6 +57,10 @@ async fn every_key_of_the_file_is_in_the_configuration_page_and_the_other_way_ro
     let samovar = common::samovar();
     let tables = [
         ("## Settings of `serve`", "no_such_key = 1"),
+        (
+            "### Entries of `credentials`",
+            "[[credentials]]\nrepositories = '*'\nhelper = 'x'\nno_such_key = 1",
+        ),
         ("### Entries of `watch`", "watch = [{ image = 'alpine', no_such_key = 1 }]"),
         ("### `[upstream]`", "[upstream]\nno_such_key = 1"),
         ("### `[hosts.\"HOST\"]`", "[hosts.'ghcr.io']\nno_such_key = 1"),

@@ -98,6 +98,11 @@ impl Globs {
                 || name.spellings().skip(1).any(|spelling| self.matches(&spelling)))
     }
 
+    /// The globs, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Glob> {
+        self.0.iter()
+    }
+
     /// Whether there is no glob at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -128,6 +128,8 @@ pub(super) struct WarmerStatus {
 pub(super) struct SourceStatus {
     pub(super) name: String,
     pub(super) repositories: u64,
+    #[serde(default)]
+    pub(super) problems: Vec<String>,
 }
 
 /// What may still be asked of a registry host.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use samovar_registry::credentials::{HelperOptions, Keychain, KeychainOptions};
 use samovar_registry::upstream::{HostOptions, HttpOptions, HttpUpstreams, Limits};
 use samovar_registry::{Clock, SystemClock};
 
@@ -57,7 +58,7 @@ impl Assembly {
             Arc::clone(&metrics),
             options,
         );
-        let source = ConfigurationSource::new(config.watch.clone(), config.docker_config.clone());
+        let source = ConfigurationSource::new(config.watch.clone(), Keychain::new(keychain_options(config)));
         Ok(Self { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source })
     }
 }
@@ -66,6 +67,17 @@ impl Assembly {
 fn replica_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}:{}:{:016x}", host.trim(), std::process::id(), fastrand::u64(..))
+}
+
+/// Where credentials come from.
+pub(super) fn keychain_options(config: &Config) -> KeychainOptions {
+    KeychainOptions {
+        repositories: config.credentials.clone(),
+        kubernetes_secrets: config.kubernetes_secrets.clone(),
+        docker_config: config.docker_config.clone(),
+        clouds: Vec::new(),
+        helpers: HelperOptions { search_path: config.program_path.clone(), ..HelperOptions::default() },
+    }
 }
 
 fn http_options(config: &Config) -> HttpOptions {

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use samovar_registry::Glob;
+use samovar_registry::credentials::{Keychain, RepositoryCredentials};
 use serde_json::json;
 
+use super::assembly::keychain_options;
 use super::failure::Failure;
 use super::output::{self, OutputFormat};
 use crate::config::{Config, Environment, TagFilter, WatchEntry, shown_duration, shown_size};
@@ -24,11 +27,15 @@ pub fn run(
     format: OutputFormat,
 ) -> Result<(), Failure> {
     let config = Config::from_file(&args.file, environment)?;
+    let problems = Keychain::new(keychain_options(&config)).problems();
     let text = match format {
         OutputFormat::Table => page(&args.file, &config),
-        OutputFormat::Json => summary(&args.file, &config).to_string(),
+        OutputFormat::Json => summary(&args.file, &config, &problems).to_string(),
     };
     output::data(&text)?;
+    for problem in &problems {
+        output::note(&format!("warning: {problem}"));
+    }
     if config.watch.is_empty() {
         output::note("hint: nothing is watched; list image repositories under `watch`");
     }
@@ -56,24 +63,47 @@ fn page(file: &Path, config: &Config) -> String {
         ("insecure hosts", listed(config.insecure_hosts.iter().map(String::as_str).collect())),
         ("host settings", listed(config.hosts.keys().map(String::as_str).collect())),
         ("unleased share", config.unleased_share.to_string()),
-        ("credentials", path(config.docker_config.as_deref())),
+        ("pull secrets", listed(config.kubernetes_secrets.iter().filter_map(|path| path.to_str()).collect())),
+        ("docker config", path(config.docker_config.as_deref())),
     ]);
+    let mut parts = vec![settings];
+    if !config.credentials.is_empty() {
+        let headings = ["CREDENTIALS OF", "LOG IN WITH", "THEN"];
+        parts.push(output::columns(headings, config.credentials.iter().map(credential_row)));
+    }
     if config.watch.is_empty() {
-        return settings;
+        return parts.join("\n\n");
     }
     let rows = config
         .watch
         .iter()
         .map(|entry| [entry.name.to_string(), tags(entry).to_owned(), shown_duration(entry.poll_interval)]);
-    format!("{settings}\n\n{}", output::columns(["WATCH", "TAGS", "EVERY"], rows))
+    parts.push(output::columns(["WATCH", "TAGS", "EVERY"], rows));
+    parts.join("\n\n")
 }
 
-fn summary(file: &Path, config: &Config) -> serde_json::Value {
+fn credential_row(entry: &RepositoryCredentials) -> [String; 3] {
+    let then = if entry.is_last() { "nothing else" } else { "other sources" };
+    [repositories(entry).join(", "), entry.login.to_string(), then.to_owned()]
+}
+
+fn repositories(entry: &RepositoryCredentials) -> Vec<&str> {
+    entry.repositories.iter().map(Glob::as_str).collect()
+}
+
+fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Value {
     let watch = config.watch.iter().map(|entry| {
         json!({
             "name": entry.name.to_string(),
             "tags": tags(entry),
             "poll_interval": shown_duration(entry.poll_interval),
+        })
+    });
+    let credentials = config.credentials.iter().map(|entry| {
+        json!({
+            "repositories": repositories(entry),
+            "login": entry.login.to_string(),
+            "only": entry.is_last(),
         })
     });
     json!({
@@ -86,6 +116,10 @@ fn summary(file: &Path, config: &Config) -> serde_json::Value {
         "unleased_share": config.unleased_share,
         "listen": config.listen.to_string(),
         "watch": watch.collect::<Vec<_>>(),
+        "credentials": credentials.collect::<Vec<_>>(),
+        "kubernetes_secrets": config.kubernetes_secrets,
+        "docker_config": config.docker_config,
+        "problems": problems,
     })
 }
 
@@ -119,7 +153,33 @@ WATCH                     TAGS      EVERY
 docker.io/library/alpine  all       5m
 ghcr.io/a/b               selected  5m";
         assert!(page.ends_with(watch), "{page}");
-        assert_eq!(summary(&args.file, &config)["watch"][1]["tags"], "selected");
+        assert_eq!(summary(&args.file, &config, &[])["watch"][1]["tags"], "selected");
+    }
+
+    #[test]
+    fn credentials_are_shown_without_their_secrets() {
+        let (_directory, args) = write(
+            "store = 'memory:'\nwatch = ['alpine']\n\
+             credentials = [\n\
+             {repositories = ['docker.io/*', 'ghcr.io/*'], username = 'ci', password = 'topsecret'},\n\
+             {repositories = 'quay.io/*', registry_token_env = 'TOKEN', only = true},\n\
+             {repositories = '*', helper = 'pass'}]\n",
+        );
+        let environment = |name: &str| (name == "TOKEN").then(|| "topsecret".to_owned());
+        let config = Config::from_file(&args.file, &environment).unwrap();
+        let page = page(&args.file, &config);
+        let credentials = "
+CREDENTIALS OF          LOG IN WITH                THEN
+docker.io/*, ghcr.io/*  user \"ci\", password given  other sources
+quay.io/*               registry token given       nothing else
+*                       docker-credential-pass     other sources
+";
+        assert!(page.contains(credentials), "{page}");
+        let problems = Keychain::new(keychain_options(&config)).problems();
+        assert_eq!(problems, ["docker-credential-pass is not found in PATH"]);
+        let summary = summary(&args.file, &config, &problems).to_string();
+        assert!(summary.contains(&problems[0]));
+        assert!(!format!("{page}{summary}{config:?}").contains("topsecret"));
     }
 
     #[test]

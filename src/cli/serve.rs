@@ -62,7 +62,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         aliases: config.aliases.clone(),
         started_at: to_the_second(clock.now()),
         clock,
-        sources: vec![source.name().to_owned()],
+        sources: vec![(source.name().to_owned(), source.problems())],
         shutdown: shutdown.clone(),
         loopback_only: address.ip().is_loopback(),
     };

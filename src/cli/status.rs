@@ -46,6 +46,14 @@ fn page(status: &StatusAnswer) -> String {
     if !status.sources.is_empty() {
         let rows = status.sources.iter().map(|source| [source.name.clone(), source.repositories.to_string()]);
         parts.push(output::columns(["SOURCE", "REPOSITORIES"], rows));
+        let problems = status
+            .sources
+            .iter()
+            .flat_map(|source| source.problems.iter().map(|problem| [source.name.clone(), problem.clone()]));
+        let problems: Vec<_> = problems.collect();
+        if !problems.is_empty() {
+            parts.push(output::columns(["SOURCE", "PROBLEM"], problems));
+        }
     }
     if !status.hosts.is_empty() {
         let headings = ["HOST", "RATE", "BURST", "IN FLIGHT", "WAITING", "BLOCKED", "QUOTA"];
@@ -127,7 +135,7 @@ mod tests {
                     {"host": "127.0.0.1:5000", "standing": "elsewhere"},
                     {"host": "docker.io", "standing": "ours"}, {"host": "ghcr.io", "standing": "elsewhere"}
                 ],
-                "sources": [{"name": "configuration", "repositories": 20}],
+                "sources": [{"name": "configuration", "repositories": 20, "problems": ["pull.json: it is empty"]}],
                 "hosts": [
                     {"host": "docker.io", "rate": 0.5, "burst": 10, "in_flight": 1, "waiting": 4,
                      "blocked_for_seconds": 29.2,
@@ -151,6 +159,9 @@ lanes         2 elsewhere, 1 ours
 
 SOURCE         REPOSITORIES
 configuration  20
+
+SOURCE         PROBLEM
+configuration  pull.json: it is empty
 
 HOST            RATE   BURST  IN FLIGHT  WAITING  BLOCKED  QUOTA
 docker.io       0.5/s  10     1          4        30s      87 of 100 left in 21600s

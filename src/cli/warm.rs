@@ -69,7 +69,7 @@ pub async fn run(
     let started = Instant::now();
     let showing = tokio::spawn(show_progress(handle, Arc::clone(&metrics), config.watch.len()));
     let warmed = tokio::select! {
-        warmed = warmer.warm_once(source.watch_list()) => warmed,
+        warmed = warmer.warm_once(source.watch_list().await) => warmed,
         _ = tokio::signal::ctrl_c() => return Err(Failure::failed("interrupted; what was learnt so far is stored")),
     };
     showing.abort();

@@ -7,11 +7,12 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
+use samovar_registry::Secret;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Origin, Problems, quoted};
-use super::settings::Setting;
+use super::settings::{SecretSetting, Setting};
 
 /// What all parts of one document share.
 #[derive(Debug)]
@@ -86,11 +87,34 @@ impl<'a> Section<'a> {
 
     /// The text of a key that must be there.
     pub(super) fn required_text(&mut self, key: &'static str) -> Option<Setting> {
+        self.required(key)?.into_text()
+    }
+
+    fn required(&mut self, key: &'static str) -> Option<Value<'a>> {
         let value = self.take(key);
         if value.is_none() {
             self.document.refuse(&self.origin, format!("the key {key} is missing"));
         }
-        value?.into_text()
+        value
+    }
+
+    /// The text of a key, which no message is to show.
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<SecretSetting> {
+        self.take(key)?.into_secret()
+    }
+
+    /// The truth of a key.
+    pub(super) fn truth(&mut self, key: &'static str) -> Option<bool> {
+        self.take(key)?.into_truth()
+    }
+
+    /// The text or the list of texts of a key that must be there.
+    pub(super) fn required_text_or_texts(&mut self, key: &'static str) -> Option<Vec<Setting>> {
+        let value = self.required(key)?;
+        if value.is_text() {
+            return Some(vec![value.into_text()?]);
+        }
+        Some(value.into_list()?.into_iter().filter_map(Value::into_text).collect())
     }
 
     /// The number of a key, as text.
@@ -111,6 +135,11 @@ impl<'a> Section<'a> {
     /// The table of a key.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
         self.take(key)?.into_section()
+    }
+
+    /// Where the table stands.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Everything in a table whose keys are the user's own names.
@@ -153,6 +182,28 @@ impl<'a> Value<'a> {
     /// Whether this is a table.
     pub(super) fn is_section(&self) -> bool {
         matches!(self.content, DeValue::Table(_))
+    }
+
+    /// Whether this is a string.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.content, DeValue::String(_))
+    }
+
+    /// A string that no message is to show.
+    pub(super) fn into_secret(self) -> Option<SecretSetting> {
+        if let DeValue::String(text) = self.content {
+            return Some(SecretSetting { value: Secret::new(text), origin: self.origin });
+        }
+        self.document.refuse(&self.origin, "expected a string in quotes".to_owned());
+        None
+    }
+
+    /// `true` or `false`.
+    pub(super) fn into_truth(self) -> Option<bool> {
+        match self.content {
+            DeValue::Boolean(truth) => Some(truth),
+            _ => self.refuse_type("true or false"),
+        }
     }
 
     /// A string.

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::document::{Document, Section, Value};
 use super::error::{Origin, Problems};
-use super::settings::{HostSettings, Setting, Settings, UpstreamSettings, WatchSetting};
+use super::settings::{
+    CredentialSetting, HostSettings, SecretSettings, Setting, Settings, UpstreamSettings, WatchSetting,
+};
 
 /// A larger file is not a configuration. Bytes.
 const MAX_FILE_SIZE: u64 = 4 * 1024 * 1024;
@@ -57,6 +59,8 @@ fn root(mut root: Section<'_>) -> Settings {
         rps: root.number("rps"),
         burst: root.number("burst"),
         docker_config: root.text("docker_config"),
+        kubernetes_secrets: root.texts("kubernetes_secrets"),
+        credentials: root.take("credentials").and_then(credentials).unwrap_or_default(),
         upstream: root.section("upstream").map(upstream).unwrap_or_default(),
         hosts: root.section("hosts").map(hosts).unwrap_or_default(),
     };
@@ -79,6 +83,39 @@ fn watch_entry(value: Value<'_>) -> Option<WatchSetting> {
     let poll_interval = section.text("poll_interval");
     section.finish();
     Some(WatchSetting { image: image?, tags, ignore_tags, poll_interval })
+}
+
+fn credentials(value: Value<'_>) -> Option<Vec<CredentialSetting>> {
+    Some(value.into_list()?.into_iter().filter_map(credential).collect())
+}
+
+fn credential(value: Value<'_>) -> Option<CredentialSetting> {
+    let mut section = value.into_section()?;
+    let setting = CredentialSetting {
+        origin: section.origin().clone(),
+        repositories: section.required_text_or_texts("repositories"),
+        username: section.text("username"),
+        password: SecretSettings {
+            given: section.secret("password"),
+            file: section.text("password_file"),
+            variable: section.text("password_env"),
+        },
+        identity_token: SecretSettings {
+            given: None,
+            file: section.text("identity_token_file"),
+            variable: section.text("identity_token_env"),
+        },
+        registry_token: SecretSettings {
+            given: None,
+            file: section.text("registry_token_file"),
+            variable: section.text("registry_token_env"),
+        },
+        helper: section.text("helper"),
+        anonymous: section.truth("anonymous").unwrap_or_default(),
+        only: section.truth("only").unwrap_or_default(),
+    };
+    section.finish();
+    Some(setting)
 }
 
 fn upstream(mut section: Section<'_>) -> UpstreamSettings {

@@ -93,6 +93,10 @@ pub struct SharedArgs {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub burst: Option<String>,
 
+    /// Take registry credentials from image pull secrets of Kubernetes: this document, or those in this directory [env: SAMOVAR_KUBERNETES_SECRETS, comma separated]
+    #[arg(long, value_name = "PATH")]
+    pub kubernetes_secret: Vec<PathBuf>,
+
     /// Take registry credentials from this file [default: config.json in $DOCKER_CONFIG or ~/.docker, if it exists] [env: SAMOVAR_DOCKER_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub docker_config: Option<PathBuf>,
@@ -124,6 +128,7 @@ impl SharedArgs {
             rps: flag("--rps", self.rps.as_deref()),
             burst: flag("--burst", self.burst.as_deref()),
             docker_config: flag_path("--docker-config", self.docker_config.as_deref()),
+            kubernetes_secrets: flag_paths("--kubernetes-secret", &self.kubernetes_secret),
             ..Settings::default()
         }
     }
@@ -152,6 +157,7 @@ pub(super) fn from_environment(environment: Environment<'_>) -> Settings {
         rps: variable(environment, "SAMOVAR_RPS"),
         burst: variable(environment, "SAMOVAR_BURST"),
         docker_config: variable(environment, "SAMOVAR_DOCKER_CONFIG"),
+        kubernetes_secrets: variable_list(environment, "SAMOVAR_KUBERNETES_SECRETS"),
         ..Settings::default()
     }
 }
@@ -174,6 +180,11 @@ pub(super) fn flag(name: &'static str, value: Option<&str>) -> Option<Setting> {
 
 fn flag_path(name: &'static str, value: Option<&Path>) -> Option<Setting> {
     value.map(|path| Setting { value: path.to_string_lossy().into_owned(), origin: Origin::Flag(name) })
+}
+
+fn flag_paths(name: &'static str, values: &[PathBuf]) -> Option<Vec<Setting>> {
+    let items: Vec<Setting> = values.iter().filter_map(|value| flag_path(name, Some(value))).collect();
+    if items.is_empty() { None } else { Some(items) }
 }
 
 fn flag_list(name: &'static str, values: &[String]) -> Option<Vec<Setting>> {

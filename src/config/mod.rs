@@ -9,6 +9,7 @@
 //!
 //! Deliberately absent: reloading while the process runs, and a file that is looked for where none was named.
 
+mod credentials;
 mod document;
 mod error;
 mod file;
@@ -27,6 +28,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use samovar_registry::credentials::RepositoryCredentials;
 use samovar_registry::{Aliases, Globs, Platforms};
 
 pub use error::{ConfigError, Origin, Problem};
@@ -75,8 +77,14 @@ pub struct Config {
     pub upstream: UpstreamConfig,
     /// What is different for single hosts, by canonical host.
     pub hosts: BTreeMap<String, HostConfig>,
+    /// What to log in with for single repositories, in order.
+    pub credentials: Vec<RepositoryCredentials>,
+    /// Image pull secrets of Kubernetes: documents, and directories of them.
+    pub kubernetes_secrets: Vec<PathBuf>,
     /// Docker's `config.json`, for credentials.
     pub docker_config: Option<PathBuf>,
+    /// Where credential helper programs are looked for: the directories of `$PATH`.
+    pub program_path: Vec<PathBuf>,
 }
 
 /// The `[upstream]` table: how registries are asked.

@@ -1,6 +1,8 @@
 //! Settings as they were written, each with its origin: what file, environment and flags have in common
 //! before anything is validated.
 
+use samovar_registry::Secret;
+
 use super::error::Origin;
 
 /// A text and where it was written.
@@ -24,6 +26,43 @@ impl WatchSetting {
     pub(super) fn image(image: Setting) -> Self {
         Self { image, tags: None, ignore_tags: Vec::new(), poll_interval: None }
     }
+}
+
+/// A secret and where it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SecretSetting {
+    pub(super) value: Secret,
+    pub(super) origin: Origin,
+}
+
+/// Where a secret is said to be: here, in a file, in a variable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct SecretSettings {
+    pub(super) given: Option<SecretSetting>,
+    pub(super) file: Option<Setting>,
+    pub(super) variable: Option<Setting>,
+}
+
+impl SecretSettings {
+    /// Whether it is said at all.
+    pub(super) fn is_some(&self) -> bool {
+        self.given.is_some() || self.file.is_some() || self.variable.is_some()
+    }
+}
+
+/// One entry of `credentials`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CredentialSetting {
+    pub(super) origin: Origin,
+    /// Absent where what is written is refused already.
+    pub(super) repositories: Option<Vec<Setting>>,
+    pub(super) username: Option<Setting>,
+    pub(super) password: SecretSettings,
+    pub(super) identity_token: SecretSettings,
+    pub(super) registry_token: SecretSettings,
+    pub(super) helper: Option<Setting>,
+    pub(super) anonymous: bool,
+    pub(super) only: bool,
 }
 
 /// The `[upstream]` table of the file.
@@ -67,6 +106,8 @@ pub(super) struct Settings {
     pub(super) rps: Option<Setting>,
     pub(super) burst: Option<Setting>,
     pub(super) docker_config: Option<Setting>,
+    pub(super) kubernetes_secrets: Option<Vec<Setting>>,
+    pub(super) credentials: Vec<CredentialSetting>,
     pub(super) upstream: UpstreamSettings,
     pub(super) hosts: Vec<HostSettings>,
 }
@@ -90,7 +131,9 @@ impl Settings {
             rps: self.rps.or(below.rps),
             burst: self.burst.or(below.burst),
             docker_config: self.docker_config.or(below.docker_config),
+            kubernetes_secrets: self.kubernetes_secrets.or(below.kubernetes_secrets),
             // Only the file, the lowest layer, has these.
+            credentials: below.credentials,
             upstream: below.upstream,
             hosts: below.hosts,
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use samovar_registry::{Aliases, Glob, Globs, ParseError, Platform, Platforms, canonical_host};
 
+use super::credentials::repository_credentials;
 use super::error::{ConfigError, Origin, Problems, quoted};
 use super::flags::{Environment, variable};
 use super::settings::{HostSettings, Setting, Settings, UpstreamSettings};
@@ -64,6 +65,9 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         burst: burst(settings.burst.as_ref(), problems).unwrap_or(10),
         upstream: upstream(&settings.upstream, problems),
         hosts: host_configs(&settings.hosts, &aliases, problems),
+        credentials: repository_credentials(&settings.credentials, environment, problems),
+        kubernetes_secrets: existing_paths(listed(settings.kubernetes_secrets.as_ref()), problems),
+        program_path: program_path(environment),
         docker_config: docker_config(settings.docker_config.as_ref(), environment, problems),
         aliases,
     }
@@ -228,6 +232,16 @@ fn host_configs(
         configs.insert(host, config);
     }
     configs
+}
+
+fn existing_paths(settings: &[Setting], problems: &mut Problems) -> Vec<PathBuf> {
+    let existing = |setting: &Setting| problems.keep(&setting.origin, values::existing_path(&setting.value));
+    settings.iter().filter_map(existing).collect()
+}
+
+fn program_path(environment: Environment<'_>) -> Vec<PathBuf> {
+    let path = variable(environment, "PATH").map(|setting| setting.value).unwrap_or_default();
+    std::env::split_paths(&path).collect()
 }
 
 /// The credentials file that is named, which must exist; else docker's own, if it exists.

@@ -122,6 +122,13 @@ pub(super) fn existing_file(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// A file or a directory that must exist.
+pub(super) fn existing_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    std::fs::metadata(&path).map_err(|error| format!("cannot read {}: {error}", quoted(text)))?;
+    Ok(path)
+}
+
 /// A directory that may be made later. A tilde would make one of that name.
 pub(super) fn new_directory(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() {

@@ -38,6 +38,7 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 use self::problem::{Problem, ProblemType};
 use crate::cache::{Cache, CacheError, HotSet, TimestampLabels};
 use crate::metrics::Metrics;
+use crate::sources::SourceProblems;
 use crate::store::{Client, Embedded};
 use crate::warmer::Handle;
 
@@ -77,8 +78,8 @@ pub struct Doors {
     pub clock: Arc<dyn Clock>,
     /// When samovar started.
     pub started_at: Timestamp,
-    /// The names of the sources.
-    pub sources: Vec<String>,
+    /// The names of the sources, and what is wrong with them.
+    pub sources: Vec<(String, SourceProblems)>,
     /// Ends long polls.
     pub shutdown: CancellationToken,
     /// Whether only this machine can reach the doors: then only names of this machine are accepted as `Host`.

@@ -75,6 +75,9 @@ struct LaneStatus {
 struct SourceStatus {
     name: String,
     repositories: usize,
+    /// What is wrong, such as credentials that cannot be used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,7 +125,11 @@ pub(super) async fn status(
         sources: doors
             .sources
             .iter()
-            .map(|name| SourceStatus { name: name.clone(), repositories: watched })
+            .map(|(name, problems)| SourceStatus {
+                name: name.clone(),
+                repositories: watched,
+                problems: problems.list(),
+            })
             .collect(),
         lanes: doors
             .warmer

@@ -1,73 +1,87 @@
 //! The repositories named by flags, environment and file.
 
-use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use samovar_registry::credentials::{Credentials, DockerConfig};
-use tracing::warn;
+use samovar_registry::credentials::Keychain;
+use tracing::error;
 
-use super::{ImageSource, Watch, WatchList};
+use super::{ImageSource, SourceProblems, Watch, WatchList};
 use crate::config::WatchEntry;
 
 /// How often the credentials are read again.
-const ASK_EVERY: Duration = Duration::from_mins(1);
+const ASK_EVERY: Duration = Duration::from_secs(10);
 
-/// A fixed list of repositories, with credentials from a docker `config.json` that is read again every minute, so
-/// that a rotated secret is used without a restart.
+/// A fixed list of repositories, with credentials whose files are read again every few seconds, so that a rotated secret is
+/// used without a restart.
+///
+/// They are read rather than watched: a Secret that Kubernetes mounts changes by the swap of a link above the file, some
+/// file systems tell of nothing at all, and so few files cost nothing.
 #[derive(Debug)]
 pub struct ConfigurationSource {
+    reader: Arc<Reader>,
+    /// What was read last.
+    latest: WatchList,
+}
+
+#[derive(Debug)]
+struct Reader {
     entries: Vec<WatchEntry>,
-    docker_config: Option<PathBuf>,
-    last_problem: Option<String>,
-    /// What the file said when it could last be read: it may be caught half written.
-    last_good: Option<DockerConfig>,
+    keychain: Mutex<Keychain>,
+    problems: SourceProblems,
 }
 
 impl ConfigurationSource {
-    /// The list as configured.
-    pub fn new(entries: Vec<WatchEntry>, docker_config: Option<PathBuf>) -> Self {
-        Self { entries, docker_config, last_problem: None, last_good: None }
+    /// The list as configured, with credentials from `keychain`.
+    pub fn new(entries: Vec<WatchEntry>, keychain: Keychain) -> Self {
+        let reader = Reader { entries, keychain: Mutex::new(keychain), problems: SourceProblems::default() };
+        Self { reader: Arc::new(reader), latest: WatchList::default() }
     }
 
-    /// The list with the credentials as they are now.
-    pub fn watch_list(&mut self) -> WatchList {
-        let docker_config = self.read_docker_config();
+    /// What is wrong with the credentials, as of the last reading.
+    pub fn problems(&self) -> SourceProblems {
+        self.reader.problems.clone()
+    }
+
+    /// The list with the credentials as they are now. Where the file system hangs, so does this, and nothing else.
+    pub async fn watch_list(&mut self) -> WatchList {
+        let reader = Arc::clone(&self.reader);
+        match tokio::task::spawn_blocking(move || reader.read()).await {
+            Ok(list) => self.latest = list,
+            Err(failed) => error!(error = %failed, "reading the credentials ended by a defect"),
+        }
+        self.latest.clone()
+    }
+
+    /// Waits until the list is another one.
+    async fn changed(&mut self) -> WatchList {
+        loop {
+            tokio::time::sleep(ASK_EVERY).await;
+            let before = self.latest.clone();
+            let list = self.watch_list().await;
+            if list != before {
+                return list;
+            }
+        }
+    }
+}
+
+impl Reader {
+    fn read(&self) -> WatchList {
+        let mut keychain = self.keychain.lock().unwrap_or_else(PoisonError::into_inner);
+        keychain.read_again();
         let watches = self.entries.iter().map(|entry| {
-            let credentials = docker_config
-                .as_ref()
-                .map_or(Credentials::Anonymous, |config| config.credentials_for(&entry.name));
             let watch = Watch {
                 tags: entry.tags.clone(),
-                credentials: credentials.into(),
+                credentials: keychain.chain_for(&entry.name),
                 poll_interval: Some(entry.poll_interval),
             };
             (entry.name.clone(), watch)
         });
-        WatchList(watches.collect())
-    }
-
-    /// Reads the file; what is wrong with it is said once, and again when something else is.
-    fn read_docker_config(&mut self) -> Option<DockerConfig> {
-        let path = self.docker_config.as_ref()?;
-        let problem = match DockerConfig::read(path) {
-            Ok(config) => {
-                let problems = config.problems().iter();
-                let problems =
-                    problems.map(|problem| format!("auths[{:?}]: {}", problem.key, problem.reason));
-                let problems: Vec<String> = problems.collect();
-                self.last_good = Some(config);
-                (!problems.is_empty()).then(|| problems.join("; "))
-            }
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(problem) = &problem
-            && self.last_problem.as_ref() != Some(problem)
-        {
-            warn!(credentials.file = %path.display(), error = problem, "some credentials cannot be used");
-        }
-        self.last_problem = problem;
-        self.last_good.clone()
+        let list = WatchList(watches.collect());
+        self.problems.replace(keychain.problems(), keychain.helper_problems());
+        list
     }
 }
 
@@ -77,13 +91,13 @@ impl ImageSource for ConfigurationSource {
     }
 
     fn watch_lists(&mut self) -> BoxStream<'_, WatchList> {
-        let fresh_each_minute = stream::unfold((self, false), |(source, asked)| async move {
-            if asked {
-                tokio::time::sleep(ASK_EVERY).await;
-            }
-            let list = source.watch_list();
+        let lists = stream::unfold((self, false), |(source, began)| async move {
+            let list = if began { source.changed().await } else { source.watch_list().await };
             Some((list, (source, true)))
         });
-        fresh_each_minute.boxed()
+        lists.boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

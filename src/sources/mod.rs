@@ -1,6 +1,7 @@
 //! Which images to keep warm, and with which credentials.
 
 mod configuration;
+mod problems;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -12,6 +13,7 @@ use samovar_registry::credentials::CredentialChain;
 
 pub use crate::config::{TagFilter, Verdict};
 pub use configuration::ConfigurationSource;
+pub use problems::SourceProblems;
 
 /// Tells which repositories to keep warm: a stream of lists, each replacing the one before.
 pub trait ImageSource: Debug + Send {

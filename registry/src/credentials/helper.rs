@@ -273,7 +273,7 @@ impl Helper {
                     tracing::warn!(credentials.source = %self.provenance, error = reason, "a credential helper fails");
                 }
                 None => {
-                    tracing::info!(credentials.source = %self.provenance, "a credential helper works again")
+                    tracing::info!(credentials.source = %self.provenance, "a credential helper works again");
                 }
             }
         }

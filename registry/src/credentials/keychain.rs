@@ -6,6 +6,7 @@
 //! equal to what it was; one bad source, file or entry never spoils the others, and is named by [`Keychain::problems`].
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::docker_config::DockerConfig;
 use super::helper::{HelperName, HelperOptions, HelperServer, Helpers};
 use super::kubernetes::PullSecrets;
 use super::watched_file::WatchedFile;
-use super::{Candidate, CredentialChain, CredentialProvider, Credentials, ProviderSource};
+use super::{Candidate, CredentialChain, Credentials, ProviderSource};
 use crate::{Globs, Name, Secret};
 
 /// How many credentials are tried for one repository, anonymous access besides. A login that fails costs requests, and too
@@ -48,6 +49,13 @@ pub struct RepositoryCredentials {
     pub provenance: Arc<str>,
 }
 
+impl RepositoryCredentials {
+    /// Whether nothing is tried after this.
+    pub fn is_last(&self) -> bool {
+        self.only || matches!(self.login, Login::Anonymous)
+    }
+}
+
 /// What the configuration says to log in with.
 #[derive(Debug, Clone)]
 pub enum Login {
@@ -68,6 +76,19 @@ pub enum Login {
     Helper(HelperName),
 }
 
+/// What it is, without the secret.
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("nothing"),
+            Self::Basic { username, password } => write!(f, "user {username:?}, password {password}"),
+            Self::IdentityToken(token) => write!(f, "identity token {token}"),
+            Self::RegistryToken(token) => write!(f, "registry token {token}"),
+            Self::Helper(helper) => write!(f, "docker-credential-{helper}"),
+        }
+    }
+}
+
 /// Where a secret is.
 #[derive(Debug, Clone)]
 pub enum SecretSource {
@@ -75,6 +96,16 @@ pub enum SecretSource {
     Given(Secret),
     /// In a file, which may change; a line break at its end is no part of the secret.
     File(PathBuf),
+}
+
+/// Where it is, never what it is.
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(_) => f.write_str("given"),
+            Self::File(path) => write!(f, "in {}", path.display()),
+        }
+    }
 }
 
 /// All sources of credentials.
@@ -137,7 +168,7 @@ impl Keychain {
             if let Some(candidate) = self.of_rule(rule, name) {
                 links.push(candidate);
             }
-            if rule.is_last() {
+            if rule.written.is_last() {
                 return links.into_chain();
             }
         }
@@ -178,14 +209,13 @@ impl Keychain {
         }))
     }
 
-    /// Everything that is wrong now, each by the name of its source; never a secret.
-    pub fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = self.static_problems();
-        problems.extend(self.helpers.problems());
-        problems
+    /// What the helper programs in use fail with, which each of them logs when it begins and when it ends.
+    pub fn helper_problems(&self) -> Vec<String> {
+        self.helpers.problems()
     }
 
-    fn static_problems(&self) -> Vec<String> {
+    /// What is wrong with the sources and files, each by its name; never a secret.
+    pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for rule in &self.rules {
             let problem = rule.file.as_ref().and_then(WatchedFile::problem);
@@ -234,11 +264,6 @@ impl Rule {
             Login::Helper(helper) => Some(helper),
             _ => None,
         }
-    }
-
-    /// Whether nothing else is to be tried after it.
-    fn is_last(&self) -> bool {
-        self.written.only || matches!(self.written.login, Login::Anonymous)
     }
 }
 

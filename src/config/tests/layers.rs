@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use samovar_registry::Name;
+use samovar_registry::credentials::{Login, SecretSource};
 
 use super::load;
 use crate::config::{
@@ -236,6 +237,66 @@ fn dockers_own_credentials_are_found_where_docker_looks() {
     assert_eq!(load("", &[("HOME", home)], &[]).unwrap().docker_config.as_ref(), Some(&file));
     let moved = [("HOME", home), ("DOCKER_CONFIG", "/nowhere")];
     assert_eq!(load("", &moved, &[]).unwrap().docker_config, None, "$DOCKER_CONFIG stands in for ~/.docker");
+}
+
+#[test]
+fn image_pull_secrets_are_named_by_file_variable_and_flag() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let file = format!("kubernetes_secrets = ['{}', '{}']", path("a"), path("b"));
+    let named = |variables: &[(&str, &str)], flags: &[&str]| {
+        let paths = load(&file, variables, flags).unwrap().kubernetes_secrets;
+        paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let listed = format!("{},{}", path("c"), path("d"));
+    let variables = [("SAMOVAR_KUBERNETES_SECRETS", listed.as_str())];
+    assert_eq!(named(&[], &[]), ["a", "b"]);
+    assert_eq!(named(&variables, &[]), ["c", "d"]);
+    let flags = ["--kubernetes-secret", &path("e"), "--kubernetes-secret", &path("f")];
+    assert_eq!(named(&variables, &flags), ["e", "f"]);
+    let refused = load("", &[], &["--kubernetes-secret", "/nowhere"]).unwrap_err().to_string();
+    assert!(refused.contains("--kubernetes-secret: cannot read \"/nowhere\": "), "{refused}");
+}
+
+#[test]
+fn credentials_of_repositories_are_read_in_their_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "").unwrap();
+    let file = format!(
+        "[[credentials]]\nrepositories = 'a.example/*'\nusername = 'u'\npassword = 'p'\n\
+         [[credentials]]\nrepositories = ['b.example/*', 'alpine']\nusername = 'v'\npassword_env = 'PASSWORD'\nonly = true\n\
+         [[credentials]]\nrepositories = '*'\nidentity_token_file = '{}'\n\
+         [[credentials]]\nrepositories = '*'\nhelper = 'pass'\n\
+         [[credentials]]\nrepositories = '*'\nanonymous = true\n",
+        token.display()
+    );
+    let config = load(&file, &[("PASSWORD", "from the environment\n"), ("PATH", "/bin:/sbin")], &[]).unwrap();
+    let logins: Vec<_> = config.credentials.iter().map(|entry| entry.login.to_string()).collect();
+    let in_token = format!("identity token in {}", token.display());
+    let expected = [
+        "user \"u\", password given",
+        "user \"v\", password given",
+        &in_token,
+        "docker-credential-pass",
+        "nothing",
+    ];
+    assert_eq!(logins, expected);
+    assert!(matches!(
+        &config.credentials[1].login,
+        Login::Basic { password: SecretSource::Given(secret), .. } if secret.reveal() == "from the environment"
+    ));
+    assert_eq!(
+        config.credentials.iter().map(|entry| entry.only).collect::<Vec<_>>(),
+        [false, true, false, false, false]
+    );
+    assert!(config.credentials[1].provenance.ends_with("samovar.toml (credentials[1])"));
+    assert!(config.credentials[1].repositories.matches("b.example/x"));
+    assert_eq!(config.program_path, [Path::new("/bin"), Path::new("/sbin")]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
     for (file, expected) in [
         (
             "stroe = 'memory:'",
-            "samovar.toml:1: key stroe: unknown key; known here: alias, burst, docker_config, hosts, hot_set, insecure_host, listen, platform, poll_interval, rps, store, store_limit, store_local_tier, timestamp_labels, unleased_share, upstream, watch",
+            "samovar.toml:1: key stroe: unknown key; known here: alias, burst, credentials, docker_config, hosts, hot_set, insecure_host, kubernetes_secrets, listen, platform, poll_interval, rps, store, store_limit, store_local_tier, timestamp_labels, unleased_share, upstream, watch",
         ),
         (
             "\n[upstream]\nretries = 3",
@@ -130,6 +130,74 @@ fn files_are_refused_with_the_place_and_the_reason() {
             "samovar.toml:1: key docker_config: cannot read \"/nowhere/config.json\": ",
         ),
         ("docker_config = '/'", "samovar.toml:1: key docker_config: \"/\" is a directory, not a file"),
+        (
+            "kubernetes_secrets = ['/nowhere']",
+            "samovar.toml:1: key kubernetes_secrets[0]: cannot read \"/nowhere\": ",
+        ),
+        (
+            "credentials = ['x']",
+            "samovar.toml:1: key credentials[0]: expected a table, found the string \"x\"",
+        ),
+        (
+            "[[credentials]]\nhelper = 'x'",
+            "samovar.toml:1: key credentials[0]: the key repositories is missing",
+        ),
+        (
+            "[[credentials]]\nrepositories = []\nhelper = 'x'",
+            "samovar.toml:1: key credentials[0]: repositories is an empty list",
+        ),
+        (
+            "[[credentials]]\nrepositories = ['a', '']\nhelper = 'x'",
+            "samovar.toml:2: key credentials[0].repositories[1]: invalid glob \"\"",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'",
+            "samovar.toml:1: key credentials[0]: one thing to log in with is needed (username and a password, identity_token_file, identity_token_env, registry_token_file, registry_token_env, helper, or anonymous = true), found nothing",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\nhelper = 'x'\nanonymous = true\nusername = 'u'",
+            "samovar.toml:1: key credentials[0]: one thing to log in with is needed (username and a password, identity_token_file, identity_token_env, registry_token_file, registry_token_env, helper, or anonymous = true), found a user with a password, a helper, anonymous",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\nhelper = '../x'",
+            "samovar.toml:3: key credentials[0].helper: a credential helper is named as in docker-credential-NAME",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\nusername = 'u'",
+            "samovar.toml:1: key credentials[0]: one of password, password_file and password_env is needed",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\npassword = 'hunter2'",
+            "samovar.toml:1: key credentials[0]: a password needs a username",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\nusername = 'a:b'\npassword = 'hunter2'",
+            "samovar.toml:3: key credentials[0].username: \"a:b\" is no user name",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\nusername = 'u'\npassword = ''",
+            "samovar.toml:4: key credentials[0].password: it is empty",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\nidentity_token_file = '/nowhere'",
+            "samovar.toml:3: key credentials[0].identity_token_file: cannot read \"/nowhere\": ",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\nregistry_token_env = 'NOT_SET'",
+            "samovar.toml:3: key credentials[0].registry_token_env: the variable \"NOT_SET\" is not set, or empty",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\nregistry_token_env = 'SAMOVAR_TOKEN'",
+            "samovar.toml:3: key credentials[0].registry_token_env: \"SAMOVAR_TOKEN\": variables that begin with SAMOVAR_",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\nanonymous = 'yes'\nhelper = 'x'",
+            "samovar.toml:3: key credentials[0].anonymous: expected true or false, found the string \"yes\"",
+        ),
+        (
+            "[[credentials]]\nrepositories = '*'\nhelper = 'x'\ntoken = 'x'",
+            "samovar.toml:4: key credentials[0].token: unknown key; known here: anonymous, helper, identity_token_env, identity_token_file, only, password, password_env, password_file, registry_token_env, registry_token_file, repositories, username",
+        ),
         ("upstream = 5", "samovar.toml:1: key upstream: expected a table, found the number 5"),
         (
             "upstream.connect_timeout = '2h'",
@@ -223,6 +291,18 @@ fn a_flood_of_problems_is_cut() {
     assert_eq!(message.lines().count(), 52);
     assert!(message.starts_with("invalid configuration, 70 problems:\n"));
     assert!(message.ends_with("\n  and 20 more"));
+}
+
+#[test]
+fn passwords_of_registries_are_never_shown() {
+    for password in
+        ["'hunter2'", "12345432", "hunter2", "'hunter2", "['hunter2']", "{hunter2 = 1}", "'''hunter2"]
+    {
+        let file = format!("[[credentials]]\nrepositories = '*'\nusername = 'a:b'\npassword = {password}\n");
+        let error = load(&file, &[], &[]).unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("12345432"), "{password}: {shown}");
+    }
 }
 
 #[test]
