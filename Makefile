@@ -1,5 +1,6 @@
 # make test    install from Debian's packages what the tests need and lack, then run all tests
 # make check   formatting, clippy, documentation, licences and sources of dependencies
+# make fuzz    throw anything at what reads the words of others, ten seconds for each reader (FUZZ_SECONDS=…)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -16,7 +17,7 @@ TEST_PROGRAMS := \
 	redis-server:redis-server \
 	redis-cli:redis-tools
 
-.PHONY: test check test-programs format clippy doc deny
+.PHONY: test check fuzz test-programs format clippy doc deny
 
 test: test-programs
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then
@@ -51,8 +52,12 @@ test-programs:
 
 check: format clippy doc deny
 
+fuzz:
+	@fuzz/run
+
 format:
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 
 clippy:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

@@ -9,6 +9,9 @@
 mod clock;
 pub mod credentials;
 mod digest;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod glob;
 mod json;
 mod labels;

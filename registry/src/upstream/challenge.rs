@@ -26,6 +26,12 @@ impl Challenge {
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
+
+    /// The scheme and all parameters.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn into_parts(self) -> (String, Vec<(String, String)>) {
+        (self.scheme, self.parameters)
+    }
 }
 
 /// Reads all challenges of one or more `WWW-Authenticate` values, in order.

@@ -42,6 +42,8 @@ mod challenge;
 mod document;
 mod error;
 mod flights;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod host;
 mod http;
 mod image_config;
