@@ -40,6 +40,7 @@ mod body;
 mod budget;
 mod challenge;
 mod document;
+mod echo;
 mod error;
 mod flights;
 #[cfg(feature = "fuzzing")]

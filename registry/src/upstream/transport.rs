@@ -14,6 +14,7 @@ use url::Url;
 use super::addresses::{ForbiddenAddress, GuardedResolver, Reach, forbidden_address};
 use super::body::{Deadlines, failed_to_read, read_beginning, read_whole};
 use super::budget::{Permit, RequestKind};
+use super::echo::Sent;
 use super::host::{Host, Scheme};
 use super::observe::{Outcome, Recording, RequestObserver};
 use super::redirect::{self, Hop, MAX_REDIRECTS};
@@ -300,7 +301,8 @@ impl Transport {
         let body = if status.is_success() {
             read_whole(&mut response, request.max_body, &deadlines, recording).await?
         } else {
-            read_beginning(&mut response, &deadlines, recording).await
+            let body = read_beginning(&mut response, &deadlines, recording).await;
+            Sent::in_header(request.authorization.as_ref()).hidden_in(body)
         };
         match pause {
             Some(retry_after) if status == StatusCode::TOO_MANY_REQUESTS => {

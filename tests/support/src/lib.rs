@@ -8,7 +8,7 @@
 //! - [`Memcached`]: Debian's `memcached`, a real server; [`Proxy`]: what stands in front of a server and misbehaves;
 //! - [`RedisServer`], [`RedisSentinel`], [`RedisCluster`]: Debian's `redis-server`, alone, with sentinels, as a cluster;
 //! - [`Skopeo`]: a real client, to compare with;
-//! - [`Samovar`]: our own binary.
+//! - [`Samovar`]: our own binary; [`Planted`]: secrets, to be looked for in everything that comes out of it.
 //!
 //! Everything listens on a free loopback port, keeps its files in its own temporary directory and ends with the value
 //! that stands for it, also when the test panics. What cannot be started panics and says what to install; nothing is
@@ -22,6 +22,7 @@ mod image;
 mod index;
 pub mod media_type;
 mod memcached;
+mod planted;
 mod proxy;
 mod pusher;
 mod redis;
@@ -35,6 +36,7 @@ pub use docker_registry::{DockerRegistry, DockerRegistryBuilder, LoggedRequest};
 pub use image::Image;
 pub use index::Index;
 pub use memcached::Memcached;
+pub use planted::Planted;
 pub use proxy::Proxy;
 pub use redis::{RedisCluster, RedisSentinel, RedisServer, RedisServerBuilder};
 pub use samovar::{Output, Samovar, SamovarServer};

@@ -1,0 +1,111 @@
+//! Registries and token services that quote, in an error, what we sent them: no secret is shown for that.
+//!
+//! What is found is what such a quotation looks like by mistake: the secret as it is, as it was sent, and as it stands in
+//! JSON and in a URL. One who wants to show it in another way can: he has it.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http::HeaderValue;
+use url::form_urlencoded;
+
+/// What stands where a secret was.
+const HIDDEN: &str = "…";
+
+/// What must not be shown of what was sent with a request.
+pub(super) struct Sent {
+    /// No two are the same, and none is empty; longer ones come first, because shorter ones may stand in them.
+    secrets: Vec<String>,
+}
+
+impl Sent {
+    /// What an `Authorization` header says of its sender: a token, or a password and the two with the name that carry it.
+    pub(super) fn in_header(authorization: Option<&HeaderValue>) -> Self {
+        let text = authorization.and_then(|header| header.to_str().ok());
+        let Some((scheme, carried)) = text.and_then(|text| text.split_once(' ')) else {
+            return Self { secrets: Vec::new() };
+        };
+        let mut secrets = vec![carried.to_owned()];
+        if scheme == "Basic"
+            && let Some(login) = BASE64.decode(carried).ok().and_then(|login| String::from_utf8(login).ok())
+            && let Some((_, password)) = login.split_once(':')
+        {
+            secrets.push(password.to_owned());
+        }
+        Self::of(secrets)
+    }
+
+    fn of(mut secrets: Vec<String>) -> Self {
+        for secret in secrets.clone() {
+            let in_forms: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            let in_json = serde_json::to_string(&secret).unwrap_or_default();
+            secrets.extend([in_forms.replace('+', "%20"), in_forms, in_json.trim_matches('"').to_owned()]);
+        }
+        secrets.retain(|secret| !secret.is_empty());
+        secrets.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then(one.cmp(other)));
+        secrets.dedup();
+        Self { secrets }
+    }
+
+    /// The body of a failed answer, without them.
+    pub(super) fn hidden_in(&self, body: Bytes) -> Bytes {
+        let text = String::from_utf8_lossy(&body);
+        if !self.secrets.iter().any(|secret| text.contains(secret.as_str())) {
+            return body;
+        }
+        let hidden = self.secrets.iter().fold(text, |text, secret| Cow::Owned(text.replace(secret, HIDDEN)));
+        hidden.into_owned().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hidden(authorization: &str, body: &'static str) -> String {
+        let header = HeaderValue::from_str(authorization).unwrap();
+        String::from_utf8(Sent::in_header(Some(&header)).hidden_in(body.into()).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_quoted_login_is_not_repeated() {
+        // alice, open:sesame&more
+        let basic = "Basic YWxpY2U6b3BlbjpzZXNhbWUmbW9yZQ==";
+        for (body, expected) in [
+            ("bad header: Basic YWxpY2U6b3BlbjpzZXNhbWUmbW9yZQ==", "bad header: Basic …"),
+            ("no password \"open:sesame&more\" for alice", "no password \"…\" for alice"),
+            ("?password=open%3Asesame%26more&x=YWxpY2U6b3BlbjpzZXNhbWUmbW9yZQ%3D%3D", "?password=…&x=…"),
+            ("denied", "denied"),
+            ("", ""),
+        ] {
+            assert_eq!(hidden(basic, body), expected);
+        }
+        assert_eq!(
+            hidden("Bearer eyJ.e30.x+y", "invalid token eyJ.e30.x+y, eyJ.e30.x%2By"),
+            "invalid token …, …"
+        );
+    }
+
+    #[test]
+    fn a_quotation_is_found_where_it_is_escaped() {
+        // alice, "open" sesame
+        let basic = "Basic YWxpY2U6Im9wZW4iIHNlc2FtZQ==";
+        for (body, expected) in [
+            (r#"{"message":"\"open\" sesame is wrong"}"#, r#"{"message":"… is wrong"}"#),
+            ("?p=%22open%22+sesame&q=%22open%22%20sesame", "?p=…&q=…"),
+        ] {
+            assert_eq!(hidden(basic, body), expected);
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_changes_nothing() {
+        for authorization in ["", "Basic", "Basic ", "Basic !!", "Basic YWxpY2U6", "Other x"] {
+            assert_eq!(hidden(authorization, "as it was"), "as it was", "{authorization}");
+        }
+        let body = Bytes::from_static(b"\xff\xfe");
+        assert_eq!(Sent::in_header(None).hidden_in(body.clone()), body);
+    }
+}

@@ -1,0 +1,338 @@
+//! Secrets stay home: they are planted in every place where one can be configured, samovar talks about everything that
+//! it does, registries quote them back at it, and then all that came out is searched for them.
+
+mod common;
+
+use std::io::Read as _;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use common::{and, image_path, repository_path, samovar, wait_until_complete, watch};
+use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, RequestKind};
+use samovar_testing::{Answer, Image, Planted, RedisServer, Samovar, SamovarServer};
+use serde_json::{Value, json};
+
+const USER: &str = "alice";
+/// Nothing else looks like it, and in a URL, in JSON and in base64 it looks like something else each.
+const PASSWORD: &str = "pl4nted/pass+word=\"1\"";
+const WRONG_PASSWORD: &str = "pl4nted/wrong+word=\"2\"";
+
+/// What an answer starts with that is compressed.
+const COMPRESSED: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// A samovar that tells everything that it does.
+fn talkative() -> Samovar {
+    samovar().variable("SAMOVAR_LOG", "trace")
+}
+
+fn basic(user: &str, password: &str) -> String {
+    STANDARD.encode(format!("{user}:{password}"))
+}
+
+/// Everything that a server answers whoever asks.
+async fn everything_answered(server: &SamovarServer, name: &str) -> Vec<(String, Answer)> {
+    let mut answers = Vec::new();
+    for path in [
+        "/",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/api/v1/status",
+        "/api/v1/repositories",
+        "/api/v1/openapi.json",
+        "/debug/pprof/profile?seconds=0",
+        "/debug/pprof/heap",
+        "/v2/",
+    ] {
+        answers.push((path.to_owned(), server.get(path).await));
+    }
+    for path in [
+        repository_path(name),
+        image_path(&format!("{name}:v1")),
+        format!("/api/v1/history/{name}"),
+        format!("/api/v1/latest/{name}?newest=created"),
+        format!("/v2/{name}/tags/list"),
+        format!("/v2/{name}/manifests/v1"),
+    ] {
+        answers.push((path.clone(), server.get(&path).await));
+    }
+    for image in [name.to_owned(), format!("{name}:v1")] {
+        let path = "/api/v1/refresh?wait=5s";
+        answers.push((path.to_owned(), server.post_json(path, &json!({"image": image})).await));
+    }
+    answers
+}
+
+/// Looks through a directory: what the files are called and hold, also where it is compressed.
+fn search_files(planted: &Planted, directory: &Path, is_ours: impl Fn(&Path) -> bool + Copy) {
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        let shown = path.display().to_string();
+        planted.assert_absent("the name of a file", &shown);
+        if path.is_dir() {
+            search_files(planted, &path, is_ours);
+        } else if is_ours(&path) {
+            let bytes = std::fs::read(&path).unwrap();
+            planted.assert_absent(&shown, &bytes);
+            for decompressed in decompressed_parts(&bytes) {
+                planted.assert_absent(&shown, decompressed);
+            }
+        }
+    }
+}
+
+/// Whatever in these bytes looks compressed and is.
+fn decompressed_parts(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let starts = (0..bytes.len()).filter(|start| bytes[*start..].starts_with(&COMPRESSED));
+    starts
+        .map(|start| {
+            let mut part = Vec::new();
+            let decoder = zstd::stream::read::Decoder::new(&bytes[start..]).unwrap();
+            // It ends in something else.
+            let _ = decoder.single_frame().take(16 * 1024 * 1024).read_to_end(&mut part);
+            part
+        })
+        .collect()
+}
+
+/// A server with everything that it was given to keep to itself.
+struct Watched {
+    samovar: Samovar,
+    server: SamovarServer,
+    name: String,
+    planted: Planted,
+}
+
+impl Watched {
+    /// Looks through everything that the server says while it runs, and that it and its store hold after its end.
+    async fn search(mut self) {
+        let Self { samovar, server, name, planted } = &mut self;
+        for (path, answer) in everything_answered(server, name).await {
+            planted.assert_absent(&path, format!("{answer:?}"));
+        }
+        for arguments in [
+            &["status"][..],
+            &["status", "--output", "json"],
+            &["tags", name],
+            &["image", &format!("{name}:v1")],
+            &["refresh", name],
+        ] {
+            let at = ["--server".to_owned(), server.url("")];
+            let output = samovar.run(arguments.iter().map(|&argument| argument.to_owned()).chain(at)).await;
+            planted.assert_absent(&format!("samovar {arguments:?}"), format!("{output:?}"));
+        }
+        server.terminate().await;
+        let log = server.log();
+        assert!(log.contains("\"TRACE\""), "it tells everything");
+        planted.assert_absent("the log", &log);
+        let exported = samovar.run(["store", "export", "exported"]).await;
+        planted.assert_absent("samovar store export", format!("{exported:?}"));
+        // What the test wrote is not what samovar wrote.
+        let own = samovar.home().join("docker");
+        search_files(planted, samovar.home(), |path| {
+            !path.starts_with(&own) && path.extension().is_none_or(|extension| extension != "toml")
+        });
+    }
+}
+
+/// A registry with one image.
+async fn registry() -> (FakeRegistry, String) {
+    let registry = FakeRegistry::start().await;
+    registry.push("team/app", "v1", &Image::new("1").label("a", "b"));
+    let name = format!("{}/team/app", registry.host());
+    (registry, name)
+}
+
+/// Serves with these credentials for the host of `name`.
+async fn serve_with(name: &str, auth: &Value, secrets: &[&str]) -> Watched {
+    let samovar = talkative();
+    let host = name.split_once('/').unwrap().0;
+    samovar.write_docker_config(&json!({"auths": {host: auth}}).to_string());
+    let server = samovar.serve(watch([name])).await;
+    Watched { samovar, server, name: name.to_owned(), planted: Planted::new(secrets) }
+}
+
+async fn wait_until_failed(watched: &Watched) {
+    let failed = |answer: &Answer| answer.json()["last_error"].is_object();
+    watched.server.wait_until(&repository_path(&watched.name), failed, common::PATIENCE).await;
+}
+
+#[tokio::test]
+async fn what_is_planted_is_found() {
+    let planted = Planted::new([PASSWORD]);
+    let samovar = samovar();
+    let compressed = zstd::encode_all(format!("a{PASSWORD}b").as_bytes(), 3).unwrap();
+    samovar.write_docker_config("{}");
+    std::fs::write(samovar.home().join("file"), [b"something else".as_slice(), &compressed, b"x"].concat())
+        .unwrap();
+    let found = std::panic::catch_unwind(|| search_files(&planted, samovar.home(), |_| true));
+    assert!(found.is_err());
+}
+
+#[tokio::test]
+async fn a_login_that_works_is_not_shown() {
+    let token = basic(USER, PASSWORD);
+    for (auth, bearer) in [
+        (json!({"username": USER, "password": PASSWORD}), None),
+        (json!({"auth": token}), None),
+        (json!({"auth": token}), Some(Bearer::new().credentials(USER, PASSWORD))),
+    ] {
+        let (registry, name) = registry().await;
+        match bearer {
+            Some(bearer) => registry.require_bearer(bearer),
+            None => registry.require_basic(USER, PASSWORD),
+        }
+        let watched = serve_with(&name, &auth, &[PASSWORD, "token-1-for-fake-registry"]).await;
+        wait_until_complete(&watched.server, &name).await;
+        watched.search().await;
+    }
+}
+
+/// Answers that quote what was sent, as broken and as hostile servers do.
+fn quoting() -> Vec<Action> {
+    let login = basic(USER, WRONG_PASSWORD);
+    let in_url = url_encoded(WRONG_PASSWORD);
+    let message = format!("bad header: Basic {login}; no password {WRONG_PASSWORD} ({in_url}) for {USER}");
+    let mut actions = Vec::new();
+    for status in [400, 401, 403, 404, 429, 500, 503] {
+        actions.push(Action::error(status, "DENIED", &message));
+        actions.push(Action::Status {
+            code: status,
+            headers: vec![
+                ("content-type".to_owned(), "text/plain".to_owned()),
+                ("x-you-sent".to_owned(), login.clone()),
+            ],
+            body: message.clone(),
+        });
+    }
+    actions
+}
+
+fn url_encoded(text: &str) -> String {
+    let encoded = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encoded).collect()
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_and_quoted_is_not_shown() {
+    let auth = json!({"username": USER, "password": WRONG_PASSWORD});
+    for kind in [RequestKind::Tags, RequestKind::ManifestGet, RequestKind::Token] {
+        let (registry, name) = registry().await;
+        // The fake lets in whoever it is, and says so in the words of the fault.
+        if kind == RequestKind::Token {
+            registry.require_bearer(Bearer::new().credentials(USER, WRONG_PASSWORD));
+        } else {
+            registry.require_basic(USER, WRONG_PASSWORD);
+        }
+        let watched = serve_with(&name, &auth, &[WRONG_PASSWORD]).await;
+        wait_until_complete(&watched.server, &name).await;
+        for (number, action) in quoting().into_iter().enumerate() {
+            registry.clear_faults();
+            registry.expire_tokens();
+            registry.push("team/app", "v1", &Image::new(number.to_string()));
+            registry.fault(Fault::on(kind), action);
+            common::refresh(&watched.server, &format!("{name}:v1")).await;
+            common::refresh(&watched.server, &name).await;
+        }
+        watched.search().await;
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_is_wrong_from_the_start_is_not_shown() {
+    for bearer in [None, Some(Bearer::new().credentials(USER, PASSWORD))] {
+        let (registry, name) = registry().await;
+        match bearer {
+            Some(bearer) => registry.require_bearer(bearer),
+            None => registry.require_basic(USER, PASSWORD),
+        }
+        let auth = json!({"username": USER, "password": WRONG_PASSWORD});
+        let watched = serve_with(&name, &auth, &[WRONG_PASSWORD]).await;
+        wait_until_failed(&watched).await;
+        watched.search().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_redirect_takes_along_is_not_a_secret() {
+    let (registry, name) = registry().await;
+    registry.require_basic(USER, PASSWORD);
+    let elsewhere = FakeRegistry::start().await;
+    let target = format!("{}/v2/team/app/tags/list", elsewhere.url());
+    registry.fault(Fault::on(RequestKind::Tags), Action::RedirectTo(target));
+    let auth = json!({"username": USER, "password": PASSWORD});
+    let watched = serve_with(&name, &auth, &[PASSWORD]).await;
+    wait_until_failed(&watched).await;
+    Planted::new([PASSWORD])
+        .assert_absent("what another host was asked", format!("{:?}", elsewhere.requests()));
+    watched.search().await;
+}
+
+#[tokio::test]
+async fn entries_that_cannot_be_used_are_reported_without_what_is_in_them() {
+    let (_registry, name) = registry().await;
+    let samovar = talkative();
+    let config = json!({"auths": {
+        "one.example": {"auth": PASSWORD},
+        "two.example": {"auth": STANDARD.encode(PASSWORD)},
+        "three.example": {"username": USER, "password": [PASSWORD]},
+        "four.example": PASSWORD,
+        "five.example": {"username": {"x": 1}, "password": PASSWORD},
+        "six.example": {"password": PASSWORD},
+    }});
+    let planted = Planted::new([PASSWORD]);
+    samovar.write_docker_config(&config.to_string());
+    let server = samovar.serve(watch([&name])).await;
+    wait_until_complete(&server, &name).await;
+    Watched { samovar, server, name: name.clone(), planted: planted.clone() }.search().await;
+
+    // Cut off in the middle of a secret, and not JSON at all.
+    for text in
+        [config.to_string()[..60].to_owned(), format!("password: {PASSWORD}"), format!("\"{PASSWORD}\"")]
+    {
+        let samovar = talkative();
+        samovar.write_docker_config(&text);
+        let server = samovar.serve(watch([&name])).await;
+        wait_until_complete(&server, &name).await;
+        Watched { samovar, server, name: name.clone(), planted: planted.clone() }.search().await;
+    }
+}
+
+#[tokio::test]
+async fn the_password_of_a_store_is_not_shown() {
+    // Without what a URL would have to escape.
+    const STORE_PASSWORD: &str = "pl4ntedStorePassword";
+    let (_registry, name) = registry().await;
+    let redis = RedisServer::builder().password(STORE_PASSWORD).start().await;
+    let url = format!("redis://:{STORE_PASSWORD}@{}", redis.host());
+    let samovar = talkative();
+    let server = samovar.serve(and(watch([&name]), ["--store", &url])).await;
+    wait_until_complete(&server, &name).await;
+    let planted = Planted::new([STORE_PASSWORD]);
+    Watched { samovar, server, name, planted }.search().await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_refused_is_not_quoted() {
+    let planted = Planted::new(["pl4ntedStorePassword"]);
+    for text in [
+        "store = \"redis://:pl4ntedStorePassword@[bad\"",
+        "store = \"redis://alice:pl4ntedStorePassword@127.0.0.1:1/x?y=z\"",
+        "store = \"http://alice:pl4ntedStorePassword@127.0.0.1:1\"",
+        "store = [\"redis://alice:pl4ntedStorePassword@127.0.0.1:1\"]",
+        "store = \"redis://alice:pl4ntedStorePassword@127.0.0.1:1",
+        "store = \"redis://alice:pl4ntedStorePassword@127.0.0.1:1\"\nrps = 0",
+        "store = \"redis://alice:pl4ntedStorePassword@127.0.0.1:1\"",
+    ] {
+        let samovar = talkative();
+        let file = samovar.write_file("planted.toml", text).display().to_string();
+        for arguments in [vec!["check-config", &file], vec!["check-config", &file, "--output", "json"]] {
+            let output = samovar.run(&arguments).await;
+            planted.assert_absent(text, format!("{output:?}"));
+        }
+    }
+}
