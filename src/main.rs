@@ -6,7 +6,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use samovar::cli::{self, Cli, Command, Failure, LogFormat};
 use samovar::config::process_environment;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -43,6 +47,14 @@ const TOLD_TWICE: &str = "rustls_platform_verifier=off";
 /// Quotes what servers say, which may be a password sent back. What it has to say, our own errors say.
 const NEVER_TOLD: &str = "redis=off";
 
+/// The clouds' libraries quote what they send and receive, tokens included, at the levels below `info`: those are never told,
+/// whatever the filter says.
+fn may_be_told(metadata: &tracing::Metadata<'_>) -> bool {
+    let is_of_cloud = ["aws_", "azure_", "typespec", "google_cloud"];
+    let is_of_cloud = is_of_cloud.iter().any(|prefix| metadata.target().starts_with(prefix));
+    !is_of_cloud || *metadata.level() <= LevelFilter::INFO
+}
+
 /// Logs go to standard error, at `level` unless `SAMOVAR_LOG` says otherwise.
 fn start_logging(format: LogFormat, level: &str) -> Result<(), Failure> {
     let filter = process_environment("SAMOVAR_LOG").filter(|filter| !filter.is_empty());
@@ -50,9 +62,10 @@ fn start_logging(format: LogFormat, level: &str) -> Result<(), Failure> {
         .parse(format!("{},{NEVER_TOLD}", filter.unwrap_or_else(|| format!("{level},{TOLD_TWICE}"))))
         .map_err(|error| Failure::usage(format!("SAMOVAR_LOG: {error}")))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let told = filter_fn(may_be_told);
     match format {
-        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).finish().with(told).init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).finish().with(told).init(),
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use samovar_registry::credentials::cloud::{CloudIdentities, CloudOptions};
 use samovar_registry::credentials::{HelperOptions, Keychain, KeychainOptions};
 use samovar_registry::upstream::{HostOptions, HttpOptions, HttpUpstreams, Limits};
 use samovar_registry::{Clock, SystemClock};
@@ -9,7 +10,7 @@ use samovar_registry::{Clock, SystemClock};
 use super::failure::Failure;
 use super::open_store::{OpenStore, open_store};
 use crate::cache::{Coherent, HotSet};
-use crate::config::Config;
+use crate::config::{Config, HostConfig};
 use crate::metrics::Metrics;
 use crate::server::LocalTier;
 use crate::sources::ConfigurationSource;
@@ -58,7 +59,9 @@ impl Assembly {
             Arc::clone(&metrics),
             options,
         );
-        let source = ConfigurationSource::new(config.watch.clone(), Keychain::new(keychain_options(config)));
+        let identities = CloudIdentities::new(cloud_options(config), Arc::clone(&clock));
+        let keychain = KeychainOptions { clouds: vec![Arc::new(identities)], ..keychain_options(config) };
+        let source = ConfigurationSource::new(config.watch.clone(), Keychain::new(keychain));
         Ok(Self { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source })
     }
 }
@@ -69,7 +72,18 @@ fn replica_name() -> String {
     format!("{}:{}:{:016x}", host.trim(), std::process::id(), fastrand::u64(..))
 }
 
-/// Where credentials come from.
+/// Which registries get the identity that this process has in a cloud.
+fn cloud_options(config: &Config) -> CloudOptions {
+    let configured = |(host, own): (&String, &HostConfig)| Some((host.clone(), own.cloud_identity?));
+    CloudOptions {
+        clouds: config.clouds.clone(),
+        hosts: config.hosts.iter().filter_map(configured).collect(),
+        insecure_hosts: config.insecure_hosts.clone(),
+        ..CloudOptions::default()
+    }
+}
+
+/// Where credentials come from, clouds left out.
 pub(super) fn keychain_options(config: &Config) -> KeychainOptions {
     KeychainOptions {
         repositories: config.credentials.clone(),

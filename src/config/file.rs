@@ -59,6 +59,7 @@ fn root(mut root: Section<'_>) -> Settings {
         rps: root.number("rps"),
         burst: root.number("burst"),
         docker_config: root.text("docker_config"),
+        cloud_identity: root.texts("cloud_identity"),
         kubernetes_secrets: root.texts("kubernetes_secrets"),
         credentials: root.take("credentials").and_then(credentials).unwrap_or_default(),
         upstream: root.section("upstream").map(upstream).unwrap_or_default(),
@@ -141,6 +142,7 @@ fn hosts(section: Section<'_>) -> Vec<HostSettings> {
             burst: section.number("burst"),
             concurrency: section.number("concurrency"),
             token_hosts: section.texts("token_hosts").unwrap_or_default(),
+            cloud_identity: section.text("cloud_identity"),
         };
         section.finish();
         Some(settings)

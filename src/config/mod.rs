@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use samovar_registry::credentials::RepositoryCredentials;
+use samovar_registry::credentials::cloud::{Cloud, HostIdentity};
 use samovar_registry::{Aliases, Globs, Platforms};
 
 pub use error::{ConfigError, Origin, Problem};
@@ -83,6 +84,9 @@ pub struct Config {
     pub kubernetes_secrets: Vec<PathBuf>,
     /// Docker's `config.json`, for credentials.
     pub docker_config: Option<PathBuf>,
+    /// The clouds whose registries are logged in to as the machine or workload that this process runs on. By default all
+    /// that are compiled in.
+    pub clouds: BTreeSet<Cloud>,
     /// Where credential helper programs are looked for: the directories of `$PATH`.
     pub program_path: Vec<PathBuf>,
 }
@@ -117,6 +121,8 @@ pub struct HostConfig {
     pub concurrency: Option<usize>,
     /// Hosts, canonical, besides the well-known ones that may be sent this registry's credentials for a token.
     pub token_hosts: BTreeSet<String>,
+    /// Whose identity it is given, whatever its name looks like.
+    pub cloud_identity: Option<HostIdentity>,
 }
 
 impl Config {

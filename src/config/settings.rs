@@ -85,6 +85,7 @@ pub(super) struct HostSettings {
     pub(super) burst: Option<Setting>,
     pub(super) concurrency: Option<Setting>,
     pub(super) token_hosts: Vec<Setting>,
+    pub(super) cloud_identity: Option<Setting>,
 }
 
 /// Everything that one layer says. What a layer does not mention is `None`, so that the next one may speak;
@@ -106,6 +107,7 @@ pub(super) struct Settings {
     pub(super) rps: Option<Setting>,
     pub(super) burst: Option<Setting>,
     pub(super) docker_config: Option<Setting>,
+    pub(super) cloud_identity: Option<Vec<Setting>>,
     pub(super) kubernetes_secrets: Option<Vec<Setting>>,
     pub(super) credentials: Vec<CredentialSetting>,
     pub(super) upstream: UpstreamSettings,
@@ -131,6 +133,7 @@ impl Settings {
             rps: self.rps.or(below.rps),
             burst: self.burst.or(below.burst),
             docker_config: self.docker_config.or(below.docker_config),
+            cloud_identity: self.cloud_identity.or(below.cloud_identity),
             kubernetes_secrets: self.kubernetes_secrets.or(below.kubernetes_secrets),
             // Only the file, the lowest layer, has these.
             credentials: below.credentials,

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use samovar_registry::credentials::cloud::{Cloud, HostIdentity};
 use samovar_registry::{Aliases, Glob, Globs, ParseError, Platform, Platforms, canonical_host};
 
 use super::credentials::repository_credentials;
@@ -69,6 +70,7 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         kubernetes_secrets: existing_paths(listed(settings.kubernetes_secrets.as_ref()), problems),
         program_path: program_path(environment),
         docker_config: docker_config(settings.docker_config.as_ref(), environment, problems),
+        clouds: clouds(settings.cloud_identity.as_ref(), problems),
         aliases,
     }
 }
@@ -220,6 +222,7 @@ fn host_configs(
             burst: burst(setting.burst.as_ref(), problems),
             concurrency: concurrency(setting.concurrency.as_ref(), problems),
             token_hosts: hosts(&setting.token_hosts, &Aliases::default(), problems),
+            cloud_identity: checked(setting.cloud_identity.as_ref(), problems, host_identity),
         };
         let Some(host) = problems.keep(&setting.host.origin, host(&setting.host.value, aliases)) else {
             continue;
@@ -242,6 +245,33 @@ fn existing_paths(settings: &[Setting], problems: &mut Problems) -> Vec<PathBuf>
 fn program_path(environment: Environment<'_>) -> Vec<PathBuf> {
     let path = variable(environment, "PATH").map(|setting| setting.value).unwrap_or_default();
     std::env::split_paths(&path).collect()
+}
+
+/// The clouds that are named, all if none are mentioned.
+fn clouds(settings: Option<&Vec<Setting>>, problems: &mut Problems) -> BTreeSet<Cloud> {
+    let Some(settings) = settings else { return Cloud::compiled_in().collect() };
+    let valid = |setting: &Setting| problems.keep(&setting.origin, cloud(&setting.value));
+    settings.iter().filter_map(valid).collect()
+}
+
+fn cloud(text: &str) -> Result<Cloud, String> {
+    let cloud = text.parse().map_err(|error| format!("{} is no cloud: {error}", quoted(text)))?;
+    compiled_in(cloud)
+}
+
+fn host_identity(text: &str) -> Result<HostIdentity, String> {
+    let identity = text.parse();
+    match identity.map_err(|error| format!("{} is no cloud: {error}, or none", quoted(text)))? {
+        HostIdentity::Of(cloud) => compiled_in(cloud).map(HostIdentity::Of),
+        HostIdentity::None => Ok(HostIdentity::None),
+    }
+}
+
+fn compiled_in(cloud: Cloud) -> Result<Cloud, String> {
+    if cloud.is_compiled_in() {
+        return Ok(cloud);
+    }
+    Err(format!("this samovar was built without the feature {cloud}"))
 }
 
 /// The credentials file that is named, which must exist; else docker's own, if it exists.

@@ -1,5 +1,6 @@
 //! Which layer wins, and what valid settings mean.
 
+use samovar_registry::credentials::cloud::{Cloud, HostIdentity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
@@ -168,8 +169,38 @@ fn everything_that_a_file_can_say_is_read() {
         burst: Some(2),
         concurrency: Some(3),
         token_hosts: BTreeSet::from(["auth.example".to_owned()]),
+        cloud_identity: None,
     };
     assert_eq!(config.hosts, BTreeMap::from([("registry.example:5000".to_owned(), host)]));
+}
+
+#[test]
+fn clouds_are_those_compiled_in_unless_they_are_named() {
+    assert_eq!(load("", &[], &[]).unwrap().clouds, Cloud::compiled_in().collect());
+    assert_eq!(load("cloud_identity = []", &[], &[]).unwrap().clouds, BTreeSet::new());
+    let none = load("hosts.'a.io'.cloud_identity = 'none'", &[], &[]).unwrap();
+    assert_eq!(none.hosts["a.io"].cloud_identity, Some(HostIdentity::None));
+    for cloud in Cloud::compiled_in() {
+        let file = format!("cloud_identity = ['{cloud}']\n[hosts.'a.io']\ncloud_identity = '{cloud}'\n");
+        let config = load(&file, &[], &[]).unwrap();
+        assert_eq!(config.clouds, BTreeSet::from([cloud]));
+        assert_eq!(config.hosts["a.io"].cloud_identity, Some(HostIdentity::Of(cloud)));
+    }
+}
+
+#[test]
+fn a_cloud_that_is_not_compiled_in_is_refused() {
+    for cloud in Cloud::ALL.into_iter().filter(|cloud| !cloud.is_compiled_in()) {
+        for file in
+            [format!("cloud_identity = ['{cloud}']"), format!("hosts.'a.io'.cloud_identity = '{cloud}'")]
+        {
+            let error = load(&file, &[], &[]).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("this samovar was built without the feature {cloud}")),
+                "{error}"
+            );
+        }
+    }
 }
 
 #[test]

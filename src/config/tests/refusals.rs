@@ -16,7 +16,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
     for (file, expected) in [
         (
             "stroe = 'memory:'",
-            "samovar.toml:1: key stroe: unknown key; known here: alias, burst, credentials, docker_config, hosts, hot_set, insecure_host, kubernetes_secrets, listen, platform, poll_interval, rps, store, store_limit, store_local_tier, timestamp_labels, unleased_share, upstream, watch",
+            "samovar.toml:1: key stroe: unknown key; known here: alias, burst, cloud_identity, credentials, docker_config, hosts, hot_set, insecure_host, kubernetes_secrets, listen, platform, poll_interval, rps, store, store_limit, store_local_tier, timestamp_labels, unleased_share, upstream, watch",
         ),
         (
             "\n[upstream]\nretries = 3",
@@ -24,7 +24,15 @@ fn files_are_refused_with_the_place_and_the_reason() {
         ),
         (
             "hosts.'a.io'.rate = 3",
-            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: burst, concurrency, rps, token_hosts",
+            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: burst, cloud_identity, concurrency, rps, token_hosts",
+        ),
+        (
+            "cloud_identity = ['aws', 'gcp']",
+            "samovar.toml:1: key cloud_identity[1]: \"gcp\" is no cloud: the clouds are aws, azure and google",
+        ),
+        (
+            "hosts.'a.io'.cloud_identity = 'gcp'",
+            "samovar.toml:1: key hosts.\"a.io\".cloud_identity: \"gcp\" is no cloud: the clouds are aws, azure and google, or none",
         ),
         (
             "watch = [{image = 'a', tag = '1'}]",

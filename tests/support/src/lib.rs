@@ -4,9 +4,11 @@
 //! - [`Image`], [`Index`]: images to push, described in a line, with bytes that are the same in every run;
 //! - [`fake::FakeRegistry`]: a registry in the test's own process that records every request and misbehaves on command;
 //!   [`fake::SilentHost`]: a host that accepts connections and says nothing;
+//! - [`cloud`]: what clouds offer to those who run on them, in the test's own process;
 //! - [`DockerRegistry`]: Debian's `docker-registry`, a real server, filled by [`DockerRegistry::push`];
 //! - [`Memcached`]: Debian's `memcached`, a real server; [`Proxy`]: what stands in front of a server and misbehaves;
 //! - [`RedisServer`], [`RedisSentinel`], [`RedisCluster`]: Debian's `redis-server`, alone, with sentinels, as a cluster;
+//! - [`Certificates`]: an authority, and certificates by it;
 //! - [`Skopeo`]: a real client, to compare with;
 //! - [`Samovar`]: our own binary; [`Planted`]: secrets, to be looked for in everything that comes out of it.
 //!
@@ -15,6 +17,8 @@
 //! skipped.
 
 mod answer;
+mod certificates;
+pub mod cloud;
 mod content;
 mod docker_registry;
 pub mod fake;
@@ -31,6 +35,7 @@ mod server;
 mod skopeo;
 
 pub use answer::Answer;
+pub use certificates::Certificates;
 pub use content::{Content, Document, digest_of};
 pub use docker_registry::{DockerRegistry, DockerRegistryBuilder, LoggedRequest};
 pub use image::Image;

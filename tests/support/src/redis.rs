@@ -1,6 +1,5 @@
 //! Debian's `redis-server`: alone, with sentinels, or as a cluster.
 
-mod certificates;
 mod cluster;
 mod sentinel;
 mod single;

@@ -26,6 +26,7 @@ pub struct Samovar {
     binary: PathBuf,
     home: Arc<TempDir>,
     variables: Vec<(String, OsString)>,
+    removed: Vec<String>,
 }
 
 impl Samovar {
@@ -33,13 +34,20 @@ impl Samovar {
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         let home = TempDir::with_prefix("samovar-").expect("a temporary directory can be made");
         std::fs::create_dir(home.path().join("docker")).expect("a directory can be made in a new one");
-        Self { binary: binary.into(), home: Arc::new(home), variables: Vec::new() }
+        Self { binary: binary.into(), home: Arc::new(home), variables: Vec::new(), removed: Vec::new() }
     }
 
     /// Sets an environment variable for what is started from now on.
     #[must_use]
     pub fn variable(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets nothing of the test's own environment through whose name begins so.
+    #[must_use]
+    pub fn without_variables(mut self, prefix: impl Into<String>) -> Self {
+        self.removed.push(prefix.into());
         self
     }
 
@@ -95,6 +103,7 @@ impl Samovar {
             .variable("HOME", home)
             .variable("XDG_DATA_HOME", home.join("data"))
             .variable("DOCKER_CONFIG", home.join("docker"));
+        let launch = self.removed.iter().fold(launch, |launch, prefix| launch.without_variables(prefix));
         self.variables.iter().fold(launch, |launch, (name, value)| launch.variable(name, value))
     }
 }

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use super::certificates::Certificates;
 use super::{LOOK_EVERY, PATIENCE};
+use crate::certificates::Certificates;
 use crate::server::{Launch, Server, find_program, free_port};
 
 /// What it writes when it listens.
@@ -126,8 +126,16 @@ impl RedisServerBuilder {
         launch = match &self.certificates {
             None => launch.arguments(["--port", &port]),
             Some(certificates) => {
-                let files = certificates.server_arguments();
-                launch.arguments(["--port", "0", "--tls-port", &port]).arguments(files)
+                let launch =
+                    launch.arguments(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]);
+                let files = [
+                    ("--tls-cert-file", "server.pem"),
+                    ("--tls-key-file", "server.key"),
+                    ("--tls-ca-cert-file", "authority.pem"),
+                ];
+                files.into_iter().fold(launch, |launch, (flag, file)| {
+                    launch.arguments([flag.into(), certificates.file(file).into_os_string()])
+                })
             }
         };
         let mut server = Server::start(&launch.arguments(&self.arguments), Arc::clone(directory));
