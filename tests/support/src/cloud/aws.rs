@@ -2,7 +2,7 @@
 //! container credentials (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>), the token service's
 //! `AssumeRoleWithWebIdentity` and the container registry's `GetAuthorizationToken`, all on one port.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,7 +28,6 @@ struct State {
     secret_key: String,
     session_token: String,
     password: String,
-    expires_in: Mutex<i64>,
 }
 
 impl FakeAws {
@@ -41,7 +40,6 @@ impl FakeAws {
             secret_key: secret("key"),
             session_token: secret("session"),
             password: secret("ecr"),
-            expires_in: Mutex::new(12 * 3_600),
         });
         let answering = Arc::clone(&state);
         Self { server: Answering::start(move |asked| answering.answer(asked)).await, state }
@@ -86,11 +84,6 @@ impl FakeAws {
         [metadata_token, container_token, web_identity_token, secret_key, session_token, password]
             .map(Clone::clone)
             .to_vec()
-    }
-
-    /// How many seconds the registry's tokens last from now on.
-    pub fn set_expires_in(&self, seconds: i64) {
-        *self.state.expires_in.lock().expect("nothing panics while it holds a number") = seconds;
     }
 
     /// The key of whoever asked for a token of the registry, and the region of the signature, for each that was given.
@@ -199,9 +192,8 @@ impl State {
                 &json!({ "__type": "UnrecognizedClientException", "message": "no session" }),
             );
         }
-        let lasting = *self.expires_in.lock().expect("nothing panics while it holds a number");
         let now = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
-        let ends = i64::try_from(now).expect("it is before the end of time") + lasting;
+        let ends = now + 12 * 3_600;
         let token = STANDARD.encode(format!("AWS:{}", self.password));
         let body = json!({ "authorizationData": [{
             "authorizationToken": token,

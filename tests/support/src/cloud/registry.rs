@@ -1,6 +1,6 @@
 //! Registries that accept only the login made from a cloud's identity.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -27,7 +27,13 @@ pub struct FakeAcr {
 #[derive(Debug)]
 struct AcrState {
     identity_token: String,
-    refresh_tokens: Mutex<Vec<String>>,
+    given: Mutex<Given>,
+}
+
+/// The tokens that are good.
+#[derive(Debug)]
+struct Given {
+    refresh_tokens: Vec<String>,
     access_token: String,
 }
 
@@ -67,11 +73,6 @@ impl FakeTokenRegistry {
     pub fn host(&self) -> String {
         self.server.host()
     }
-
-    /// Everything that was asked.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.server.asked()
-    }
 }
 
 impl FakeAcr {
@@ -79,8 +80,7 @@ impl FakeAcr {
     pub async fn start(identity_token: &str) -> Self {
         let state = Arc::new(AcrState {
             identity_token: identity_token.to_owned(),
-            refresh_tokens: Mutex::default(),
-            access_token: secret("acr"),
+            given: Mutex::new(Given { refresh_tokens: Vec::new(), access_token: secret("acr") }),
         });
         let answering = Arc::clone(&state);
         Self { server: Answering::start(move |asked| answering.answer(asked)).await, state }
@@ -96,21 +96,30 @@ impl FakeAcr {
         self.server.asked()
     }
 
-    /// Forgets the refresh tokens that it gave.
+    /// Accepts nothing any more of what it gave.
     pub fn revoke(&self) {
-        self.state.refresh_tokens.lock().expect("nothing panics while it holds the tokens").clear();
+        *self.state.given() = Given { refresh_tokens: Vec::new(), access_token: secret("acr") };
     }
 
     /// All that must not be seen outside.
     pub fn secrets(&self) -> Vec<String> {
-        let given = self.state.refresh_tokens.lock().expect("nothing panics while it holds the tokens");
-        given.iter().chain([&self.state.access_token, &self.state.identity_token]).cloned().collect()
+        let given = self.state.given();
+        given
+            .refresh_tokens
+            .iter()
+            .chain([&given.access_token, &self.state.identity_token])
+            .cloned()
+            .collect()
     }
 }
 
 impl AcrState {
+    fn given(&self) -> MutexGuard<'_, Given> {
+        self.given.lock().expect("nothing panics while it holds the tokens")
+    }
+
     fn answer(&self, asked: &Asked) -> Told {
-        let mut given = self.refresh_tokens.lock().expect("nothing panics while it holds the tokens");
+        let mut given = self.given();
         let is_for_us = asked.field("service") == asked.header("host");
         match (asked.method.as_str(), asked.path.as_str()) {
             ("POST", "/oauth2/exchange") => {
@@ -123,18 +132,18 @@ impl AcrState {
                 let now = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
                 let claims = json!({ "exp": now + 3 * 3_600, "grant_type": "refresh_token" });
                 let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
-                given.push(format!("e30.{claims}.{}", secret("signature")));
-                Told::json(&json!({ "refresh_token": given.last() }))
+                given.refresh_tokens.push(format!("e30.{claims}.{}", secret("signature")));
+                Told::json(&json!({ "refresh_token": given.refresh_tokens.last() }))
             }
             ("POST", "/oauth2/token") => {
                 let is_right = asked.field("grant_type") == "refresh_token"
                     && is_for_us
-                    && given.contains(&asked.field("refresh_token"))
+                    && given.refresh_tokens.contains(&asked.field("refresh_token"))
                     && asked.field("scope").ends_with(":pull");
-                let body = json!({ "access_token": self.access_token });
+                let body = json!({ "access_token": given.access_token });
                 if is_right { Told::json(&body) } else { unauthorized() }
             }
-            _ if asked.header("authorization") == format!("Bearer {}", self.access_token) => tags(),
+            _ if asked.header("authorization") == format!("Bearer {}", given.access_token) => tags(),
             _ => {
                 let host = asked.header("host");
                 let realm = format!("http://{host}/oauth2/token");
