@@ -13,6 +13,7 @@
 //! is decided by roles. The metadata server is not asked for scopes: an instance has those it was given, and a workload of
 //! Kubernetes gets `cloud-platform`.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -57,60 +58,69 @@ pub(super) struct GoogleLogin {
     engine: Mutex<Option<Engine>>,
 }
 
-/// Who we are.
+/// What a file says. It may hold a key and does not print itself.
 #[derive(Clone, PartialEq)]
+struct Document(Value);
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Document(…)")
+    }
+}
+
+/// Who we are.
+#[derive(Debug, Clone, PartialEq)]
 enum Identity {
-    /// As a file describes it.
-    File { kind: FileKind, document: Value },
-    /// Whoever the metadata server says.
+    /// A service account whose key is in a file: this document.
+    ServiceAccount(Document),
+    /// What the library makes access tokens of.
+    OfLibrary(Source),
+}
+
+/// What the library makes access tokens of: the document of a file, or whoever the metadata server says.
+#[derive(Debug, Clone, PartialEq)]
+enum Source {
+    ExternalAccount(Document),
+    Impersonated(Document),
+    User(Document),
     Metadata { host: Option<String> },
 }
 
-/// The `type` of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FileKind {
-    ServiceAccount,
-    ExternalAccount,
-    Impersonated,
-    User,
+impl Identity {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::ServiceAccount(_) => "service account file",
+            Self::OfLibrary(source) => source.name(),
+        }
+    }
 }
 
-impl Identity {
-    fn source(&self) -> &'static str {
+impl Source {
+    fn name(&self) -> &'static str {
         match self {
-            Self::File { kind: FileKind::ServiceAccount, .. } => "service account file",
-            Self::File { kind: FileKind::ExternalAccount, .. } => "workload identity federation",
-            Self::File { kind: FileKind::Impersonated, .. } => "impersonated service account",
-            Self::File { kind: FileKind::User, .. } => "user's application default file",
+            Self::ExternalAccount(_) => "workload identity federation",
+            Self::Impersonated(_) => "impersonated service account",
+            Self::User(_) => "user's application default file",
             Self::Metadata { .. } => "metadata server",
         }
     }
 
-    /// The library's way of making tokens. Starts its task on the runtime that is entered.
+    /// The library's credentials. Starts their task on the runtime that is entered.
     fn credentials(&self) -> Result<AccessTokenCredentials, BuildError> {
         match self {
-            Self::Metadata { host } => {
-                let builder = mds::Builder::default();
-                let builder = match host {
-                    Some(host) => builder.with_endpoint(format!("http://{host}")),
-                    None => builder,
-                };
-                builder.build_access_token_credentials()
+            Self::ExternalAccount(Document(document)) => external_account::Builder::new(document.clone())
+                .with_scopes([SCOPE])
+                .build_access_token_credentials(),
+            Self::Impersonated(Document(document)) => impersonated::Builder::new(document.clone())
+                .with_scopes([SCOPE])
+                .build_access_token_credentials(),
+            Self::User(Document(document)) => {
+                user_account::Builder::new(document.clone()).build_access_token_credentials()
             }
-            Self::File { kind, document } => {
-                let document = document.clone();
-                match kind {
-                    FileKind::ExternalAccount => external_account::Builder::new(document)
-                        .with_scopes([SCOPE])
-                        .build_access_token_credentials(),
-                    FileKind::Impersonated => impersonated::Builder::new(document)
-                        .with_scopes([SCOPE])
-                        .build_access_token_credentials(),
-                    FileKind::User | FileKind::ServiceAccount => {
-                        user_account::Builder::new(document).build_access_token_credentials()
-                    }
-                }
-            }
+            Self::Metadata { host: None } => mds::Builder::default().build_access_token_credentials(),
+            Self::Metadata { host: Some(host) } => mds::Builder::default()
+                .with_endpoint(format!("http://{host}"))
+                .build_access_token_credentials(),
         }
     }
 }
@@ -119,20 +129,13 @@ impl Identity {
 /// own is that task's owner, and ends it when the engine is dropped.
 #[derive(Debug)]
 struct Engine {
-    identity: Identity,
+    source: Source,
     credentials: AccessTokenCredentials,
     runtime: Option<Runtime>,
 }
 
-/// Shows only where it comes from: files hold keys.
-impl std::fmt::Debug for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.source())
-    }
-}
-
 impl Engine {
-    fn start(identity: Identity) -> Result<Self, String> {
+    fn start(source: Source) -> Result<Self, String> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("google-identity")
@@ -140,12 +143,12 @@ impl Engine {
             .build()
             .map_err(|error| format!("no thread for the identity: {error}"))?;
         let entered = runtime.enter();
-        let credentials = identity.credentials();
+        let credentials = source.credentials();
         drop(entered);
         let runtime = Some(runtime);
-        let credentials = credentials.map_err(|error| format!("{}: {}", identity.source(), shown(&error)));
+        let credentials = credentials.map_err(|error| format!("{}: {}", source.name(), shown(&error)));
         match credentials {
-            Ok(credentials) => Ok(Self { identity, credentials, runtime }),
+            Ok(credentials) => Ok(Self { source, credentials, runtime }),
             Err(message) => {
                 runtime.into_iter().for_each(Runtime::shutdown_background);
                 Err(message)
@@ -177,15 +180,15 @@ impl GoogleLogin {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The token that the library keeps for this identity.
-    async fn kept_by_library(&self, identity: Identity) -> Result<Grant, String> {
+    /// The token that the library keeps.
+    async fn kept_by_library(&self, source: Source) -> Result<Grant, String> {
         // Taken out while it is asked: if that fails or is given up, it is dropped and with it what it does by itself.
-        let running = self.engine().take().filter(|engine| engine.identity == identity);
+        let running = self.engine().take().filter(|engine| engine.source == source);
         let engine = match running {
             Some(engine) => engine,
-            None => Engine::start(identity)?,
+            None => Engine::start(source)?,
         };
-        let source = engine.identity.source();
+        let source = engine.source.name();
         let token = engine.credentials.access_token().await;
         let token = token.map_err(|error| format!("{source}: {}", shown(&error)))?;
         *self.engine() = Some(engine);
@@ -197,14 +200,15 @@ impl GoogleLogin {
 impl Login for GoogleLogin {
     async fn log_in(&self) -> Result<Grant, String> {
         let identity = identity(&self.environment)?;
-        if let Identity::File { kind: FileKind::ServiceAccount, document } = &identity {
-            let client = self.client.as_ref().ok_or("TLS cannot be set up")?;
-            let source = identity.source();
-            let token = service_account::token(client, document, self.clock.now()).await;
-            let token = token.map_err(|message| format!("{source}: {message}"))?;
-            return Ok(grant(token.access_token, source, Duration::from_secs(token.expires_in)));
-        }
-        self.kept_by_library(identity).await
+        let source = identity.name();
+        let key = match identity {
+            Identity::OfLibrary(source) => return self.kept_by_library(source).await,
+            Identity::ServiceAccount(Document(key)) => key,
+        };
+        let client = self.client.as_ref().ok_or("TLS cannot be set up")?;
+        let token = service_account::token(client, &key, self.clock.now()).await;
+        let token = token.map_err(|message| format!("{source}: {message}"))?;
+        Ok(grant(token.access_token, source, Duration::from_secs(token.expires_in)))
     }
 
     fn forget(&self) {
@@ -238,7 +242,7 @@ fn identity(environment: &Environment) -> Result<Identity, String> {
             Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
         }
     }
-    Ok(Identity::Metadata { host: environment.variable("GCE_METADATA_HOST") })
+    Ok(Identity::OfLibrary(Source::Metadata { host: environment.variable("GCE_METADATA_HOST") }))
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -249,16 +253,16 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 
 fn file_identity(text: &[u8]) -> Result<Identity, String> {
     let document: Value = serde_json::from_slice(text).map_err(|_| "not a JSON document".to_owned())?;
-    let kind = match document.get("type").and_then(Value::as_str).unwrap_or_default() {
-        "service_account" => FileKind::ServiceAccount,
-        "external_account" => FileKind::ExternalAccount,
-        "impersonated_service_account" => FileKind::Impersonated,
-        "authorized_user" => FileKind::User,
+    let kind = document.get("type").and_then(Value::as_str).unwrap_or_default();
+    Ok(Identity::OfLibrary(match kind {
+        "service_account" => return Ok(Identity::ServiceAccount(Document(document))),
+        "external_account" => Source::ExternalAccount(Document(document)),
+        "impersonated_service_account" => Source::Impersonated(Document(document)),
+        "authorized_user" => Source::User(Document(document)),
         other => {
             return Err(format!("identities of the type {:?} are not supported", without_secrets(other)));
         }
-    };
-    Ok(Identity::File { kind, document })
+    }))
 }
 
 #[cfg(test)]

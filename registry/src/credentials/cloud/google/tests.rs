@@ -16,12 +16,14 @@ fn with_home(home: &Path, named: Option<&Path>) -> Environment {
 fn a_named_file_comes_before_the_usual_one_and_that_before_the_metadata_server() {
     let home = tempfile::tempdir().unwrap();
     let metadata = identity(&with_home(home.path(), None)).unwrap();
-    assert!(matches!(&metadata, Identity::Metadata { host: Some(host) } if host == "127.0.0.1:1"));
+    assert!(
+        matches!(&metadata, Identity::OfLibrary(Source::Metadata { host: Some(host) }) if host == "127.0.0.1:1")
+    );
 
     let usual = home.path().join(".config/gcloud");
     fs::create_dir_all(&usual).unwrap();
     fs::write(usual.join("application_default_credentials.json"), r#"{"type":"authorized_user"}"#).unwrap();
-    let source = |named: Option<&Path>| identity(&with_home(home.path(), named)).unwrap().source();
+    let source = |named: Option<&Path>| identity(&with_home(home.path(), named)).unwrap().name();
     assert_eq!(source(None), "user's application default file");
 
     let named = home.path().join("named.json");
@@ -32,6 +34,15 @@ fn a_named_file_comes_before_the_usual_one_and_that_before_the_metadata_server()
     ] {
         fs::write(&named, format!(r#"{{"type":"{kind}"}}"#)).unwrap();
         assert_eq!(source(Some(&named)), expected);
+    }
+}
+
+#[test]
+fn what_a_file_holds_is_not_printed() {
+    for kind in ["service_account", "authorized_user"] {
+        let text = format!(r#"{{"type":"{kind}","private_key":"secret","refresh_token":"secret"}}"#);
+        let identity = file_identity(text.as_bytes()).unwrap();
+        assert!(!format!("{identity:?}").contains("secret"), "{kind}");
     }
 }
 
