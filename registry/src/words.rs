@@ -51,14 +51,26 @@ fn sentence(error: &OneError) -> String {
     }
 }
 
-/// Cuts text from outside to a bound, and replaces control characters and runs of white space by one space.
+/// Cuts text from outside to a bound, and replaces characters that are not shown and runs of white space by one space.
 pub(crate) fn printable(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let is_between = |c: char| c.is_whitespace() || c.is_control() || is_format(c);
+    let words = text.split(is_between).filter(|word| !word.is_empty());
     let line = words.collect::<Vec<_>>().join(" ");
     if line.chars().count() <= MAX_CHARACTERS {
         return line;
     }
     line.chars().take(MAX_CHARACTERS - 1).chain(['…']).collect()
+}
+
+/// Whether a character only tells how others are to be shown (Unicode's category Cf): from right to left, as one, not at
+/// all. A message with such characters may read like another one.
+fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{AD}' | '\u{600}'..='\u{605}' | '\u{61C}' | '\u{6DD}' | '\u{70F}' | '\u{890}' | '\u{891}' | '\u{8E2}'
+        | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
+        | '\u{FFF9}'..='\u{FFFB}' | '\u{110BD}' | '\u{110CD}' | '\u{13430}'..='\u{1343F}'
+        | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E007F}'
+    )
 }
 
 #[cfg(test)]
@@ -100,12 +112,19 @@ mod tests {
         assert!(shown.ends_with("é…"));
     }
 
+    #[test]
+    fn nothing_in_it_turns_or_hides_what_follows() {
+        let text = "not \u{202E}dewolla\u{202C} here\u{2066}x\u{2069}\u{200B}y\u{FEFF}\u{E0041}\u{85}z";
+        assert_eq!(printable(text), "not dewolla here x y z");
+        assert_eq!(printable("naïve 茶 🫖"), "naïve 茶 🫖");
+    }
+
     proptest! {
         #[test]
         fn is_always_short_and_printable(text in any::<String>(), times in 1_usize..200) {
             let shown = printable(&text.repeat(times));
             prop_assert!(shown.chars().count() <= MAX_CHARACTERS);
-            prop_assert!(!shown.chars().any(char::is_control));
+            prop_assert!(!shown.chars().any(|c| c.is_control() || is_format(c)));
         }
 
         #[test]
