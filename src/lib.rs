@@ -45,7 +45,7 @@
 //!     WarmerOptions::default(),
 //! );
 //! let name: samovar_registry::Name = "ghcr.io/fluxcd/source-controller".parse()?;
-//! let watch = Watch { tags: TagFilter::All, credentials: CredentialChain::default(), poll_interval: None };
+//! let watch = Watch { tags: TagFilter::All, credentials: CredentialChain::default(), poll_interval: None, platforms: None };
 //! warmer.warm_once(WatchList([(name.clone(), watch)].into())).await;
 //!
 //! let cache = Cache::new(store, clock);

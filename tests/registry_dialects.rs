@@ -4,7 +4,7 @@ mod common;
 
 use common::{and, keys, samovar, wait_until_complete, watch};
 use samovar_testing::fake::{Bearer, FakeRegistry, Paging, RequestKind, TagsOrder};
-use samovar_testing::{DockerRegistry, Document, Image, Index, media_type};
+use samovar_testing::{Content as _, DockerRegistry, Image, Index, media_type};
 use serde_json::json;
 
 #[tokio::test]
@@ -157,16 +157,23 @@ async fn what_is_no_image_is_excluded_and_says_what_it_is() {
         .config_media_type("application/vnd.oci.empty.v1+json")
         .config_bytes("{}");
     registry.push("app", "sbom", &artifact);
-    let schema1 =
-        Document::new("application/vnd.docker.distribution.manifest.v1+prettyjws", "{\"schemaVersion\": 1}");
-    registry.push("app", "ancient", &schema1);
+    let signature = Image::new("s").layer_media_type("application/vnd.dev.cosign.simplesigning.v1+json");
+    let signed = Image::new("1").digest().replace("sha256:", "sha256-");
+    registry.push("app", &format!("{signed}.sig"), &signature);
+    registry.push("app", "signature", &signature);
     registry.push("app", "v1", &Image::new("1"));
     let name = format!("{}/app", registry.host());
     let server = samovar().serve(watch([&name])).await;
     let found = wait_until_complete(&server, &name).await;
     assert_eq!(keys(&found["images"]), ["v1"]);
-    assert_eq!(keys(&found["unavailable"]), ["ancient", "chart", "sbom"]);
-    for (tag, said) in [("ancient", "schema 1"), ("chart", "helm"), ("sbom", "sbom")] {
+    let companion = format!("{signed}.sig");
+    assert_eq!(keys(&found["unavailable"]), ["chart", "sbom", companion.as_str(), "signature"]);
+    for (tag, said) in [
+        ("chart", "a Helm chart (application/vnd.cncf.helm.config.v1+json)"),
+        ("sbom", "application/vnd.example.sbom"),
+        ("signature", "a cosign signature"),
+        (&companion, "a cosign signature, by its name"),
+    ] {
         let unavailable = &found["unavailable"][tag];
         assert_eq!(unavailable["state"], "excluded", "{tag}: {unavailable}");
         assert!(
@@ -175,6 +182,7 @@ async fn what_is_no_image_is_excluded_and_says_what_it_is() {
         );
     }
     assert_eq!(registry.count(RequestKind::Blob), 1, "only the image's: {:?}", registry.requests());
+    assert_eq!(registry.count(RequestKind::ManifestGet), 4, "none for what its name tells");
 }
 
 #[tokio::test]

@@ -55,7 +55,12 @@ pub(crate) async fn warm(
         world.push(&name, &format!("1.{}.{}", number / 50, number % 50), &image(number));
     }
     let options = WarmerOptions::default();
-    let watch = Watch { tags: TagFilter::All, credentials: CredentialChain::default(), poll_interval: None };
+    let watch = Watch {
+        tags: TagFilter::All,
+        credentials: CredentialChain::default(),
+        poll_interval: None,
+        platforms: None,
+    };
     let watched = WatchList([(name, watch)].into());
     let warmer = Warmer::new(
         Arc::clone(store),

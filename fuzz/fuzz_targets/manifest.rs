@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         match Manifest::decode(&document) {
             Ok(Manifest::Image(image)) => {
                 check_descriptor(&image.config);
-                assert!(image.kind().len() <= 255);
+                assert!(image.description().len() <= 320);
                 assert!(image.total_size() >= image.layers_size);
             }
             Ok(Manifest::Index(index)) => {
@@ -35,7 +35,13 @@ fuzz_target!(|data: &[u8]| {
                     }
                 }
             }
-            Ok(_) => {}
+            Ok(Manifest::Schema1(manifest)) => {
+                if let Some(id) = &manifest.image_id {
+                    assert_eq!(id.algorithm(), "sha256");
+                }
+                assert!(document.is_verified());
+            }
+            Ok(Manifest::Unknown { media_type }) => assert_presentable(&media_type),
             Err(error) => assert_presentable(&error.to_string()),
         }
     });

@@ -75,6 +75,31 @@ impl<'de, T: FromStr> Visitor<'de> for IfTextVisitor<T> {
     }
 }
 
+/// The first entry of an array; the others are passed over. `None` for an empty array.
+pub(crate) struct First<T>(pub(crate) Option<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for First<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(FirstVisitor(PhantomData))
+    }
+}
+
+struct FirstVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for FirstVisitor<T> {
+    type Value = First<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<First<T>, A::Error> {
+        let first = entries.next_element()?;
+        while entries.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(First(first))
+    }
+}
+
 /// Labels or annotations: null is none, what is not a text is passed over, and what goes beyond the bounds dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Texts(pub(crate) BTreeMap<String, String>);
@@ -141,6 +166,16 @@ mod tests {
         let text = format!(r#"{{"small":"1","large":"{large}","after":"2"}}"#);
         let texts: Texts = serde_json::from_str(&text).unwrap();
         assert_eq!(texts.0.keys().collect::<Vec<_>>(), ["after", "small"]);
+    }
+
+    #[test]
+    fn of_an_array_the_first_entry_is_kept() {
+        let first = |text| serde_json::from_str::<First<u8>>(text).map(|first| first.0);
+        assert_eq!(first("[7, \"x\", {}]").unwrap(), Some(7));
+        assert_eq!(first("[]").unwrap(), None);
+        for text in ["null", "{}", "7", "[\"x\"]", "[7"] {
+            assert!(first(text).is_err(), "{text}");
+        }
     }
 
     #[derive(Debug, serde::Deserialize)]

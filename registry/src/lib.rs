@@ -21,6 +21,7 @@ mod parse;
 mod platform;
 mod reference;
 mod secret;
+mod tag_class;
 pub mod upstream;
 mod words;
 
@@ -34,3 +35,4 @@ pub use parse::ParseError;
 pub use platform::{Platform, Platforms};
 pub use reference::{Reference, Tag};
 pub use secret::Secret;
+pub use tag_class::{Companion, TagClass};

@@ -129,6 +129,13 @@ impl Platforms {
         (!distinct.is_empty()).then(|| Self(distinct.into()))
     }
 
+    /// These platforms, and after them those of `other` that are not among them.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let more = other.iter().filter(|platform| !self.0.contains(platform));
+        Self(self.iter().chain(more).cloned().collect())
+    }
+
     /// The platforms, the most wanted first.
     pub fn iter(&self) -> std::slice::Iter<'_, Platform> {
         self.0.iter()
@@ -247,5 +254,8 @@ mod tests {
         assert_eq!(wanted.position_of_wanted(&platform("linux/arm64/v8")), Some(0));
         assert_eq!(wanted.position_of_wanted(&platform("linux/s390x")), None);
         assert_eq!(Platforms::default().to_string(), "linux/amd64,linux/arm64");
+        let both =
+            wanted.union(&Platforms::new(["linux/s390x", "linux/arm64"].map(platform).into()).unwrap());
+        assert_eq!(both.to_string(), "linux/arm64,linux/amd64,linux/s390x");
     }
 }

@@ -66,7 +66,7 @@ pub enum TagState {
     Ok(Arc<ImageRecord>),
     /// Deliberately not offered.
     Excluded {
-        /// What the tag resolves to, where it was asked.
+        /// What the tag resolves to; absent where its name alone decided, and nothing was asked about it.
         digest: Option<Digest>,
         /// Why.
         why: Exclusion,

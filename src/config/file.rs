@@ -82,8 +82,9 @@ fn watch_entry(value: Value<'_>) -> Option<WatchSetting> {
     let tags = section.texts("tags");
     let ignore_tags = section.texts("ignore_tags").unwrap_or_default();
     let poll_interval = section.text("poll_interval");
+    let platforms = section.texts("platforms");
     section.finish();
-    Some(WatchSetting { image: image?, tags, ignore_tags, poll_interval })
+    Some(WatchSetting { image: image?, tags, ignore_tags, poll_interval, platforms })
 }
 
 fn credentials(value: Value<'_>) -> Option<Vec<CredentialSetting>> {

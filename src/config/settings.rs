@@ -19,12 +19,13 @@ pub(super) struct WatchSetting {
     pub(super) tags: Option<Vec<Setting>>,
     pub(super) ignore_tags: Vec<Setting>,
     pub(super) poll_interval: Option<Setting>,
+    pub(super) platforms: Option<Vec<Setting>>,
 }
 
 impl WatchSetting {
     /// An entry that is only an image.
     pub(super) fn image(image: Setting) -> Self {
-        Self { image, tags: None, ignore_tags: Vec::new(), poll_interval: None }
+        Self { image, tags: None, ignore_tags: Vec::new(), poll_interval: None, platforms: None }
     }
 }
 

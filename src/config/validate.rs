@@ -13,7 +13,7 @@ use super::credentials::repository_credentials;
 use super::error::{ConfigError, Origin, Problems, quoted};
 use super::flags::{Environment, variable};
 use super::settings::{HostSettings, Setting, Settings, UpstreamSettings};
-use super::watch::watch_list;
+use super::watch::{Usual, watch_list};
 use super::{Config, HostConfig, StoreUrl, UpstreamConfig, values};
 
 const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
@@ -50,8 +50,10 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
     let poll_interval = interval.unwrap_or(Duration::from_mins(5));
     let listen = checked(settings.listen.as_ref(), problems, values::socket_address);
     let store = store(settings.store.as_ref(), environment, problems);
+    let platforms = platforms(listed(settings.platform.as_ref()), problems).unwrap_or_default();
+    let usual = Usual { poll_interval, platforms: &platforms };
     Config {
-        watch: watch_list(listed(settings.watch.as_ref()), &aliases, poll_interval, problems),
+        watch: watch_list(listed(settings.watch.as_ref()), &aliases, &usual, problems),
         store_local_tier: local_tier(settings.store_local_tier.as_ref(), store.as_ref(), problems),
         store: store.unwrap_or(StoreUrl::Memory),
         store_limit_bytes: size(settings.store_limit.as_ref(), STORE_LIMITS, problems).unwrap_or(8 << 30),
@@ -60,7 +62,7 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
         insecure_hosts: hosts(listed(settings.insecure_host.as_ref()), &aliases, problems),
         timestamp_labels: globs(listed(settings.timestamp_labels.as_ref()), problems),
-        platforms: platforms(listed(settings.platform.as_ref()), problems),
+        platforms,
         poll_interval,
         rate: checked(settings.rps.as_ref(), problems, values::rate).unwrap_or(50.0),
         burst: burst(settings.burst.as_ref(), problems).unwrap_or(10),
@@ -142,9 +144,10 @@ fn hosts(settings: &[Setting], aliases: &Aliases, problems: &mut Problems) -> BT
     settings.iter().filter_map(valid).collect()
 }
 
-fn platforms(settings: &[Setting], problems: &mut Problems) -> Platforms {
+/// The platforms; `None` where there are none.
+pub(super) fn platforms(settings: &[Setting], problems: &mut Problems) -> Option<Platforms> {
     let valid = |setting: &Setting| problems.keep(&setting.origin, setting.value.parse::<Platform>());
-    Platforms::new(settings.iter().filter_map(valid).collect()).unwrap_or_default()
+    Platforms::new(settings.iter().filter_map(valid).collect())
 }
 
 fn store(

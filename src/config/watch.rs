@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use samovar_registry::{Aliases, Name, Reference};
+use samovar_registry::{Aliases, Name, Platforms, Reference};
 
 use super::error::{Problems, quoted};
 use super::settings::WatchSetting;
@@ -19,25 +19,34 @@ pub struct WatchEntry {
     pub tags: TagFilter,
     /// How often its tags are listed.
     pub poll_interval: Duration,
+    /// Which platforms' images are wanted.
+    pub platforms: Platforms,
+}
+
+/// What holds where an entry says nothing else.
+pub(super) struct Usual<'a> {
+    pub(super) poll_interval: Duration,
+    pub(super) platforms: &'a Platforms,
 }
 
 /// The watch list in the order of names, each repository once: where it is written several times, any tag that one
-/// of the entries wants is wanted, and the shortest interval holds.
+/// of the entries wants is wanted, for all platforms that one of them wants, and the shortest interval holds.
 pub(super) fn watch_list(
     settings: &[WatchSetting],
     aliases: &Aliases,
-    default_interval: Duration,
+    usual: &Usual<'_>,
     problems: &mut Problems,
 ) -> Vec<WatchEntry> {
     let mut merged: BTreeMap<Name, WatchEntry> = BTreeMap::new();
     for setting in settings {
-        let Some(entry) = watch_entry(setting, aliases, default_interval, problems) else {
+        let Some(entry) = watch_entry(setting, aliases, usual, problems) else {
             continue;
         };
         let entry = match merged.remove(&entry.name) {
             Some(other) => WatchEntry {
                 tags: other.tags.union(entry.tags),
                 poll_interval: other.poll_interval.min(entry.poll_interval),
+                platforms: other.platforms.union(&entry.platforms),
                 name: entry.name,
             },
             None => entry,
@@ -50,7 +59,7 @@ pub(super) fn watch_list(
 fn watch_entry(
     setting: &WatchSetting,
     aliases: &Aliases,
-    default_interval: Duration,
+    usual: &Usual<'_>,
     problems: &mut Problems,
 ) -> Option<WatchEntry> {
     // All parts are looked at before any is given up, so that every problem is seen.
@@ -58,10 +67,14 @@ fn watch_entry(
     let ignore = validate::tag_globs(&setting.ignore_tags, problems);
     let interval = setting.poll_interval.as_ref();
     let interval = interval.map(|interval| validate::poll_interval(interval, problems));
+    let platforms = setting.platforms.as_deref().map(|platforms| validate::platforms(platforms, problems));
 
     let image = &setting.image;
     if setting.tags.as_ref().is_some_and(Vec::is_empty) {
         problems.add(&image.origin, "tags is an empty list, so that no tag would be watched");
+    }
+    if setting.platforms.as_ref().is_some_and(Vec::is_empty) {
+        problems.add(&image.origin, "platforms is an empty list, so that no image would be wanted");
     }
     let reference = problems.keep(&image.origin, Reference::parse(&image.value, aliases))?;
     if reference.digest().is_some() {
@@ -82,6 +95,7 @@ fn watch_entry(
         Some(tag) => TagFilter::exactly(tag.clone()),
         None => TagFilter::matching(include, ignore),
     };
-    let poll_interval = interval.flatten().unwrap_or(default_interval);
-    Some(WatchEntry { name: reference.name().clone(), tags, poll_interval })
+    let poll_interval = interval.flatten().unwrap_or(usual.poll_interval);
+    let platforms = platforms.flatten().unwrap_or_else(|| usual.platforms.clone());
+    Some(WatchEntry { name: reference.name().clone(), tags, poll_interval, platforms })
 }

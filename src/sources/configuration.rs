@@ -76,6 +76,7 @@ impl Reader {
                 tags: entry.tags.clone(),
                 credentials: keychain.chain_for(&entry.name),
                 poll_interval: Some(entry.poll_interval),
+                platforms: Some(entry.platforms.clone()),
             };
             (entry.name.clone(), watch)
         });

@@ -8,8 +8,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
-use samovar_registry::Name;
 use samovar_registry::credentials::CredentialChain;
+use samovar_registry::{Name, Platforms};
 
 pub use crate::config::{TagFilter, Verdict};
 pub use configuration::ConfigurationSource;
@@ -37,11 +37,13 @@ pub struct Watch {
     pub credentials: CredentialChain,
     /// How often to list, where not as usual.
     pub poll_interval: Option<Duration>,
+    /// Which platforms' images are wanted, where not the usual ones.
+    pub platforms: Option<Platforms>,
 }
 
 impl WatchList {
     /// Adds another source's list. A repository that is in both is kept as both want: their tags together, the
-    /// shorter interval, credentials before none.
+    /// shorter interval, the platforms of both, credentials before none. What only one of them says holds.
     #[must_use]
     pub fn merged(mut self, other: Self) -> Self {
         for (name, watch) in other.0 {
@@ -62,6 +64,35 @@ impl Watch {
             (Some(one), Some(another)) => Some(one.min(another)),
             (one, another) => one.or(another),
         };
-        Self { tags: self.tags.union(other.tags), credentials, poll_interval }
+        let platforms = match (self.platforms, other.platforms) {
+            (Some(one), Some(another)) => Some(one.union(&another)),
+            (one, another) => one.or(another),
+        };
+        Self { tags: self.tags.union(other.tags), credentials, poll_interval, platforms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_in_two_lists_is_kept_for_the_platforms_of_both() {
+        let list = |platforms: Option<&str>| {
+            let wanted =
+                platforms.map(|platforms| platforms.split(',').map(|one| one.parse().unwrap()).collect());
+            let platforms = wanted.and_then(Platforms::new);
+            let credentials = CredentialChain::default();
+            let watch = Watch { tags: TagFilter::All, credentials, poll_interval: None, platforms };
+            WatchList(BTreeMap::from([("alpine".parse().unwrap(), watch)]))
+        };
+        for (one, another, expected) in [
+            (Some("linux/arm64"), Some("linux/amd64,linux/arm64"), Some("linux/arm64,linux/amd64")),
+            (Some("linux/arm64"), None, Some("linux/arm64")),
+            (None, Some("linux/arm64"), Some("linux/arm64")),
+            (None, None, None),
+        ] {
+            assert_eq!(list(one).merged(list(another)), list(expected), "{one:?} {another:?}");
+        }
     }
 }

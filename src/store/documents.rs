@@ -5,6 +5,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use samovar_registry::Digest;
+use samovar_registry::upstream::Document;
 
 use super::{Client, Entry, Key, MAX_DECODED_BYTES, Reader, StoreError, open, seal};
 
@@ -62,7 +63,7 @@ impl<S: Reader + ?Sized> Documents<'_, S> {
             }
         }
         let document = StoredDocument { media_type: first.media_type, bytes: bytes.freeze() };
-        Ok(digest.verifies(&document.bytes).then_some(document))
+        Ok(is_named(digest, &document.media_type, &document.bytes).then_some(document))
     }
 }
 
@@ -98,11 +99,19 @@ impl Beginning {
     /// Looks at `entry`, which is kept under the document's key.
     pub fn of(digest: &Digest, entry: &Entry) -> Self {
         match open(&entry.value).ok().and_then(|plain| FirstPart::decode(&plain)) {
-            Some(whole) if whole.more_parts == 0 && digest.verifies(&whole.bytes) => Self::Whole,
             Some(first) if (1..=MOST_PARTS).contains(&first.more_parts) => Self::InParts(first.more_parts),
+            Some(whole) if whole.more_parts == 0 && is_named(digest, &whole.media_type, &whole.bytes) => {
+                Self::Whole
+            }
             _ => Self::Damaged,
         }
     }
+}
+
+/// Whether this is the document that `digest` names.
+fn is_named(digest: &Digest, media_type: &str, bytes: &Bytes) -> bool {
+    let (digest, media_type, bytes) = (digest.clone(), media_type.to_owned(), bytes.clone());
+    Document { digest, media_type, bytes }.is_verified()
 }
 
 /// `more parts (u32, little endian) · length of the media type (u8) · media type · bytes`.

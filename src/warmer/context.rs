@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use samovar_registry::upstream::UpstreamFactory;
-use samovar_registry::{Clock, Name};
+use samovar_registry::{Clock, Name, Platforms};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -18,6 +18,7 @@ use super::lease::Lease;
 use super::publish::{Published, WorkingCopy};
 use crate::cache::stored::TagCounts;
 use crate::metrics::Metrics;
+use crate::sources::Watch;
 use crate::store::{Client, Entry};
 
 /// Changes that a slow subscriber may lag behind before it misses some.
@@ -65,7 +66,7 @@ impl Context {
         metrics: Arc<Metrics>,
         options: WarmerOptions,
     ) -> Self {
-        let fetcher = Fetcher::new(Arc::clone(&store), options.platforms.clone(), Arc::clone(&metrics));
+        let fetcher = Fetcher::new(Arc::clone(&store), Arc::clone(&metrics));
         let random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         Self {
             store,
@@ -83,6 +84,11 @@ impl Context {
             leases: Mutex::default(),
             random: Mutex::new(random),
         }
+    }
+
+    /// The platforms whose images are wanted of a repository.
+    pub(super) fn platforms<'a>(&'a self, watch: &'a Watch) -> &'a Platforms {
+        watch.platforms.as_ref().unwrap_or(&self.options.platforms)
     }
 
     /// The time to the millisecond: what is stored and shown.

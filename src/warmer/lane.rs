@@ -400,18 +400,27 @@ fn open_pass(
     let (watch, slot, store_failed) =
         (repository.watch.clone(), Arc::clone(&repository.copy), repository.store_failed);
     async move {
-        let copy = open(&context, &name, &slot).await?;
+        let copy = open(&context, &name, &watch, &slot).await?;
         Ok(Pass { context, name, watch, copy, cause, lease, list_again, store_failed, interrupt })
     }
 }
 
-/// The working copy of a repository: the one that others work on now, or else a fresh one from the store.
-async fn open(context: &Context, name: &Name, slot: &CopySlot) -> Result<Arc<WorkingCopy>, StoreError> {
+/// The working copy of a repository: the one that others work on now, or else a fresh one from the store. One that was
+/// made for other platforms than are wanted now is given up; what it had not stored is found out again.
+async fn open(
+    context: &Context,
+    name: &Name,
+    watch: &Watch,
+    slot: &CopySlot,
+) -> Result<Arc<WorkingCopy>, StoreError> {
     let mut slot = slot.lock().await;
+    let platforms = context.platforms(watch).to_string();
     if let Some(copy) = slot.upgrade().filter(|copy| !copy.is_overtaken()) {
-        return Ok(copy);
+        if copy.is_for(&platforms) {
+            return Ok(copy);
+        }
+        copy.give_up();
     }
-    let platforms = context.options.platforms.to_string();
     let copy = Arc::new(WorkingCopy::load(&*context.store, name, &platforms, context.clock.now()).await?);
     *slot = Arc::downgrade(&copy);
     Ok(copy)

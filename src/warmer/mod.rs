@@ -63,7 +63,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 pub struct WarmerOptions {
     /// How often a repository is listed, where its watch does not say.
     pub poll_interval: Duration,
-    /// Which platforms' images are wanted.
+    /// Which platforms' images are wanted, where a repository's watch does not say.
     pub platforms: Platforms,
     /// Tags of one repository that are asked about at once; the host's budget bounds the requests.
     pub fetches_per_repository: usize,

@@ -45,7 +45,7 @@ impl Warmer {
 
     async fn warm_repository(&self, name: Name, watch: Watch) -> WarmedOnce {
         let context = &self.context;
-        let platforms = context.options.platforms.to_string();
+        let platforms = context.platforms(&watch).to_string();
         let copy = match WorkingCopy::load(&*context.store, &name, &platforms, context.clock.now()).await {
             Ok(copy) => Arc::new(copy),
             Err(error) => {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use samovar_registry::upstream::{
     ErrorClass, ErrorKind, Listing, Operation, Upstream, UpstreamError, Urgency,
 };
-use samovar_registry::{Name, Tag};
+use samovar_registry::{Name, Platforms, Tag};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,9 @@ use super::fetch::{Asking, FetchError};
 use super::lease::{Lease, Leased};
 use super::publish::{PublishError, WorkingCopy};
 use super::renewal;
-use super::tag::{Circumstance, DueTag, TagAnswer};
+use super::tag::{Circumstance, DueTag, TagAnswer, left_out};
 use super::working_copy::{ListVerdict, next_listing};
-use crate::sources::{Verdict, Watch};
+use crate::sources::Watch;
 use crate::store::StoreError;
 
 /// Answers that readers do not see yet are published this often at least.
@@ -142,7 +142,7 @@ impl Pass {
 
     /// Asks about one tag only, whatever its deadline.
     pub(super) async fn run_for_tag(&self, tag: &Tag) -> Option<Problem> {
-        if let Verdict::Ignored(_) = self.watch.tags.verdict(tag) {
+        if left_out(&self.watch.tags, tag).is_some() {
             return None; // nothing is asked about it; it is shown as excluded
         }
         if self.copy.state().torn {
@@ -159,7 +159,7 @@ impl Pass {
         let due = DueTag { tag: tag.clone(), known, other_platforms: false };
         let upstream = self.upstream();
         let answer = tokio::select! {
-            answer = ask(&self.context, &upstream, &self.copy, &due, self.urgency()) => answer,
+            answer = ask(&self.context, &upstream, &self.copy, self.platforms(), &due, self.urgency()) => answer,
             error = self.held_back_meanwhile(Operation::Resolve) => {
                 return Some(Problem::of(error, self.context.now()));
             }
@@ -310,9 +310,10 @@ impl Pass {
                 let Some(due) = waiting.next() else { break };
                 let (context, upstream, copy) =
                     (Arc::clone(&self.context), Arc::clone(upstream), Arc::clone(&self.copy));
-                let (urgency, began) = (self.urgency(), self.context.now());
+                let (platforms, urgency) = (self.platforms().clone(), self.urgency());
+                let began = self.context.now();
                 running.spawn(async move {
-                    let answer = ask(&context, &upstream, &copy, &due, urgency).await;
+                    let answer = ask(&context, &upstream, &copy, &platforms, &due, urgency).await;
                     (due, began, answer)
                 });
             }
@@ -458,6 +459,10 @@ impl Pass {
         }
     }
 
+    fn platforms(&self) -> &Platforms {
+        self.context.platforms(&self.watch)
+    }
+
     fn poll_interval(&self) -> Duration {
         self.watch.poll_interval.unwrap_or(self.context.options.poll_interval)
     }
@@ -486,10 +491,11 @@ async fn ask(
     context: &Context,
     upstream: &Arc<dyn Upstream>,
     copy: &WorkingCopy,
+    platforms: &Platforms,
     due: &DueTag,
     urgency: Urgency,
 ) -> Result<TagAnswer, FetchError> {
     let name = copy.state().name.clone();
-    let asking = Asking { host: name.host(), upstream: &**upstream, urgency };
+    let asking = Asking { host: name.host(), upstream: &**upstream, platforms, urgency };
     context.fetcher.ask(asking, due, |digest| copy.state().image(digest)).await
 }

@@ -113,9 +113,20 @@ impl WorkingCopy {
         })
     }
 
-    /// Whether another replica has written the repository since: nothing more of this copy can be published.
+    /// Whether another replica has written the repository since, or the copy was given up: nothing more of it can be
+    /// published.
     pub(super) fn is_overtaken(&self) -> bool {
         self.overtaken.load(Ordering::Relaxed)
+    }
+
+    /// Whether the copy was made for these platforms.
+    pub(super) fn is_for(&self, platforms: &str) -> bool {
+        self.platforms == platforms
+    }
+
+    /// Nothing more of this copy is to be published: others are about to work on a fresh one.
+    pub(super) fn give_up(&self) {
+        self.overtaken.store(true, Ordering::Relaxed);
     }
 
     /// The state, for a moment: never held across an await.
@@ -160,7 +171,7 @@ impl WorkingCopy {
             }
             // Twice in a row: somebody else is at work.
             Ok(Written::Evicted | Written::Behind) | Err(PublishError::Overtaken) => {
-                self.overtaken.store(true, Ordering::Relaxed);
+                self.give_up();
                 Err(PublishError::Overtaken)
             }
             Err(error) => {

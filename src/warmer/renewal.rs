@@ -13,6 +13,7 @@ use samovar_registry::Digest;
 use samovar_registry::upstream::{Document, Manifest};
 use tracing::warn;
 
+use super::fetch::MAX_INDEX_DEPTH;
 use super::publish::{WorkingCopy, stored_keys};
 use crate::store::{Client, Documents, Key, StoreError};
 
@@ -25,8 +26,8 @@ const AGAIN_AFTER: Duration = Duration::from_hours(1);
 const MOST_KEYS_AT_ONCE: usize = 500;
 /// Documents read at once to find what they refer to.
 const READS_AT_ONCE: usize = 16;
-/// From an index to its images to their configurations.
-const LONGEST_CHAIN: usize = 3;
+/// From an index, and those in it, to the images to their configurations.
+const LONGEST_CHAIN: usize = MAX_INDEX_DEPTH + 2;
 
 /// The first renewal comes this long after the first pass: documents that other repositories brought may be old.
 const FIRST_AFTER: Duration = Duration::from_hours(24);

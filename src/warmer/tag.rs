@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use samovar_registry::upstream::ErrorClass;
-use samovar_registry::{Digest, Tag};
+use samovar_registry::{Digest, Tag, TagClass};
 
 use super::cadence;
 use super::change::Cause;
 use crate::cache::page::bounded_reason;
 use crate::cache::records::{Exclusion, ImageRecord, TagRecord, TagSide, TagState};
+use crate::sources::{TagFilter, Verdict};
 
 /// A tag to ask the registry about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,16 @@ pub(super) struct DueTag {
     pub(super) known: Option<Digest>,
     /// Other platforms are wanted than when the image was looked at: what `known` names is to be looked at again.
     pub(super) other_platforms: bool,
+}
+
+/// Why nothing is asked about a tag, where its name alone decides: the configuration leaves it out, or it is made from the
+/// digest of an image that something is kept beside.
+pub(super) fn left_out(filter: &TagFilter, tag: &Tag) -> Option<(Exclusion, String)> {
+    if let Verdict::Ignored(reason) = filter.verdict(tag) {
+        return Some((Exclusion::Configuration, reason.to_owned()));
+    }
+    let TagClass::Companion(companion) = tag.class() else { return None };
+    Some((Exclusion::NotAnImage, format!("not an image but {}, by its name", companion.as_str())))
 }
 
 /// What the registry said about one tag.
@@ -78,7 +89,8 @@ impl Kept {
     /// When the registry is to be asked about the tag; in the past where that is due; `None`: never.
     pub(super) fn next(&self) -> Option<Timestamp> {
         match &self.record.state {
-            TagState::Excluded { why: Exclusion::Configuration, .. } => None,
+            // By its name.
+            TagState::Excluded { digest: None, .. } => None,
             _ => Some(self.side.next.unwrap_or(self.record.since)),
         }
     }

@@ -13,10 +13,10 @@ use samovar_registry::{Digest, Name, Tag};
 
 use super::cadence;
 use super::change::{Change, ChangeKind};
-use super::tag::{Circumstance, DueTag, Kept, TagAnswer};
+use super::tag::{Circumstance, DueTag, Kept, TagAnswer, left_out};
 use crate::cache::records::{Exclusion, ImageRecord, LastError, TagRecord, TagState};
 use crate::cache::stored::{Denied, Gone, Head, Loaded, Shrunken, Side};
-use crate::sources::{TagFilter, Verdict};
+use crate::sources::TagFilter;
 use crate::store::{ContentHash, Entry};
 
 /// No deadline is further away: a week for a tag or a list, and a margin for jitter.
@@ -156,7 +156,7 @@ impl State {
     }
 
     /// The tags to ask about: those never asked about first, then those whose time has come (or, with `all`, every
-    /// one that is not excluded by configuration).
+    /// one that its name does not leave out).
     ///
     /// None while a shrunken list is held back: a registry in a bad state denies the tags that its list lacks. None
     /// while the repository is torn: the answers could not be published.
@@ -294,7 +294,7 @@ impl State {
             self.changed.insert(tag);
         }
         for tag in &list.tags {
-            self.apply_listed_tag(tag, filter.verdict(tag), first_seen, at);
+            self.apply_listed_tag(tag, left_out(filter, tag), first_seen, at);
         }
         self.listed = true;
         self.torn = false;
@@ -314,23 +314,20 @@ impl State {
     fn apply_listed_tag(
         &mut self,
         tag: &Tag,
-        verdict: Verdict,
+        left_out: Option<(Exclusion, String)>,
         first_seen: Option<Timestamp>,
         at: Circumstance,
     ) {
         let known = self.tags.get(tag).map(|kept| &kept.record);
-        let ignored = matches!(
-            known.map(|record| &record.state),
-            Some(TagState::Excluded { why: Exclusion::Configuration, .. })
-        );
-        let record = match verdict {
-            Verdict::Wanted if known.is_some() && !ignored => return,
-            Verdict::Ignored(_) if ignored => return,
-            Verdict::Wanted => {
-                TagRecord::pending(at.now, known.map_or(first_seen, |record| record.first_seen))
-            }
-            Verdict::Ignored(reason) => {
-                let (why, reason) = (Exclusion::Configuration, reason.to_owned());
+        let known_left_out = match known.map(|record| &record.state) {
+            Some(TagState::Excluded { digest: None, why, .. }) => Some(*why),
+            _ => None,
+        };
+        let record = match left_out {
+            None if known.is_some() && known_left_out.is_none() => return,
+            Some((why, _)) if known_left_out == Some(why) => return,
+            None => TagRecord::pending(at.now, known.map_or(first_seen, |record| record.first_seen)),
+            Some((why, reason)) => {
                 let state = TagState::Excluded { digest: None, why, reason };
                 let first_seen = known.map_or(first_seen, |record| record.first_seen);
                 TagRecord { state, since: at.now, first_seen, moved_to: None }

@@ -1,5 +1,6 @@
 //! The warmer, cache and store as they are, against a simulated registry in simulated time.
 
+mod contents;
 mod costs;
 mod faults;
 mod replicas;
@@ -72,7 +73,12 @@ fn clock() -> Arc<TokioClock> {
 }
 
 fn watching(names: &[&Name]) -> WatchList {
-    let watch = Watch { tags: TagFilter::All, credentials: CredentialChain::default(), poll_interval: None };
+    let watch = Watch {
+        tags: TagFilter::All,
+        credentials: CredentialChain::default(),
+        poll_interval: None,
+        platforms: None,
+    };
     WatchList(names.iter().map(|name| ((*name).clone(), watch.clone())).collect())
 }
 

@@ -1,18 +1,20 @@
 //! What a manifest or an index says. Pure.
 //!
 //! A document that cannot be decoded is an error, never an empty success. What decodes but is no image (an
-//! attestation, a chart, a signature) is recognised as such.
+//! attestation, a chart, a signature) is recognised as such. Docker schema 1 manifests, which are read in another way,
+//! are in [`super::schema1`].
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::Document;
 use super::media_type::{
     self, DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, OCI_CONFIG,
     OCI_INDEX, OCI_MANIFEST, UNTYPED,
 };
+use super::schema1::Schema1Manifest;
+use super::{Document, artifact};
 use crate::json::{self, Texts};
 use crate::words;
 use crate::{Digest, Platform};
@@ -27,7 +29,7 @@ const MAX_CHILDREN: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} cannot be decoded: {reason}")]
 pub struct DecodeError {
-    /// What it should have been: `image manifest`, `image index`, `image configuration`.
+    /// What it should have been: `image manifest`, `image index`, `image configuration`, `Docker schema 1 manifest`.
     pub what: &'static str,
     /// What is wrong, cut to a bound.
     pub reason: String,
@@ -57,8 +59,8 @@ pub enum Manifest {
     Image(ImageManifest),
     /// An OCI image index or a Docker manifest list.
     Index(Index),
-    /// A Docker schema 1 manifest, signed or not: too old to be of use.
-    Schema1,
+    /// A Docker schema 1 manifest, signed or not.
+    Schema1(Schema1Manifest),
     /// Something else; the media type says what.
     Unknown {
         /// The document's media type.
@@ -89,10 +91,13 @@ impl ImageManifest {
         self.has_image_config && self.foreign_layers.is_none()
     }
 
-    /// What to call it where it is no image: the type of the artifact, or else that of what makes it one.
-    pub fn kind(&self) -> &str {
-        let layers = self.foreign_layers.as_deref().filter(|_| self.has_image_config);
-        self.artifact_type.as_deref().or(layers).unwrap_or(&self.config.media_type)
+    /// What it is where it is no image, in a few words and with the type that tells it, such as `a Helm chart
+    /// (application/vnd.cncf.helm.config.v1+json)`: the type of the artifact, or else that of what makes it one.
+    pub fn description(&self) -> String {
+        let config_type = (!self.has_image_config).then_some(self.config.media_type.as_str());
+        let types = [self.artifact_type.as_deref(), config_type, self.foreign_layers.as_deref()];
+        let telling = types.into_iter().flatten().find(|media_type| artifact::is_telling(media_type));
+        artifact::described(telling.unwrap_or_default())
     }
 
     /// What a pull transfers, in bytes: the configuration and the layers.
@@ -108,6 +113,15 @@ pub struct Index {
     pub children: Vec<Child>,
     /// The annotations.
     pub annotations: BTreeMap<String, String>,
+    /// What kind of artifact it is, where it says so (OCI image specification 1.1); at most 255 bytes.
+    pub artifact_type: Option<String>,
+}
+
+impl Index {
+    /// What it is where it says that it is an artifact, in a few words and with its type.
+    pub fn description(&self) -> Option<String> {
+        self.artifact_type.as_deref().map(artifact::described)
+    }
 }
 
 /// One manifest of an index.
@@ -130,6 +144,11 @@ impl Child {
             .is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown");
         is_unknown || self.annotations.contains_key(REFERENCE_TYPE)
     }
+
+    /// Whether it says that it is an index itself.
+    pub fn is_index(&self) -> bool {
+        matches!(self.descriptor.media_type.as_str(), OCI_INDEX | DOCKER_LIST)
+    }
 }
 
 impl Manifest {
@@ -138,8 +157,19 @@ impl Manifest {
         match document.media_type.as_str() {
             OCI_MANIFEST | DOCKER_MANIFEST => decode_image(document).map(Self::Image),
             OCI_INDEX | DOCKER_LIST => decode_index(&document.bytes).map(Self::Index),
-            DOCKER_SCHEMA1 | DOCKER_SCHEMA1_SIGNED => Ok(Self::Schema1),
+            DOCKER_SCHEMA1 | DOCKER_SCHEMA1_SIGNED => {
+                Schema1Manifest::decode(&document.bytes).map(Self::Schema1)
+            }
             other => Ok(Self::Unknown { media_type: words::printable(other) }),
+        }
+    }
+
+    /// What it is where it is no image at all, in a few words and with the type that tells it.
+    pub fn foreign(&self) -> Option<String> {
+        match self {
+            Self::Image(manifest) => (!manifest.is_image()).then(|| manifest.description()),
+            Self::Unknown { media_type } => Some(artifact::described(media_type)),
+            Self::Index(_) | Self::Schema1(_) => None,
         }
     }
 }
@@ -164,10 +194,12 @@ struct RawLayer {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RawIndex {
     manifests: Vec<RawChild>,
     #[serde(default)]
     annotations: Texts,
+    artifact_type: Option<String>,
     config: Option<IgnoredAny>,
     layers: Option<IgnoredAny>,
 }
@@ -216,6 +248,11 @@ fn checked_type(media_type: String) -> Result<String, &'static str> {
     Err("it names a media type that is none")
 }
 
+fn checked_artifact_type(artifact_type: Option<String>) -> Result<Option<String>, &'static str> {
+    let checked = artifact_type.map(checked_type).transpose()?;
+    Ok(checked.filter(|artifact_type| !artifact_type.is_empty()))
+}
+
 fn decode_image(document: &Document) -> Result<ImageManifest, DecodeError> {
     let error = |reason: &dyn ToString| DecodeError::new("image manifest", reason.to_string());
     let raw: RawImage = json::object(&document.bytes).map_err(|reason| error(&reason))?;
@@ -234,13 +271,13 @@ fn decode_image(document: &Document) -> Result<ImageManifest, DecodeError> {
     let has_foreign_layers = !raw.layers.is_empty() && !raw.layers.iter().any(is_of_image);
     let foreign_layers = raw.layers.into_iter().next().filter(|_| has_foreign_layers);
     let config_type = checked_type(raw.config.media_type).map_err(|reason| error(&reason))?;
-    let artifact_type = raw.artifact_type.map(checked_type).transpose().map_err(|reason| error(&reason))?;
+    let artifact_type = checked_artifact_type(raw.artifact_type).map_err(|reason| error(&reason))?;
     let foreign_layers = foreign_layers.map(|layer| checked_type(layer.media_type)).transpose();
     Ok(ImageManifest {
         config: Descriptor { media_type: config_type, digest: raw.config.digest, size: raw.config.size },
         layers_size,
         annotations: raw.annotations.0,
-        artifact_type: artifact_type.filter(|artifact_type| !artifact_type.is_empty()),
+        artifact_type,
         has_image_config,
         foreign_layers: foreign_layers.map_err(|reason| error(&reason))?,
     })
@@ -262,7 +299,9 @@ fn decode_index(bytes: &[u8]) -> Result<Index, DecodeError> {
         Ok(Child { descriptor, platform, annotations: raw.annotations.0 })
     };
     let children: Result<_, &str> = raw.manifests.into_iter().map(child).collect();
-    Ok(Index { children: children.map_err(|reason| error(&reason))?, annotations: raw.annotations.0 })
+    let artifact_type = checked_artifact_type(raw.artifact_type).map_err(|reason| error(&reason))?;
+    let children = children.map_err(|reason| error(&reason))?;
+    Ok(Index { children, annotations: raw.annotations.0, artifact_type })
 }
 
 #[cfg(test)]

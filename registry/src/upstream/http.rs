@@ -1,5 +1,6 @@
 //! The client over HTTP: the factory that all repositories share, and one repository's operations.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use super::budget::{BudgetSnapshot, Limits};
 use super::flights::{Flights, Joined};
 use super::host::Hosts;
 use super::listing::PlainList;
-use super::media_type;
 use super::observe::RequestObserver;
 use super::session::{Logins, Question, Session};
 use super::transport::{Answer, Transport};
@@ -20,6 +20,7 @@ use super::{
     Document, ErrorKind, HttpOptions, ListState, Listing, ManifestSelector, Operation, Upstream,
     UpstreamError, UpstreamFactory, Urgency,
 };
+use super::{media_type, names, schema1};
 use crate::credentials::CredentialChain;
 use crate::{Clock, Digest, Name, Tag};
 
@@ -210,20 +211,16 @@ fn document(
     bytes: Bytes,
 ) -> Result<Document, ErrorKind> {
     let media_type = media_type::of_manifest(content_type, &bytes);
-    if media_type.as_deref().is_ok_and(media_type::is_schema1) {
-        // Their digests are of what was signed, which the bytes wrap.
-        if let (Some(expected), Some(actual)) = (&wanted, &announced)
-            && expected != actual
-        {
-            return Err(ErrorKind::DigestMismatch { expected: expected.clone(), actual: actual.clone() });
-        }
-    } else {
-        for expected in wanted.iter().chain(&announced) {
-            check_digest(expected, &bytes)?;
+    let is_schema1 = media_type.as_deref().is_ok_and(media_type::is_schema1);
+    let named = if is_schema1 { schema1::payload(&bytes) } else { Cow::Borrowed(&bytes[..]) };
+    for expected in wanted.iter().chain(&announced) {
+        if !names(expected, media_type.as_deref().unwrap_or_default(), &bytes) {
+            return Err(mismatch(expected, &named));
         }
     }
     let media_type = media_type.map_err(|reason| ErrorKind::Protocol { message: reason.to_owned() })?;
-    let digest = wanted.or(announced).unwrap_or_else(|| Digest::sha256(&bytes));
+    let digest = wanted.or(announced).unwrap_or_else(|| Digest::sha256(&named));
+    drop(named);
     Ok(Document { digest, media_type, bytes })
 }
 
@@ -233,8 +230,9 @@ fn announced_digest(headers: &HeaderMap) -> Option<Digest> {
 }
 
 fn check_digest(expected: &Digest, bytes: &[u8]) -> Result<(), ErrorKind> {
-    if expected.verifies(bytes) {
-        return Ok(());
-    }
-    Err(ErrorKind::DigestMismatch { expected: expected.clone(), actual: expected.same_algorithm(bytes) })
+    if expected.verifies(bytes) { Ok(()) } else { Err(mismatch(expected, bytes)) }
+}
+
+fn mismatch(expected: &Digest, bytes: &[u8]) -> ErrorKind {
+    ErrorKind::DigestMismatch { expected: expected.clone(), actual: expected.same_algorithm(bytes) }
 }

@@ -18,7 +18,8 @@ pub(super) const UNTYPED: &str = "application/octet-stream";
 
 /// What we accept as a manifest. Always all of it: a registry that misses a type rewrites the answer to another
 /// document, with another digest. Other types are welcome as a last resort: then we see that it is no image
-/// rather than that nothing is there.
+/// rather than that nothing is there. So is Docker schema 1, which registries serve that have nothing else; asked for
+/// by name, some would make one of a later manifest.
 pub(super) const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \

@@ -3,15 +3,15 @@
 //! Invariants:
 //! - every request, tokens and redirects included, draws on the budget of its host, and waiting for the
 //!   budget is never charged to the request's timeout;
-//! - every byte named by a digest is checked against it (but for Docker schema 1, see [`Document::is_verified`]),
-//!   every body is bounded;
+//! - every byte named by a digest is checked against it, every body is bounded;
 //! - a secret goes to the origin it belongs to or to a token realm in its trust boundary, nowhere else;
 //! - plain http is spoken only to hosts named insecure; link-local and cloud metadata addresses are never
 //!   connected to, whoever names them, nor private ones that a registry at a public address names.
 //!
-//! From the outside in: `flights` makes one request of those for the same thing; `http` holds the operations; `session`
-//! chooses the credentials (`sticking`) and gets past logins (`auth`, `challenge`, `trust`, `token_service`, `token_cache`, `refusals`); `transport` sends single requests within
-//! the `budget` and follows redirects. The rest is pure: `listing`, `pages` and `link` read lists of tags, `document` and
+//! From the outside in: `flights` makes one request of those for the same thing; `http` holds the operations
+//! (`referrers`); `session` chooses the credentials (`sticking`) and gets past logins (`auth`, `challenge`, `trust`,
+//! `token_service`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` and follows
+//! redirects. The rest is pure: `listing`, `pages` and `link` read lists of tags, `document`, `schema1` and
 //! `image_config` what came.
 
 use std::fmt::Debug;
@@ -33,8 +33,10 @@ pub use limits::Quota;
 pub use listing::{HintSource, ListState, Listing, MAX_TAG_PAGE_BYTES, TagHint, TagList};
 pub use observe::{Outcome, RequestObserver, RequestRecord};
 pub use options::{HostOptions, HttpOptions};
+pub use schema1::Schema1Manifest;
 
 mod addresses;
+mod artifact;
 mod auth;
 mod body;
 mod budget;
@@ -58,6 +60,7 @@ mod options;
 mod pages;
 mod redirect;
 mod refusals;
+mod schema1;
 mod session;
 mod sticking;
 mod token;
@@ -93,7 +96,7 @@ pub enum ManifestSelector<'a> {
 /// A manifest or index as the registry sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Digest of `bytes`, checked; of Docker schema 1 manifests, as the registry has it and unchecked.
+    /// Digest of `bytes`, checked; of a signed Docker schema 1 manifest that of the part of them that was signed.
     pub digest: Digest,
     /// The `Content-Type` without parameters; where that says nothing, the type that the document names itself. At
     /// most 255 bytes.
@@ -103,11 +106,16 @@ pub struct Document {
 }
 
 impl Document {
-    /// Whether `bytes` were checked against `digest`. Not so for Docker schema 1 manifests, whose digests are of
-    /// their signed part alone: such bytes may say anything and must not be kept under their digest.
+    /// Whether `bytes` are what `digest` names.
     pub fn is_verified(&self) -> bool {
-        !media_type::is_schema1(&self.media_type)
+        names(&self.digest, &self.media_type, &self.bytes)
     }
+}
+
+/// Whether a digest names these bytes of this type. In a signed Docker schema 1 manifest it may also name what was signed,
+/// which is all that is read of it.
+fn names(digest: &Digest, media_type: &str, bytes: &[u8]) -> bool {
+    digest.verifies(bytes) || media_type::is_schema1(media_type) && digest.verifies(&schema1::payload(bytes))
 }
 
 /// One repository in one registry, with the credentials to use.

@@ -6,7 +6,7 @@ use samovar_registry::upstream::{
     Urgency,
 };
 use samovar_registry::{Name, Secret, Tag};
-use samovar_testing::{Content, DockerRegistry, Image, Index};
+use samovar_testing::{Content, DockerRegistry, Image, Index, Skopeo, media_type};
 
 use crate::setup::{Setup, tag, trusting};
 
@@ -70,6 +70,44 @@ async fn what_is_not_there_is_not_found() {
     let error = nothing.tags(URGENCY).await.unwrap_err();
     assert!(matches!(error.kind, ErrorKind::NotFound { .. }), "{error}");
     assert_eq!(error.operation, Operation::Tags);
+}
+
+#[tokio::test]
+async fn schema_1_is_read_as_skopeo_reads_it() {
+    let registry = DockerRegistry::start().await;
+    let setup = Setup::with(trusting([registry.host().to_owned()])).await;
+    let image = Image::new("a").docker().created("2024-01-02T03:04:05Z").label("k", "v");
+    // Without a history nothing can be converted.
+    let mut config: serde_json::Value = serde_json::from_slice(&image.config().bytes).unwrap();
+    config["history"] = serde_json::json!([{"created": "2024-01-02T03:04:05Z", "created_by": "the test"}]);
+    registry.push("team/app", "v2", &image.config_bytes(config.to_string())).await;
+    let skopeo = Skopeo::new();
+    let reference = |tag: &str| format!("{}/team/app:{tag}", registry.host());
+    let [from, to] = ["v2", "v1"].map(|tag| format!("docker://{}", reference(tag)));
+    skopeo.copy_as_schema1(&from, &to).await;
+
+    let upstream = setup.factory.upstream(&name(&registry, "team/app"), &Credentials::Anonymous.into());
+    let document = document(&*upstream, &tag("v1")).await;
+    assert_eq!(document.media_type, media_type::DOCKER_SCHEMA1_SIGNED);
+    assert_eq!(upstream.resolve(&tag("v1"), URGENCY).await.unwrap(), Some(document.digest.clone()));
+    // The registry signs anew each time; the digest is of what it signs.
+    let by_digest = upstream.manifest(ManifestSelector::Digest(&document.digest), URGENCY).await.unwrap();
+    assert_ne!(by_digest.bytes, document.bytes);
+    assert_eq!(by_digest.digest, document.digest);
+    assert_eq!(Manifest::decode(&by_digest), Manifest::decode(&document));
+
+    let Ok(Manifest::Schema1(manifest)) = Manifest::decode(&document) else { panic!("{document:?}") };
+    let inspected = skopeo.inspect(&reference("v1")).await;
+    assert_eq!(inspected["Digest"], document.digest.to_string());
+    assert_eq!(inspected["Created"], manifest.created.unwrap().to_string());
+    assert_eq!(inspected["Labels"], serde_json::json!(manifest.labels));
+    assert_eq!(inspected["Labels"], serde_json::json!({"k": "v"}));
+    let platform = manifest.platform.unwrap().to_string();
+    assert_eq!(
+        platform,
+        format!("{}/{}", inspected["Os"].as_str().unwrap(), inspected["Architecture"].as_str().unwrap())
+    );
+    assert!(manifest.image_id.is_some());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use samovar_registry::upstream::{
     UpstreamFactory, Urgency,
 };
 use samovar_testing::fake::{Action, Fault, RequestKind};
-use samovar_testing::{Content, Image, Index};
+use samovar_testing::{Content, Image, Index, Schema1Image};
 
 use crate::setup::{REPOSITORY, Setup, tag};
 
@@ -223,29 +223,33 @@ async fn an_answer_that_is_no_manifest_is_a_failure() {
 }
 
 #[tokio::test]
-async fn schema_1_has_the_digest_that_the_registry_gives_it() {
+async fn schema_1_has_the_digest_of_what_was_signed() {
     let setup = Setup::new().await;
-    let pushed = digest(&setup.registry.push(REPOSITORY, "v1", &image()));
-    let announced = Digest::sha256(b"something else");
-    for media_type in [
-        "application/vnd.docker.distribution.manifest.v1+prettyjws",
-        "application/vnd.docker.distribution.manifest.v1+json",
-    ] {
-        let signed = samovar_testing::Document::new(media_type, r#"{"schemaVersion":1,"signatures":[]}"#);
+    let old = Schema1Image::new("seed").created("2015-06-01T02:03:04Z").label("a", "1");
+    for image in [old.clone(), old.unsigned()] {
         setup.registry.clear_faults();
-        setup.registry.push(REPOSITORY, "v1", &signed);
-        let fault = Fault::on(RequestKind::ManifestGet);
-        setup.registry.fault(fault, Action::WrongDigestHeader);
-        let document = by_tag(&setup, "v1").await.unwrap();
-        assert_eq!(document.digest, announced);
-        assert!(!document.is_verified());
-        assert_eq!(Manifest::decode(&document), Ok(Manifest::Schema1));
-        let other = digest(&signed.digest);
-        let mismatch = ErrorKind::DigestMismatch { expected: other.clone(), actual: announced.clone() };
-        assert_eq!(by_digest(&setup, &other).await.unwrap_err(), mismatch);
+        let pushed = digest(&setup.registry.push(REPOSITORY, "v1", &image));
+        for announced in [true, false] {
+            let document = by_tag(&setup, "v1").await.unwrap();
+            assert_eq!(
+                (&document.digest, &document.bytes),
+                (&pushed, &image.manifest().bytes),
+                "{announced}"
+            );
+            assert!(document.is_verified());
+            assert_eq!(by_digest(&setup, &pushed).await.unwrap(), document);
+            let Ok(Manifest::Schema1(manifest)) = Manifest::decode(&document) else { panic!("{document:?}") };
+            assert_eq!(manifest.created, Some("2015-06-01T02:03:04Z".parse().unwrap()));
+            assert_eq!(manifest.labels["a"], "1");
+            setup.registry.fault(Fault::on(RequestKind::ManifestGet), Action::NoDigestHeader);
+        }
+        setup.registry.clear_faults();
+        for wrong in [Action::WrongDigestHeader, Action::WrongBytes] {
+            setup.registry.fault(Fault::on(RequestKind::ManifestGet).times(1), wrong);
+            let error = by_tag(&setup, "v1").await.unwrap_err();
+            assert!(matches!(error, ErrorKind::DigestMismatch { .. }), "{error}");
+        }
     }
-    setup.registry.clear_faults();
-    assert!(by_digest(&setup, &pushed).await.unwrap().is_verified());
 }
 
 #[tokio::test]

@@ -222,6 +222,24 @@ fn a_remote_store_can_have_a_local_tier() {
 }
 
 #[test]
+fn a_watch_may_have_platforms_of_its_own() {
+    let file = r#"
+        store = "memory:"
+        platform = ["linux/amd64"]
+        watch = [
+            "alpine",
+            { image = "busybox", platforms = ["linux/arm64", "linux/s390x"] },
+            { image = "node:22", platforms = ["linux/arm64"] },
+            "node:24",
+        ]
+    "#;
+    let config = load(file, &[], &[]).unwrap();
+    let platforms: Vec<String> = config.watch.iter().map(|entry| entry.platforms.to_string()).collect();
+    // One entry for node wants the usual ones.
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64,linux/s390x", "linux/arm64,linux/amd64"]);
+}
+
+#[test]
 fn one_repository_is_watched_once() {
     let flags = [
         "--watch",

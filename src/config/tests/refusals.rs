@@ -36,7 +36,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
         ),
         (
             "watch = [{image = 'a', tag = '1'}]",
-            "samovar.toml:1: key watch[0].tag: unknown key; known here: ignore_tags, image, poll_interval, tags",
+            "samovar.toml:1: key watch[0].tag: unknown key; known here: ignore_tags, image, platforms, poll_interval, tags",
         ),
         (
             "watch = [\n  'alpine',\n  {tags = ['1']},\n]",
@@ -59,6 +59,14 @@ fn files_are_refused_with_the_place_and_the_reason() {
         (
             "watch = [{image = 'alpine', tags = []}]",
             "samovar.toml:1: key watch[0].image: tags is an empty list, so that no tag would be watched",
+        ),
+        (
+            "watch = [{image = 'alpine', platforms = []}]",
+            "samovar.toml:1: key watch[0].image: platforms is an empty list, so that no image would be wanted",
+        ),
+        (
+            "watch = [{image = 'alpine', platforms = ['linux/arm64', 'amd64']}]",
+            "samovar.toml:1: key watch[0].platforms[1]: invalid platform \"amd64\" at offset 5: ",
         ),
         (
             "watch = [{image = 'alpine', ignore_tags = ['/^v1/']}]",

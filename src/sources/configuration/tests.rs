@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use samovar_registry::Name;
 use samovar_registry::credentials::{Candidate, CredentialChain, Credentials, KeychainOptions};
+use samovar_registry::{Name, Platforms};
 
 use super::*;
 use crate::config::TagFilter;
@@ -11,6 +11,7 @@ fn source(docker_config: &Path) -> ConfigurationSource {
         name: name.parse().unwrap(),
         tags: TagFilter::All,
         poll_interval: Duration::from_mins(5),
+        platforms: Platforms::default(),
     };
     let options =
         KeychainOptions { docker_config: Some(docker_config.to_owned()), ..KeychainOptions::default() };

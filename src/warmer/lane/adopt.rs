@@ -120,7 +120,7 @@ impl Lane {
         let Some(side) = stored.side.as_ref().filter(|side| !is_from_the_future(side, now)) else {
             return now;
         };
-        let platforms = self.context.options.platforms.to_string();
+        let platforms = self.context.platforms(watch).to_string();
         let for_others = stored.head.as_ref().is_none_or(|head| head.platforms != platforms);
         if for_others && side.attempts == 0 || started && side.attempts > 0 {
             return now;

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PASSWORD_HASH: &str = "$2b$04$3dmUEQLZGzrtYtIwh8wJoui2NWZFVcDajERXNUg5GMAEow8Goo2ku";
 
 /// A running `docker-registry` on a free loopback port, with its contents in its own directory. It lists tags in no
-/// particular order and knows no pages. Ends when dropped.
+/// particular order and knows no pages, and takes manifests of schema 1 as well. Ends when dropped.
 #[derive(Debug)]
 pub struct DockerRegistry {
     host: String,
@@ -286,6 +286,7 @@ fn configuration_text(directory: &TempDir, address: &str, htpasswd: bool) -> Str
          log:\n  level: info\n  accesslog:\n    disabled: false\n\
          storage:\n  filesystem:\n    rootdirectory: {path}/data\n  delete:\n    enabled: true\n  \
          maintenance:\n    uploadpurging:\n      enabled: false\n\
+         compatibility:\n  schema1:\n    enabled: true\n\
          http:\n  addr: {address}\n  secret: only for tests\n{auth}"
     )
 }

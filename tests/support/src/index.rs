@@ -13,6 +13,8 @@ use crate::media_type;
 pub struct Index {
     docker: bool,
     children: Vec<Child>,
+    /// After the images.
+    indexes: Vec<Index>,
     annotations: BTreeMap<String, String>,
     artifact_type: Option<String>,
 }
@@ -35,7 +37,13 @@ impl Index {
                 annotations: BTreeMap::new(),
             })
             .collect();
-        Self { docker: false, children, annotations: BTreeMap::new(), artifact_type: None }
+        Self {
+            docker: false,
+            children,
+            indexes: Vec::new(),
+            annotations: BTreeMap::new(),
+            artifact_type: None,
+        }
     }
 
     /// As a Docker manifest list. Its children stay what they are: make them Docker images too.
@@ -73,6 +81,13 @@ impl Index {
         self
     }
 
+    /// Adds an index, whose descriptor names no platform, after the images.
+    #[must_use]
+    pub fn child_index(mut self, index: &Index) -> Self {
+        self.indexes.push(index.clone());
+        self
+    }
+
     /// Adds what build tools add beside the images: a manifest for the platform `unknown/unknown` that attests the
     /// first child.
     #[must_use]
@@ -100,22 +115,31 @@ impl Index {
 impl Content for Index {
     fn manifest(&self) -> Document {
         let media_type = if self.docker { media_type::DOCKER_MANIFEST_LIST } else { media_type::OCI_INDEX };
+        let images = self.children.iter().map(Child::descriptor);
+        let indexes = self.indexes.iter().map(|index| Descriptor::of(&index.manifest()));
         let json = IndexJson {
             schema_version: 2,
             media_type,
             artifact_type: self.artifact_type.clone(),
-            manifests: self.children.iter().map(Child::descriptor).collect(),
+            manifests: images.chain(indexes).collect(),
             annotations: self.annotations.clone(),
         };
         Document::new(media_type, to_pretty_json(&json))
     }
 
     fn children(&self) -> Vec<Document> {
-        self.children.iter().map(|child| child.image.manifest()).collect()
+        let images = self.children.iter().map(|child| child.image.manifest());
+        let indexes = self.indexes.iter().flat_map(|index| {
+            let mut documents = index.children();
+            documents.push(index.manifest());
+            documents
+        });
+        images.chain(indexes).collect()
     }
 
     fn blobs(&self) -> Vec<Document> {
-        self.children.iter().flat_map(|child| child.image.blobs()).collect()
+        let of_images = self.children.iter().flat_map(|child| child.image.blobs());
+        of_images.chain(self.indexes.iter().flat_map(Index::blobs)).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the tests of samovar share. It knows nothing of the crates under test: plain strings and its own types, so
 //! that it is a second opinion and not an echo.
 //!
-//! - [`Image`], [`Index`]: images to push, described in a line, with bytes that are the same in every run;
+//! - [`Image`], [`Index`], [`Schema1Image`]: images to push, described in a line, with bytes that are the same in every run;
 //! - [`fake::FakeRegistry`]: a registry in the test's own process that records every request and misbehaves on command;
 //!   [`fake::SilentHost`]: a host that accepts connections and says nothing;
 //! - [`cloud`]: what clouds offer to those who run on them, in the test's own process;
@@ -31,6 +31,7 @@ mod proxy;
 mod pusher;
 mod redis;
 mod samovar;
+mod schema1;
 mod server;
 mod skopeo;
 
@@ -45,5 +46,6 @@ pub use planted::Planted;
 pub use proxy::Proxy;
 pub use redis::{RedisCluster, RedisSentinel, RedisServer, RedisServerBuilder};
 pub use samovar::{Output, Samovar, SamovarServer};
+pub use schema1::Schema1Image;
 pub use server::{Launch, Server, free_port};
 pub use skopeo::Skopeo;

@@ -54,6 +54,15 @@ impl Skopeo {
 
     /// Copies between references written with their transport, `docker://host/repository:tag`, with all platforms.
     pub async fn copy(&self, from: &str, to: &str) {
+        self.copy_with(from, to, "--all").await;
+    }
+
+    /// The same for `linux/amd64` only, as a Docker manifest of schema 1, signed by skopeo.
+    pub async fn copy_as_schema1(&self, from: &str, to: &str) {
+        self.copy_with(from, to, "--format=v2s1").await;
+    }
+
+    async fn copy_with(&self, from: &str, to: &str, option: &str) {
         let tls = ["--src-tls-verify=false", "--dest-tls-verify=false"];
         let credentials = match &self.credentials {
             Some((user, password)) => {
@@ -61,7 +70,7 @@ impl Skopeo {
             }
             None => vec!["--src-no-creds".to_owned(), "--dest-no-creds".to_owned()],
         };
-        let mut arguments = vec!["copy", "--all"];
+        let mut arguments = vec!["copy", option];
         arguments.extend(tls);
         arguments.extend(credentials.iter().map(String::as_str));
         arguments.extend([from, to]);

@@ -91,8 +91,11 @@ fn indexes_and_their_children() {
 
 #[test]
 fn other_documents() {
-    assert_eq!(decode(DOCKER_SCHEMA1, &json!({})), Ok(Manifest::Schema1));
-    assert_eq!(decode(DOCKER_SCHEMA1_SIGNED, &json!({})), Ok(Manifest::Schema1));
+    let history = json!([{"v1Compatibility": "{}"}]);
+    for media_type in [DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED] {
+        let old = decode(media_type, &json!({"schemaVersion": 1, "history": history}));
+        assert!(matches!(old, Ok(Manifest::Schema1(_))), "{old:?}");
+    }
     let unknown = decode("application/vnd.oci.artifact.manifest.v1+json", &json!({}));
     assert!(matches!(unknown, Ok(Manifest::Unknown { media_type }) if media_type.contains("artifact")));
 }
@@ -143,7 +146,7 @@ fn with_layers(media_type: &str, layers: &serde_json::Value) -> Result<ImageMani
 fn layers_tell_an_image_from_what_only_borrows_its_configuration() {
     let signature = with_layers(OCI_MANIFEST, &json!([{"mediaType": SIGNATURE, "size": 1}])).unwrap();
     assert!(!signature.is_image());
-    assert_eq!(signature.kind(), SIGNATURE);
+    assert_eq!(signature.description(), format!("a cosign signature ({SIGNATURE})"));
 
     for layer in [
         LAYER,
@@ -163,14 +166,27 @@ fn layers_tell_an_image_from_what_only_borrows_its_configuration() {
 #[test]
 fn what_an_artifact_is_called() {
     let chart = "application/vnd.cncf.helm.config.v1+json";
-    assert_eq!(image(OCI_MANIFEST, chart).kind(), chart);
-    let named = json!({
-        "artifactType": "application/vnd.example.sbom",
-        "config": {"mediaType": chart, "digest": digest("c"), "size": 1},
-        "layers": [],
-    });
-    let Ok(Manifest::Image(named)) = decode(OCI_MANIFEST, &named) else { panic!("not a manifest") };
-    assert_eq!(named.kind(), "application/vnd.example.sbom");
+    assert_eq!(image(OCI_MANIFEST, chart).description(), format!("a Helm chart ({chart})"));
+    let empty = "application/vnd.oci.empty.v1+json";
+    for (artifact_type, config_type, layer_type, expected) in [
+        ("application/vnd.example.sbom", chart, "", "application/vnd.example.sbom"),
+        ("application/spdx+json", empty, "", "an SBOM (SPDX) (application/spdx+json)"),
+        ("", empty, "text/spdx", "an SBOM (SPDX) (text/spdx)"),
+        ("", OCI_CONFIG, SIGNATURE, "a cosign signature (application/vnd.dev.cosign.simplesigning.v1+json)"),
+        ("", empty, LAYER, "an artifact of no stated type"),
+    ] {
+        let content = json!({
+            "artifactType": artifact_type,
+            "config": {"mediaType": config_type, "digest": digest("c"), "size": 1},
+            "layers": [{"mediaType": layer_type, "size": 1}],
+        });
+        let artifact = decode(OCI_MANIFEST, &content).unwrap();
+        assert_eq!(artifact.foreign().as_deref(), Some(expected), "{content}");
+    }
+    let index = json!({"manifests": [], "artifactType": "application/vnd.docker.compose.project"});
+    let Ok(Manifest::Index(index)) = decode(OCI_INDEX, &index) else { panic!("not an index") };
+    let compose = "a Docker Compose project (application/vnd.docker.compose.project)";
+    assert_eq!(index.description().as_deref(), Some(compose));
 }
 
 #[test]
@@ -184,6 +200,7 @@ fn types_are_bounded_and_well_formed() {
             (OCI_MANIFEST, json!({"config": good, "layers": [], "artifactType": bad})),
             (OCI_MANIFEST, json!({"config": good, "layers": [{"mediaType": bad, "size": 1}]})),
             (OCI_INDEX, json!({"manifests": [config]})),
+            (OCI_INDEX, json!({"manifests": [], "artifactType": bad})),
         ] {
             let error = decode(media_type, &content).unwrap_err();
             assert_eq!(error.reason, "it names a media type that is none");
