@@ -45,7 +45,8 @@
 //!     WarmerOptions::default(),
 //! );
 //! let name: samovar_registry::Name = "ghcr.io/fluxcd/source-controller".parse()?;
-//! let watch = Watch { tags: TagFilter::All, credentials: CredentialChain::default(), poll_interval: None, platforms: None };
+//! let credentials = CredentialChain::default();
+//! let watch = Watch { tags: TagFilter::All, credentials, poll_interval: None, platforms: None };
 //! warmer.warm_once(WatchList([(name.clone(), watch)].into())).await;
 //!
 //! let cache = Cache::new(store, clock);

@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// How many labels or annotations of one object are kept; the rest is dropped.
 const MAX_TEXTS: usize = 4_096;
@@ -15,7 +15,7 @@ const MAX_TEXT_BYTES: usize = 1024 * 1024;
 
 /// Decodes a document that must be an object. Derived decoders take an array of the fields' values as well,
 /// and would find an empty success in documents such as `[null]`.
-pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+pub(crate) fn object<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, serde_json::Error> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes)?;
     }

@@ -97,6 +97,7 @@ fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Val
             "name": entry.name.to_string(),
             "tags": tags(entry),
             "poll_interval": shown_duration(entry.poll_interval),
+            "platforms": entry.platforms.to_string(),
         })
     });
     let credentials = config.credentials.iter().map(|entry| {
@@ -154,6 +155,7 @@ docker.io/library/alpine  all       5m
 ghcr.io/a/b               selected  5m";
         assert!(page.ends_with(watch), "{page}");
         assert_eq!(summary(&args.file, &config, &[])["watch"][1]["tags"], "selected");
+        assert_eq!(summary(&args.file, &config, &[])["watch"][1]["platforms"], "linux/amd64,linux/arm64");
     }
 
     #[test]

@@ -264,6 +264,15 @@ impl Upstream for Leased {
         self.permitted(self.upstream.config(digest, urgency)).await
     }
 
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        urgency: Urgency,
+    ) -> Result<Document, UpstreamError> {
+        self.permitted(self.upstream.referrers(subject, artifact_type, urgency)).await
+    }
+
     fn counts_manifest_gets(&self) -> bool {
         self.upstream.counts_manifest_gets()
     }

@@ -3,6 +3,7 @@
 mod contents;
 mod costs;
 mod faults;
+mod over_http;
 mod replicas;
 mod schedule;
 mod shared_store;

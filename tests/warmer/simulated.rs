@@ -206,6 +206,15 @@ impl Upstream for Repository {
         self.ask(Operation::Config, digest.to_string(), urgency, answer).await
     }
 
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        _artifact_type: Option<&str>,
+        urgency: Urgency,
+    ) -> Result<Document, UpstreamError> {
+        self.ask(Operation::Referrers, subject.to_string(), urgency, |_| None).await
+    }
+
     fn counts_manifest_gets(&self) -> bool {
         self.name.is_docker_hub()
     }

@@ -28,13 +28,16 @@ pub enum Operation {
     Manifest,
     /// GET of an image configuration.
     Config,
+    /// GET of what refers to a manifest, by the API or by the tag scheme.
+    Referrers,
     /// Asking for a token.
     Token,
 }
 
 impl Operation {
     /// Every operation, for metrics that show all their label values from the start.
-    pub const ALL: [Self; 5] = [Self::Tags, Self::Resolve, Self::Manifest, Self::Config, Self::Token];
+    pub const ALL: [Self; 6] =
+        [Self::Tags, Self::Resolve, Self::Manifest, Self::Config, Self::Referrers, Self::Token];
 
     /// The metric label.
     pub fn as_str(self) -> &'static str {
@@ -43,6 +46,7 @@ impl Operation {
             Self::Resolve => "resolve",
             Self::Manifest => "manifest",
             Self::Config => "config",
+            Self::Referrers => "referrers",
             Self::Token => "token",
         }
     }
@@ -55,6 +59,7 @@ impl fmt::Display for Operation {
             Self::Resolve => "resolving a tag",
             Self::Manifest => "fetching a manifest",
             Self::Config => "fetching an image configuration",
+            Self::Referrers => "listing referrers",
             Self::Token => "fetching a token",
         })
     }
@@ -248,6 +253,37 @@ impl fmt::Display for ErrorClass {
 }
 
 impl ErrorKind {
+    /// The status of the answer that was the failure; `None` where there was no answer, or a successful one that was of no
+    /// use.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Unauthorized { .. } => Some(401),
+            Self::Denied { .. } => Some(403),
+            Self::NotFound { .. } => Some(404),
+            Self::RateLimited { .. } => Some(429),
+            Self::Unavailable { status, .. } | Self::Rejected { status, .. } => Some(*status),
+            Self::Timeout { .. }
+            | Self::Transport { .. }
+            | Self::Protocol { .. }
+            | Self::TooLarge { .. }
+            | Self::DigestMismatch { .. }
+            | Self::Refused { .. } => None,
+        }
+    }
+
+    /// What the registry said about it in its own words, cut to a bound and without control characters.
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Self::Unauthorized { message, .. }
+            | Self::Denied { message, .. }
+            | Self::NotFound { message }
+            | Self::RateLimited { message, .. }
+            | Self::Unavailable { message, .. }
+            | Self::Rejected { message, .. } => message.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The bounded label of this failure.
     pub fn class(&self) -> ErrorClass {
         match self {
@@ -265,3 +301,6 @@ impl ErrorKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,8 @@ pub(super) struct Flights {
     by_tag: UnderWay<Tag, Document>,
     by_digest: UnderWay<Digest, Document>,
     configs: UnderWay<Digest, Bytes>,
+    /// By subject and type of artifact.
+    referrers: UnderWay<(Digest, Option<String>), Document>,
 }
 
 /// Requests of one kind.
@@ -164,6 +166,20 @@ impl Upstream for Joined {
         let key = self.key(digest.clone(), urgency);
         let ask = || async move { upstream.config(&digest, urgency).await }.boxed();
         self.flights.configs.join(key, &self.credentials, ask).await
+    }
+
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        urgency: Urgency,
+    ) -> Result<Document, UpstreamError> {
+        let upstream = self.upstream.clone();
+        let (subject, artifact_type) = (subject.clone(), artifact_type.map(str::to_owned));
+        let key = self.key((subject.clone(), artifact_type.clone()), urgency);
+        let ask =
+            || async move { upstream.referrers(&subject, artifact_type.as_deref(), urgency).await }.boxed();
+        self.flights.referrers.join(key, &self.credentials, ask).await
     }
 
     fn counts_manifest_gets(&self) -> bool {

@@ -14,6 +14,7 @@ use super::flights::{Flights, Joined};
 use super::host::Hosts;
 use super::listing::PlainList;
 use super::observe::RequestObserver;
+use super::referrers::Referrers;
 use super::session::{Logins, Question, Session};
 use super::transport::{Answer, Transport};
 use super::{
@@ -198,13 +199,22 @@ impl Upstream for HttpUpstream {
         Ok(answer.body)
     }
 
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        urgency: Urgency,
+    ) -> Result<Document, UpstreamError> {
+        Referrers { session: &self.session, subject, artifact_type, urgency }.read().await
+    }
+
     fn counts_manifest_gets(&self) -> bool {
         self.session.name.is_docker_hub()
     }
 }
 
 /// The manifest that came, if it is one, and the one that was wanted or announced.
-fn document(
+pub(super) fn document(
     content_type: Option<&str>,
     wanted: Option<Digest>,
     announced: Option<Digest>,
@@ -225,7 +235,7 @@ fn document(
 }
 
 /// The digest in the header. One that cannot be read, of an algorithm that we do not know, is as good as none.
-fn announced_digest(headers: &HeaderMap) -> Option<Digest> {
+pub(super) fn announced_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get(DOCKER_CONTENT_DIGEST)?.to_str().ok()?.trim().parse().ok()
 }
 

@@ -59,6 +59,7 @@ mod observe;
 mod options;
 mod pages;
 mod redirect;
+mod referrers;
 mod refusals;
 mod schema1;
 mod session;
@@ -147,6 +148,17 @@ pub trait Upstream: Debug + Send + Sync {
 
     /// Fetches an image configuration (at most 8 MiB).
     async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError>;
+
+    /// Fetches the index of what refers to a manifest, such as signatures, or of what of it is of one type of artifact. It is
+    /// whole (at most 10,000 referrers, of 4 MiB together) and empty where nothing does. Where the registry has no API for
+    /// it, what clients keep under the tag that is made from the digest is taken. Referrers come and go: what was
+    /// learnt is not to be taken for true for more than a few minutes.
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        urgency: Urgency,
+    ) -> Result<Document, UpstreamError>;
 
     /// Whether GETs of manifests count against a quota here and HEADs do not, as on Docker Hub: a new tag is then
     /// resolved first and fetched by digest only if that digest is new.

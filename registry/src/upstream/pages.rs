@@ -135,7 +135,7 @@ impl Pager {
 }
 
 /// The query string of a URI reference, absolute or relative.
-fn query_of(target: &str) -> Option<&str> {
+pub(super) fn query_of(target: &str) -> Option<&str> {
     let without_fragment = target.split_once('#').map_or(target, |(before, _)| before);
     without_fragment.split_once('?').map(|(_, query)| query).filter(|query| !query.is_empty())
 }

@@ -6,6 +6,7 @@ mod docker_registry;
 mod failures;
 mod manifests;
 mod redirects;
+mod referrers;
 mod setup;
 mod tags;
 mod timeouts;

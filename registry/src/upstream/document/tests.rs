@@ -1,6 +1,8 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::upstream::ImageConfig;
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const SIGNATURE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -229,4 +231,70 @@ fn children_are_bounded() {
     assert!(index(MAX_CHILDREN).is_ok());
     let error = index(MAX_CHILDREN + 1).unwrap_err();
     assert!(error.to_string().ends_with("it lists more than 1000 manifests"), "{error}");
+}
+
+/// Every type that is decoded, and one that is not.
+const TYPES: [&str; 7] = [
+    OCI_MANIFEST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    DOCKER_LIST,
+    DOCKER_SCHEMA1,
+    DOCKER_SCHEMA1_SIGNED,
+    "application/vnd.example.thing.v1+json",
+];
+
+/// Decodes the bytes as everything that they may be taken for.
+fn decode_as_everything(bytes: &[u8]) {
+    let (digest, bytes) = (Digest::sha256(b""), bytes::Bytes::copy_from_slice(bytes));
+    for media_type in TYPES {
+        let media_type = media_type.to_owned();
+        let document = Document { digest: digest.clone(), media_type, bytes: bytes.clone() };
+        let _ = Manifest::decode(&document);
+        let _ = document.is_verified();
+    }
+    let _ = ImageConfig::decode(&bytes);
+    let _ = media_type::of_manifest(None, &bytes);
+}
+
+#[test]
+fn documents_made_to_cost_much_do_not() {
+    const SIZE: usize = 64 * 1024;
+    let much = |text: &str| text.repeat(SIZE / text.len());
+    let (arrays, objects) = (much("["), much("{\"a\":"));
+    decode_as_everything(arrays.as_bytes());
+    decode_as_everything(objects.as_bytes());
+    for field in
+        ["manifests", "config", "layers", "annotations", "history", "signatures", "unknown", "created"]
+    {
+        for nested in [&arrays, &objects, &much("9"), &format!("\"{}", much("\\u0000"))] {
+            decode_as_everything(format!("{{\"{field}\":{nested}").as_bytes());
+        }
+        let again = much(&format!("\"{field}\":null,"));
+        decode_as_everything(format!("{{{again}\"{field}\":1}}").as_bytes());
+        decode_as_everything(format!("{{\"{field}\":[{}0]}}", much("0,")).as_bytes());
+        decode_as_everything(format!("{{\"{field}\":[{}{{}}]}}", much("{},")).as_bytes());
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_can_be_sent_makes_a_decoder_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        text in any::<String>(),
+        number in any::<f64>(),
+        cut in 0_usize..500,
+    ) {
+        decode_as_everything(&bytes);
+        let valid = json!({
+            "config": {"mediaType": OCI_CONFIG, "digest": digest(&text), "size": 1, "Labels": {&text: &text}},
+            "layers": [{"mediaType": &text, "size": number}],
+            "manifests": [{"digest": digest("1"), "size": 1, "platform": {"os": &text, "architecture": &text}}],
+            "history": [{"v1Compatibility": &text}],
+            "annotations": {&text: &text, "n": number},
+        })
+        .to_string();
+        decode_as_everything(valid.as_bytes());
+        decode_as_everything(&valid.as_bytes()[..cut.min(valid.len())]);
+    }
 }

@@ -48,6 +48,16 @@ impl Upstream for Slow {
         self.ask(format!("config {digest}"), Bytes::new()).await
     }
 
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        _: Urgency,
+    ) -> Result<Document, UpstreamError> {
+        let document = Document { digest: subject.clone(), media_type: String::new(), bytes: Bytes::new() };
+        self.ask(format!("referrers {subject} {artifact_type:?}"), document).await
+    }
+
     fn counts_manifest_gets(&self) -> bool {
         false
     }
