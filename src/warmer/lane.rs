@@ -79,6 +79,8 @@ struct Repository {
     gone: bool,
     /// The next pass lists even if the list could not be read lately: what was in the way may be gone.
     list_again: bool,
+    /// The next pass asks again about tags that could not be asked about: it has other credentials.
+    login_changed: bool,
     /// The last pass could not store what it learnt.
     store_failed: bool,
     copy: CopySlot,
@@ -272,6 +274,7 @@ impl Lane {
         repository.again = false;
         let list_again = std::mem::take(&mut repository.list_again);
         let opening = open_pass(&self.context, &self.lease, name, repository, cause, list_again, interrupt);
+        repository.login_changed = false;
         self.passes += 1;
         self.context.running_passes.fetch_add(1, Ordering::Relaxed);
         let (name, working_on) = (name.clone(), name.clone());
@@ -397,11 +400,22 @@ fn open_pass(
     interrupt: CancellationToken,
 ) -> impl Future<Output = Result<Pass, StoreError>> + use<> {
     let (context, lease, name) = (Arc::clone(context), lease.clone(), name.clone());
-    let (watch, slot, store_failed) =
-        (repository.watch.clone(), Arc::clone(&repository.copy), repository.store_failed);
+    let (watch, slot) = (repository.watch.clone(), Arc::clone(&repository.copy));
+    let (login_changed, store_failed) = (repository.login_changed, repository.store_failed);
     async move {
         let copy = open(&context, &name, &watch, &slot).await?;
-        Ok(Pass { context, name, watch, copy, cause, lease, list_again, store_failed, interrupt })
+        Ok(Pass {
+            context,
+            name,
+            watch,
+            copy,
+            cause,
+            lease,
+            list_again,
+            login_changed,
+            store_failed,
+            interrupt,
+        })
     }
 }
 

@@ -63,6 +63,7 @@ impl Warmer {
             lease: Lease::for_good(),
             store_failed: false,
             list_again: true,
+            login_changed: false,
             interrupt: CancellationToken::new(),
         };
         let mut scope = Scope::Everything;

@@ -58,6 +58,8 @@ pub(super) struct Pass {
     pub(super) lease: Lease,
     /// List even if the list could not be read lately.
     pub(super) list_again: bool,
+    /// Ask again about tags that could not be asked about lately: the credentials are other ones now.
+    pub(super) login_changed: bool,
     /// The last pass could not store what it learnt: find out first whether this one can.
     pub(super) store_failed: bool,
     /// Ends the pass early: something more urgent waits.
@@ -199,6 +201,9 @@ impl Pass {
             renewal::put_back(&*self.context.store, &self.copy).await?;
         }
         self.publish_unsaved().await?;
+        if self.login_changed {
+            self.copy.state().retry_refused(self.context.clock.now());
+        }
         let listed = if self.must_list(scope) { self.list(upstream).await } else { Ok(()) };
         self.renew().await?;
         if let Err(problem) = &listed

@@ -182,6 +182,21 @@ impl State {
         new
     }
 
+    /// Makes every tag due that could not be asked about when it was asked about last, where other credentials may help.
+    pub(super) fn retry_refused(&mut self, now: Timestamp) {
+        for (tag, kept) in &mut self.tags {
+            let may_help = match &kept.record.state {
+                TagState::Failed { class, .. } => *class == ErrorClass::Unauthorized,
+                // Why it could not be looked at again is not kept.
+                _ => kept.side.attempts > 0,
+            };
+            if may_help && kept.next().is_some_and(|next| next > now) {
+                kept.side.next = Some(now);
+                self.side_changed.insert(tag.clone());
+            }
+        }
+    }
+
     /// Takes no time for true that cannot be: a clock that was wrong for a while must not put everything off until then.
     pub(super) fn distrust_the_future(&mut self, now: Timestamp) {
         if is_from_the_future(&self.side, now) {

@@ -41,6 +41,30 @@ async fn a_changed_watch_is_followed_at_once_also_over_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_refused_is_tried_again_as_soon_as_the_credentials_change() {
+    let (world, store) = (World::default(), memory());
+    let app = filled(&world, "registry.example/team/app", 3);
+    let refusal = ErrorKind::Unauthorized { credentials: "no credentials".to_owned(), message: None };
+    world.set_failure("registry.example", Some(refusal));
+    let samovar = start(&world, &store, &[&app]);
+    tokio::time::sleep(HOUR * 12).await;
+    world.set_failure("registry.example", None);
+    world.take_asked();
+    samovar.watch.send_replace(watching(&[&app]));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.take_asked(), [], "the same credentials change nothing");
+
+    let mut list = watching(&[&app]);
+    let (password, provenance) = (Secret::new("new"), "config.json".into());
+    let login = Credentials::Basic { username: "samovar".to_owned(), password, provenance };
+    list.0.get_mut(&app).unwrap().credentials = login.into();
+    let began = tokio::time::Instant::now();
+    samovar.watch.send_replace(list);
+    samovar.complete(&app).await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_that_changes_during_its_pass_is_followed_by_one_more_pass_and_then_rest() {
     let (world, store) = (World::default(), memory());
     world.set_latency("registry.example", Duration::from_secs(5));

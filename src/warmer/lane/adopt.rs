@@ -84,6 +84,7 @@ impl Lane {
         if repository.watch == *watch && !repository.gone {
             return;
         }
+        repository.login_changed |= repository.watch.credentials != watch.credentials;
         repository.watch = watch.clone();
         repository.gone = false;
         repository.list_again = true;
@@ -106,6 +107,7 @@ impl Lane {
             again: false,
             gone: false,
             list_again: true,
+            login_changed: false,
             store_failed: false,
             copy: CopySlot::default(),
         };

@@ -378,6 +378,28 @@ fn refusals_are_dated_from_the_first_one() {
 }
 
 #[test]
+fn other_credentials_give_what_was_refused_another_chance() {
+    let mut state = warmed(&["known", "kept-back"]);
+    state.apply_list(&list(&["known", "kept-back", "refused", "broken"]), &TagFilter::All, POLL, at(0));
+    let failed = |class| TagAnswer::Failed { class, reason: String::new(), moved_to: None };
+    for (text, class) in [
+        ("kept-back", ErrorClass::Unauthorized),
+        ("refused", ErrorClass::Unauthorized),
+        ("broken", ErrorClass::Protocol),
+    ] {
+        for _ in 0..20 {
+            state.apply_answer(&tag(text), failed(class), at(0));
+        }
+    }
+    let soon = at(0).now + Duration::from_mins(1);
+    assert!(state.due(soon, false).is_empty());
+    state.retry_refused(soon);
+    let due: Vec<_> = state.due(soon, false).into_iter().map(|due| due.tag.to_string()).collect();
+    assert_eq!(due, ["kept-back", "refused"]);
+    assert!(state.is_unsaved(), "an interrupted pass is not the end of it");
+}
+
+#[test]
 fn images_chosen_for_other_platforms_are_looked_at_again() {
     let head = Head {
         generation: 1,
