@@ -27,8 +27,8 @@ fn files_are_refused_with_the_place_and_the_reason() {
             "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: burst, cloud_identity, concurrency, rps, token_hosts",
         ),
         (
-            "cloud_identity = ['aws', 'gcp']",
-            "samovar.toml:1: key cloud_identity[1]: \"gcp\" is no cloud: the clouds are aws, azure and google",
+            "cloud_identity = ['gcp']",
+            "samovar.toml:1: key cloud_identity[0]: \"gcp\" is no cloud: the clouds are aws, azure and google",
         ),
         (
             "hosts.'a.io'.cloud_identity = 'gcp'",
