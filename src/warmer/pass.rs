@@ -109,11 +109,9 @@ impl From<PublishError> for Problem {
 impl Problem {
     /// A failed request, at the time that it failed: a pause counts from there.
     fn of(error: UpstreamError, now: Timestamp) -> Self {
-        match error.kind {
-            ErrorKind::RateLimited { retry_after, .. } => {
-                Self::Limited { until: now + retry_after, error: Box::new(error) }
-            }
-            _ => Self::Upstream(error),
+        match error.kind.retry_after() {
+            Some(retry_after) => Self::Limited { until: now + retry_after, error: Box::new(error) },
+            None => Self::Upstream(error),
         }
     }
 
@@ -374,13 +372,14 @@ impl Pass {
             Ok(answer) => answer,
             Err(FetchError::Store(error)) => return Some(Problem::Store(error)),
             Err(FetchError::Upstream(error)) => match (&error.kind, error.operation) {
-                // It is where the registry keeps its blobs that limits us: everything else can go on.
-                (ErrorKind::RateLimited { retry_after, .. }, Operation::Config)
+                // It is where the registry keeps its blobs that limits us, or a quota on manifests that is short: everything
+                // else can go on.
+                (ErrorKind::RateLimited { retry_after, .. }, Operation::Config | Operation::Manifest)
                     if self.context.upstreams.blocked_for(&self.name).is_none() =>
                 {
                     TagAnswer::Later { until: at.now + *retry_after }
                 }
-                (ErrorKind::RateLimited { .. }, _) => return Some(Problem::of(error, at.now)),
+                (ErrorKind::RateLimited { .. } | ErrorKind::LeftAlone { .. }, _) => return Some(Problem::of(error, at.now)),
                 (kind, _) => TagAnswer::failed(kind.class(), &error),
             },
             Err(error @ FetchError::Document { .. }) => TagAnswer::failed(ErrorClass::Protocol, &error),
@@ -449,8 +448,8 @@ impl Pass {
 
     /// The error to go on with where the registry wants to be left alone for longer than it pays to wait.
     fn held_back(&self, operation: Operation) -> Option<UpstreamError> {
-        let retry_after = self.context.upstreams.blocked_for(&self.name).filter(|wait| *wait > GRACE)?;
-        let kind = ErrorKind::RateLimited { retry_after, message: None };
+        let kind = self.context.upstreams.held_back(&self.name)?;
+        kind.retry_after().filter(|wait| *wait > GRACE)?;
         Some(UpstreamError { repository: self.name.clone(), operation, kind })
     }
 

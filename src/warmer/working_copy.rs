@@ -360,9 +360,9 @@ impl State {
     pub(super) fn list_failed(&mut self, error: &UpstreamError, at: Circumstance) {
         self.side_header_changed = true;
         self.side.last_error = Some(LastError { message: error.to_string(), at: at.now });
-        if let ErrorKind::RateLimited { retry_after, .. } = &error.kind {
+        if let Some(retry_after) = error.kind.retry_after() {
             // Nothing is wrong with the repository.
-            self.side.next_listing = Some(at.now + *retry_after);
+            self.side.next_listing = Some(at.now + retry_after);
             return;
         }
         self.side.attempts = self.side.attempts.saturating_add(1);

@@ -33,6 +33,12 @@ impl Deadlines {
         }
     }
 
+    /// The same, but what is left of it ends within this time from now.
+    pub(super) fn ending_within(&self, limit: Duration) -> Self {
+        let total_timeout = self.total_timeout.min(self.started.elapsed() + limit);
+        Self { total_timeout, ..*self }
+    }
+
     /// Waits for the header of the answer.
     pub(super) async fn header<T>(&self, future: impl Future<Output = T>) -> Result<T, ErrorKind> {
         self.within(Stage::Header, self.header_timeout, future).await

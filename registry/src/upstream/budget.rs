@@ -1,23 +1,36 @@
-//! What may still be asked of a host: one rate, one ceiling on concurrency, one queue, and pauses after 429.
+//! What may still be asked of a host: one rate, one ceiling on concurrency, one queue, pauses after 429, a breaker for
+//! when it keeps failing, and a quota for each identity.
 //!
 //! Invariants:
-//! - whoever waits is served by urgency, then by arrival; a kind of request that is held back does not stop
-//!   the others;
-//! - after a pause nothing bursts: the bucket starts empty;
-//! - only a waiter that may be able to go is woken: the first of the queue, and the first of a kind that was
-//!   held back;
+//! - whoever waits is served by urgency, then by arrival; a kind of request that is held back, or an identity whose
+//!   quota is used up, does not stop the others;
+//! - after a pause nothing bursts: the bucket starts empty, and holds one request until the rate has recovered;
+//! - only a waiter that may be able to go is woken: the first of those that nothing holds back, and the first of those
+//!   that something does;
 //! - no lock is held across an await, and no task runs in the background: waiters keep the time themselves.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::limits::Quota;
 use super::{ErrorKind, Urgency};
-use state::{MAX_WAITING, Place, State, Turn};
+use crate::credentials::Identity;
+use state::{Admission, Gate, MAX_WAITING, MOST_IDENTITIES, Place, State, Turn};
 
+pub(super) use account::Counting;
+pub use record::BudgetRecord;
+pub use snapshot::{BlockReason, BreakerSnapshot, BudgetSnapshot, IdentityQuota};
+
+mod account;
+mod breaker;
+mod hold;
+mod rate;
+mod record;
+mod snapshot;
 mod state;
 
 /// The limits of one host.
@@ -54,6 +67,16 @@ impl Limits {
     }
 }
 
+/// What a budget is made from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Terms {
+    pub(super) limits: Limits,
+    /// What counts against a quota.
+    pub(super) counting: Counting,
+    /// The part of a quota, from 0 to 1, that is kept for those who asked.
+    pub(super) quota_reserve: f64,
+}
+
 /// What a request is for: a 429 holds back only requests of its own kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RequestKind {
@@ -67,6 +90,7 @@ pub enum RequestKind {
 
 impl RequestKind {
     const COUNT: usize = 3;
+    const ALL: [Self; Self::COUNT] = [Self::Registry, Self::Token, Self::Cdn];
 
     fn index(self) -> usize {
         match self {
@@ -77,32 +101,20 @@ impl RequestKind {
     }
 }
 
+/// A request that wants to draw on a budget.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draw<'a> {
+    pub(super) kind: RequestKind,
+    pub(super) urgency: Urgency,
+    /// Whose quota it counts against.
+    pub(super) identity: &'a Identity,
+    /// Whether it is what Docker Hub counts as a pull.
+    pub(super) is_manifest_get: bool,
+}
+
 /// The longest pause that a request waits out which the registry sent elsewhere. The registry itself is not held
 /// back then, and whoever asks would not learn why nothing happens.
 const LONGEST_WAIT_ELSEWHERE: Duration = Duration::from_secs(5);
-
-/// How a budget stands, for status pages and metrics.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BudgetSnapshot {
-    /// Requests per second.
-    pub rate: f64,
-    /// How many requests may follow one another at once.
-    pub burst: u32,
-    /// How many requests may be under way.
-    pub concurrency: usize,
-    /// How many requests are under way.
-    pub in_flight: usize,
-    /// How many requests wait.
-    pub waiting: usize,
-    /// For how much longer requests to the registry are held back; absent when they are not.
-    pub blocked_for: Option<Duration>,
-    /// The same for requests to its token service.
-    pub token_blocked_for: Option<Duration>,
-    /// The same for requests to where it redirects.
-    pub cdn_blocked_for: Option<Duration>,
-    /// The quota that the registry announced last.
-    pub quota: Option<Quota>,
-}
 
 /// The budget of one host.
 #[derive(Debug)]
@@ -111,37 +123,41 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::new(limits, Instant::now())) })
+    pub(super) fn new(terms: Terms) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State::new(terms, Instant::now())) })
     }
 
-    /// Waits until a request of this kind may be sent. It counts as under way until the permit is dropped.
+    /// Waits until such a request may be sent. It counts as under way until the permit is dropped.
     ///
-    /// Cancellation-safe: a dropped future leaves the queue and draws on nothing. Fails if too many wait, and for
-    /// requests to a token service or a CDN that is to be left alone for more than 5 seconds.
-    pub(super) async fn acquire(
-        self: &Arc<Self>,
-        kind: RequestKind,
-        urgency: Urgency,
-    ) -> Result<Permit, ErrorKind> {
-        let waiter = Waiter::join(self, kind, urgency)?;
+    /// Cancellation-safe: a dropped future leaves the queue and draws on nothing. Fails if too many wait, for requests to a
+    /// token service or a CDN that is to be left alone for more than 5 seconds, and for those that would wait for their
+    /// identity's quota for more than 30: these are told when to come back.
+    pub(super) async fn acquire(self: &Arc<Self>, draw: &Draw<'_>) -> Result<Permit, ErrorKind> {
+        let waiter = Waiter::join(self, draw)?;
         loop {
-            if kind != RequestKind::Registry
+            if draw.kind != RequestKind::Registry
                 && let Some(retry_after) =
-                    self.blocked_for(kind).filter(|left| *left > LONGEST_WAIT_ELSEWHERE)
+                    self.blocked_for(draw.kind).filter(|left| *left > LONGEST_WAIT_ELSEWHERE)
             {
                 return Err(ErrorKind::RateLimited { retry_after, message: None });
             }
-            let turn = self.lock().turn(kind, waiter.place, Instant::now());
+            let turn = self.lock().turn(draw, &waiter.gate, waiter.place, Instant::now());
             match turn {
-                Turn::Go { admission } => {
-                    return Ok(Permit { budget: self.clone(), kind, admission });
+                Turn::Go(admission) => {
+                    let (budget, gate) = (self.clone(), waiter.gate.clone());
+                    return Ok(Permit { budget, gate, admission, identity: draw.identity.clone() });
                 }
                 Turn::At(instant) => tokio::select! {
                     () = sleep_until(instant) => {}
                     () = waiter.called.notified() => {}
                 },
                 Turn::Later => waiter.called.notified().await,
+                Turn::ComeBack { after, quota } => {
+                    let message = quota.map(|Quota { limit, remaining, .. }| {
+                        format!("{remaining} of {limit} requests are left of our quota")
+                    });
+                    return Err(ErrorKind::RateLimited { retry_after: after, message });
+                }
             }
         }
     }
@@ -151,9 +167,28 @@ impl Budget {
         self.lock().blocked_for(kind, Instant::now())
     }
 
+    /// Why requests to the registry are held back, with for how much longer.
+    pub(super) fn held_back(&self) -> Option<ErrorKind> {
+        let (state, now) = (self.lock(), Instant::now());
+        let retry_after = state.blocked_for(RequestKind::Registry, now)?;
+        let broken = state.breaker.left(now) == Some(retry_after);
+        let reason = state.breaker.reason(now).filter(|_| broken);
+        Some(reason.unwrap_or(ErrorKind::RateLimited { retry_after, message: None }))
+    }
+
     /// From now on only this part of the rate, above 0 and at most 1, is ours: others ask the host as well.
     pub(super) fn set_share(&self, share: f64) {
         self.lock().set_share(share, Instant::now());
+    }
+
+    /// What is to survive a restart; `clock` is the time by the wall clock.
+    pub(super) fn record(&self, clock: Timestamp) -> BudgetRecord {
+        self.lock().record(Instant::now(), clock)
+    }
+
+    /// Goes on where an earlier life, or another replica, has stopped.
+    pub(super) fn restore(&self, record: &BudgetRecord, clock: Timestamp) {
+        self.lock().restore(record, Instant::now(), clock);
     }
 
     /// How the budget stands.
@@ -161,8 +196,8 @@ impl Budget {
         self.lock().snapshot(Instant::now())
     }
 
-    /// Whether forgetting the budget would lose nothing: nobody waits, nothing is held back or
-    /// shared, the bucket is full.
+    /// Whether forgetting the budget would lose nothing: nobody waits, nothing is held back, shared or known, the bucket
+    /// is full.
     pub(super) fn is_at_rest(&self) -> bool {
         self.lock().is_at_rest(Instant::now())
     }
@@ -176,24 +211,25 @@ impl Budget {
 /// A place in the queue, given up when dropped.
 struct Waiter<'a> {
     budget: &'a Budget,
-    kind: RequestKind,
+    gate: Gate,
     place: Place,
     called: Arc<Notify>,
 }
 
 impl<'a> Waiter<'a> {
-    fn join(budget: &'a Budget, kind: RequestKind, urgency: Urgency) -> Result<Self, ErrorKind> {
+    fn join(budget: &'a Budget, draw: &Draw<'_>) -> Result<Self, ErrorKind> {
         let called = Arc::new(Notify::new());
-        let place = budget.lock().join(kind, urgency, called.clone()).ok_or_else(|| ErrorKind::Refused {
-            message: format!("more than {MAX_WAITING} requests wait for this host"),
+        let joined = budget.lock().join(draw, called.clone(), Instant::now());
+        let (gate, place) = joined.ok_or_else(|| ErrorKind::Refused {
+            message: format!("more than {MAX_WAITING} requests or {MOST_IDENTITIES} identities wait for this host"),
         })?;
-        Ok(Self { budget, kind, place, called })
+        Ok(Self { budget, gate, place, called })
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.budget.lock().leave(self.kind, self.place);
+        self.budget.lock().leave(&self.gate, self.place, Instant::now());
     }
 }
 
@@ -201,31 +237,64 @@ impl Drop for Waiter<'_> {
 #[derive(Debug)]
 pub(super) struct Permit {
     budget: Arc<Budget>,
-    kind: RequestKind,
-    admission: u64,
+    gate: Gate,
+    admission: Admission,
+    identity: Identity,
 }
 
 impl Permit {
-    /// The host answered 429, or 503 with a time: requests of this kind are held back for as long as it asked,
-    /// or, where it did not say, for longer each time. Returns for how long.
-    pub(super) fn hold_back(&self, asked: Option<Duration>) -> Duration {
-        self.budget.lock().hold_back(self.kind, self.admission, asked, Instant::now())
+    /// The host limits us, by 429 or in words if we are too fast, or by 503 with a time: requests of this kind are held
+    /// back for as long as it asked, or, where it did not say, for longer each time. Returns for how long.
+    pub(super) fn hold_back(&self, asked: Option<Duration>, is_too_fast: bool) -> Duration {
+        let kind = self.gate.kind();
+        self.budget.lock().hold_back(kind, self.admission, asked, is_too_fast, Instant::now())
     }
 
-    /// The host answered without asking for a pause.
-    pub(super) fn accepted(&self) {
-        self.budget.lock().accepted(self.kind, self.admission);
+    /// The host says that the identity's quota is used up: what counts against it is held back. Returns for how long.
+    pub(super) fn use_up_quota(&self, asked: Option<Duration>) -> Option<Duration> {
+        self.budget.lock().use_up_quota(&self.identity, self.admission, asked, Instant::now())
+    }
+
+    /// The host answered without asking for a pause. Whether it had been failing until now.
+    pub(super) fn accepted(&self) -> bool {
+        self.budget.lock().accepted(self.gate.kind(), self.admission, Instant::now())
+    }
+
+    /// There was no answer, or one that says that the host fails in passing. `random` is from 0 to 1. For how long the host
+    /// is left alone, if this is the failure that makes it so.
+    pub(super) fn failed(&self, failure: &ErrorKind, random: f64) -> Option<Duration> {
+        self.budget.lock().failed(self.gate.kind(), self.admission, failure, random, Instant::now())
+    }
+
+    /// Whether the request counts against a quota.
+    pub(super) fn counts(&self) -> bool {
+        matches!(self.gate, Gate::Quota(_))
+    }
+
+    /// Whether a quota that is used up would have refused it: where only pulls count, nothing else does.
+    pub(super) fn is_of_quota(&self) -> bool {
+        self.counts() || self.gate.kind() == RequestKind::Registry && self.budget.lock().counts_everything()
     }
 
     /// The host announced a quota.
     pub(super) fn note_quota(&self, quota: Quota) {
-        self.budget.lock().note_quota(quota);
+        if self.gate.kind() != RequestKind::Registry {
+            return;
+        }
+        self.budget.lock().note_quota(&self.identity, quota, self.admission, Instant::now());
+    }
+
+    /// The host answered what would count against a quota, and announced none.
+    pub(super) fn note_no_quota(&self) {
+        if self.counts() {
+            self.budget.lock().note_no_quota(&self.identity, Instant::now());
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.lock().done();
+        self.budget.lock().done(&self.gate, self.admission, Instant::now());
     }
 }
 

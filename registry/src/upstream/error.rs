@@ -122,6 +122,16 @@ pub enum ErrorKind {
         /// The registry's own words.
         message: Option<String>,
     },
+    /// It was not asked: it keeps failing, and is left alone for a while.
+    #[error("left alone for {}s after {failures} failures in a row, the last: {last}", retry_after.as_secs_f64().ceil())]
+    LeftAlone {
+        /// How long to wait.
+        retry_after: Duration,
+        /// How often it failed.
+        failures: u32,
+        /// What the last failure was.
+        last: String,
+    },
     /// 5xx.
     #[error("the registry answered {status}{}", said(message.as_deref()))]
     Unavailable {
@@ -267,6 +277,7 @@ impl ErrorKind {
             | Self::Protocol { .. }
             | Self::TooLarge { .. }
             | Self::DigestMismatch { .. }
+            | Self::LeftAlone { .. }
             | Self::Refused { .. } => None,
         }
     }
@@ -284,13 +295,21 @@ impl ErrorKind {
         }
     }
 
+    /// When to come back, where the registry is to be left alone and nothing is wrong with what was asked for.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } | Self::LeftAlone { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
     /// The bounded label of this failure.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Unauthorized { .. } | Self::Denied { .. } => ErrorClass::Unauthorized,
             Self::NotFound { .. } => ErrorClass::NotFound,
             Self::RateLimited { .. } => ErrorClass::RateLimited,
-            Self::Unavailable { .. } => ErrorClass::Unavailable,
+            Self::Unavailable { .. } | Self::LeftAlone { .. } => ErrorClass::Unavailable,
             Self::Rejected { .. } => ErrorClass::Rejected,
             Self::Timeout { .. } => ErrorClass::Timeout,
             Self::Transport { .. } => ErrorClass::Transport,

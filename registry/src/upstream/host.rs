@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::HttpOptions;
+use super::{ErrorKind, HttpOptions};
 use super::addresses::is_private;
 use super::auth::Login;
 use super::budget::{Budget, BudgetSnapshot, RequestKind};
@@ -49,7 +49,7 @@ impl Scheme {
 
 impl Host {
     pub(super) fn new(name: &str, options: &HttpOptions) -> Arc<Self> {
-        let budget = Budget::new(options.limits_of(name));
+        let budget = Budget::new(options.terms_of(name));
         Arc::new(Self { name: name.into(), budget, learnt: Mutex::default() })
     }
 
@@ -127,6 +127,11 @@ impl Hosts {
     /// For how much longer requests to the host of a repository are held back.
     pub(super) fn blocked_for(&self, name: &Name) -> Option<Duration> {
         self.lock().get(name.host())?.budget.blocked_for(RequestKind::Registry)
+    }
+
+    /// Why they are.
+    pub(super) fn held_back(&self, name: &Name) -> Option<ErrorKind> {
+        self.lock().get(name.host())?.budget.held_back()
     }
 
     /// Every host's budget, by name.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::budget::{BudgetSnapshot, Limits};
+use super::budget::{BudgetRecord, BudgetSnapshot, Limits};
 use super::flights::{Flights, Joined};
 use super::host::Hosts;
 use super::listing::PlainList;
@@ -103,8 +103,22 @@ impl UpstreamFactory for HttpUpstreams {
         self.hosts.blocked_for(name)
     }
 
+    fn held_back(&self, name: &Name) -> Option<ErrorKind> {
+        self.hosts.held_back(name)
+    }
+
     fn set_share(&self, host: &str, share: f64) {
         self.hosts.of(host, &self.transport.options).budget.set_share(share);
+    }
+
+    fn budget_record(&self, host: &str) -> Option<BudgetRecord> {
+        let host = self.hosts.of(host, &self.transport.options);
+        Some(host.budget.record(self.transport.now()))
+    }
+
+    fn restore_budget(&self, host: &str, record: &BudgetRecord) {
+        let host = self.hosts.of(host, &self.transport.options);
+        host.budget.restore(record, self.transport.now());
     }
 }
 

@@ -1,10 +1,15 @@
-//! What registries say about their limits: `Retry-After`, and the pull quota in `ratelimit-*` headers.
+//! What registries say about their limits: `Retry-After`, in the header or in words; that there are too many requests,
+//! in whatever status; and the pull quota in `ratelimit-*` headers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::json;
 
 /// How long to leave a registry alone that says nothing about it; doubles with each further 429.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
@@ -14,16 +19,26 @@ const LONGEST_CHOSEN_PAUSE: Duration = Duration::from_hours(1);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 /// The shortest pause: "retry after 0 seconds" still means that we were too fast.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// What says, as a code or at the beginning of a text, that there are too many requests.
+const TOO_MANY_REQUESTS: &str = "toomanyrequests";
+/// What stands before a pause in words, as GHCR writes it.
+const RETRY_AFTER_WORDS: &str = "retry-after:";
+/// Longer windows of a quota are a mistake of theirs.
+pub(super) const LONGEST_WINDOW: Duration = Duration::from_hours(24 * 31);
+/// Bytes of the name of whom a quota is counted by; longer ones are left out.
+const MAX_SOURCE_BYTES: usize = 64;
 
-/// A quota on pulls as a registry announces it, such as Docker Hub's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A quota on requests as a registry announces it, such as Docker Hub's on pulls.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quota {
     /// How many requests the window allows.
     pub limit: u64,
     /// How many of them are left.
     pub remaining: u64,
-    /// The length of the window, where the registry says it.
+    /// The length of the window, where the registry says it; at most 31 days.
     pub window: Option<Duration>,
+    /// By whom the registry counts, where it says it: an address or an account. At most 64 bytes, printable.
+    pub source: Option<Arc<str>>,
 }
 
 /// The pause that a `Retry-After` header asks for (RFC 9110 section 10.2.3): seconds or a date.
@@ -47,11 +62,89 @@ pub(super) fn pause(asked: Option<Duration>, consecutive: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_CHOSEN_PAUSE)
 }
 
-/// The quota in the headers of an answer, `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`.
+/// That there are too many requests, said in the body of an answer that is a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooMany {
+    /// The pause that it asks for in words, such as `retry-after: 23.722µs, allowed: 44000/minute`.
+    pub(super) retry_after: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+struct Errors {
+    #[serde(default)]
+    errors: Vec<OneError>,
+}
+
+#[derive(Deserialize)]
+struct OneError {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// Whether the body of a failure says that there are too many requests: by the code of an error, or, where it is text, by
+/// how it begins. What stands elsewhere may be anything, such as the name of a repository.
+pub(super) fn too_many(body: &[u8]) -> Option<TooMany> {
+    let begins = |text: &str| {
+        let beginning = text.trim_start().get(..TOO_MANY_REQUESTS.len());
+        beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(TOO_MANY_REQUESTS))
+    };
+    if let Ok(errors) = json::object::<Errors>(body) {
+        let says_so =
+            |error: &&OneError| error.code.eq_ignore_ascii_case(TOO_MANY_REQUESTS) || begins(&error.message);
+        let error = errors.errors.iter().find(says_so)?;
+        return Some(TooMany { retry_after: retry_after_in_words(&error.message) });
+    }
+    let text = String::from_utf8_lossy(body);
+    begins(&text).then(|| TooMany { retry_after: retry_after_in_words(&text) })
+}
+
+fn retry_after_in_words(text: &str) -> Option<Duration> {
+    let start = text.to_ascii_lowercase().find(RETRY_AFTER_WORDS)? + RETRY_AFTER_WORDS.len();
+    let value = text[start..].trim_start();
+    let end = value.find(|letter: char| letter == ',' || letter.is_whitespace()).unwrap_or(value.len());
+    go_duration(&value[..end])
+}
+
+/// A duration as programs in Go write it: numbers with units, `23.722µs`, `1m30.5s`. `None` for anything else, and for
+/// what is negative; what is longer than the longest pause is that.
+fn go_duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 8] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("\u{b5}s", 1e-6),
+        ("\u{3bc}s", 1e-6),
+        ("ms", 1e-3),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+    ];
+    let (mut rest, mut seconds) = (text, 0.0);
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        let (unit, factor) = UNITS.iter().find(|(unit, _)| rest[end..].starts_with(unit))?;
+        seconds += number * factor;
+        rest = &rest[end + unit.len()..];
+    }
+    let is_there = !text.is_empty();
+    is_there.then(|| Duration::from_secs_f64(seconds.min(LONGEST_PAUSE.as_secs_f64())))
+}
+
+/// The quota in the headers of an answer, `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`,
+/// and by whom it is counted, `docker-ratelimit-source: 192.0.2.7`.
 pub(super) fn quota(headers: &HeaderMap) -> Option<Quota> {
     let (limit, limit_window) = count_and_window(headers, "ratelimit-limit")?;
     let (remaining, remaining_window) = count_and_window(headers, "ratelimit-remaining")?;
-    Some(Quota { limit, remaining, window: limit_window.or(remaining_window) })
+    let window = limit_window.or(remaining_window).filter(|window| !window.is_zero());
+    Some(Quota { limit, remaining, window: window.map(|window| window.min(LONGEST_WINDOW)), source: source(headers) })
+}
+
+fn source(headers: &HeaderMap) -> Option<Arc<str>> {
+    let source = headers.get("docker-ratelimit-source")?.to_str().ok()?.trim();
+    let is_fit = (1..=MAX_SOURCE_BYTES).contains(&source.len()) && source.bytes().all(|byte| byte.is_ascii_graphic());
+    is_fit.then(|| source.into())
 }
 
 fn count_and_window(headers: &HeaderMap, name: &str) -> Option<(u64, Option<Duration>)> {
@@ -62,56 +155,4 @@ fn count_and_window(headers: &HeaderMap, name: &str) -> Option<(u64, Option<Dura
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    fn asked(value: &str) -> Option<Duration> {
-        let now = "1994-11-06T08:49:00Z".parse().unwrap();
-        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
-        retry_after(&headers, now)
-    }
-
-    #[test]
-    fn retry_after_in_all_its_forms() {
-        assert_eq!(asked("60"), Some(Duration::from_mins(1)));
-        assert_eq!(asked(" 0 "), Some(Duration::ZERO));
-        assert_eq!(asked("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(37)));
-        assert_eq!(asked("Sun, 06 Nov 1994 08:48:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(asked("99999999999999999999999"), Some(LONGEST_PAUSE));
-        for nonsense in ["", "soon", "-5", "1.5", "23.722µs", "Sun, 45 Nov 1994 08:49:37 GMT"] {
-            assert_eq!(asked(nonsense), None, "{nonsense}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new(), Timestamp::UNIX_EPOCH), None);
-    }
-
-    #[test]
-    fn pauses_are_what_was_asked_for_within_reason() {
-        let seconds = Duration::from_secs;
-        assert_eq!(pause(Some(seconds(17)), 9), seconds(17));
-        assert_eq!(pause(Some(seconds(0)), 1), seconds(1));
-        assert_eq!(pause(Some(seconds(1_000_000)), 1), seconds(86_400));
-        let unasked: Vec<u64> = (1..=9).map(|count| pause(None, count).as_secs()).collect();
-        assert_eq!(unasked, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
-        assert_eq!(pause(None, u32::MAX), seconds(3600));
-    }
-
-    #[test]
-    fn quotas_are_read_where_both_numbers_are_there() {
-        let headers = |limit: &'static str, remaining: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("ratelimit-limit", HeaderValue::from_static(limit));
-            headers.insert("ratelimit-remaining", HeaderValue::from_static(remaining));
-            headers
-        };
-        let window = Some(Duration::from_hours(6));
-        assert_eq!(
-            quota(&headers("100;w=21600", "76;w=21600")),
-            Some(Quota { limit: 100, remaining: 76, window })
-        );
-        assert_eq!(quota(&headers("100", "0; w=21600")), Some(Quota { limit: 100, remaining: 0, window }));
-        assert_eq!(quota(&headers("many", "0")), None);
-        assert_eq!(quota(&HeaderMap::new()), None);
-    }
-}
+mod tests;

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use crate::credentials::CredentialChain;
 use crate::{Digest, Name, Tag};
 
-pub use budget::{BudgetSnapshot, Limits, RequestKind};
+pub use budget::{BlockReason, BreakerSnapshot, BudgetRecord, BudgetSnapshot, IdentityQuota, Limits, RequestKind};
 pub use document::{Child, DecodeError, Descriptor, ImageManifest, Index, Manifest};
 pub use error::{ErrorClass, ErrorKind, Operation, Stage, UpstreamError};
 pub use http::{HttpSetupError, HttpUpstreams, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
@@ -58,9 +58,11 @@ mod media_type;
 mod observe;
 mod options;
 mod pages;
+mod presets;
 mod redirect;
 mod referrers;
 mod refusals;
+mod retry;
 mod schema1;
 mod session;
 mod sticking;
@@ -170,10 +172,28 @@ pub trait UpstreamFactory: Debug + Send + Sync {
     /// The client for one repository, which logs in with the first of these credentials that works.
     fn upstream(&self, name: &Name, credentials: &CredentialChain) -> Arc<dyn Upstream>;
 
-    /// For how much longer the host of `name` has asked not to be asked, for not starting what would only wait.
+    /// For how much longer the host of `name` is left alone, because it has asked for it or keeps failing: for not
+    /// starting what would only wait.
     fn blocked_for(&self, name: &Name) -> Option<Duration>;
+
+    /// Why it is, as the error that a request would have met: one with a [`ErrorKind::retry_after`].
+    fn held_back(&self, name: &Name) -> Option<ErrorKind> {
+        let retry_after = self.blocked_for(name)?;
+        Some(ErrorKind::RateLimited { retry_after, message: None })
+    }
 
     /// From now on, and until changed again, only this part of the rate of `host` (canonical) is ours: above 0, and 1 for
     /// the whole. Others may be asking it as well, and nobody can tell.
     fn set_share(&self, host: &str, share: f64);
+
+    /// What is known of the limits of `host` (canonical) that is to survive a restart; `None` if nothing is kept.
+    fn budget_record(&self, host: &str) -> Option<BudgetRecord> {
+        let _ = host;
+        None
+    }
+
+    /// Goes on with what was known of the limits of `host` before a restart, or by another replica.
+    fn restore_budget(&self, host: &str, record: &BudgetRecord) {
+        let _ = (host, record);
+    }
 }

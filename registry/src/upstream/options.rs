@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::budget::Limits;
+use super::budget::{Limits, Terms};
+use super::presets;
 
 /// How the client over HTTP behaves. The defaults suit a registry on the internet.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +21,11 @@ pub struct HttpOptions {
     pub total_timeout: Duration,
     /// For one list of tags, over the time spent on its requests without waiting for the budget. 15 min.
     pub list_timeout: Duration,
-    /// What may be asked of each host. 50 requests a second, bursts of 10, 10 at a time.
+    /// What may be asked of each host: 50 requests a second, bursts of 10, 10 at a time; less of well-known registries, see
+    /// [`Limits::for_host`].
     pub limits: Limits,
+    /// The part of a quota on requests, from 0 to 1, that is kept for those who asked. A tenth.
+    pub quota_reserve: f64,
     /// What is different for single hosts, by canonical host (`docker.io`, `registry.example:5000`).
     pub hosts: BTreeMap<String, HostOptions>,
     /// Hosts with which plain http and unverified TLS are allowed: `host:port` for that port, `host` for the ports
@@ -29,13 +33,17 @@ pub struct HttpOptions {
     pub insecure_hosts: BTreeSet<String>,
     /// The `User-Agent`.
     pub user_agent: String,
+    /// Makes the pauses between tries repeatable; random where absent.
+    pub seed: Option<u64>,
 }
 
 /// What is different for one host. What is `None` or empty is as for all hosts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HostOptions {
-    /// What may be asked of it.
+    /// What may be asked of it, whatever is known of it.
     pub limits: Option<Limits>,
+    /// The part of a quota that is kept for those who asked.
+    pub quota_reserve: Option<f64>,
     /// Further hosts (written as in [`HttpOptions::insecure_hosts`]) whose token service may be sent the registry's
     /// credentials; they may stand at private addresses.
     pub token_hosts: BTreeSet<String>,
@@ -50,17 +58,24 @@ impl Default for HttpOptions {
             total_timeout: Duration::from_mins(2),
             list_timeout: Duration::from_mins(15),
             limits: Limits::default(),
+            quota_reserve: 0.1,
             hosts: BTreeMap::new(),
             insecure_hosts: BTreeSet::new(),
             user_agent: concat!("samovar/", env!("CARGO_PKG_VERSION")).to_owned(),
+            seed: None,
         }
     }
 }
 
 impl HttpOptions {
-    /// The limits of a canonical host.
-    pub(super) fn limits_of(&self, host: &str) -> Limits {
-        self.hosts.get(host).and_then(|host| host.limits).unwrap_or(self.limits)
+    /// What the budget of a canonical host is made from.
+    pub(super) fn terms_of(&self, host: &str) -> Terms {
+        let own = self.hosts.get(host);
+        Terms {
+            limits: own.and_then(|own| own.limits).unwrap_or_else(|| self.limits.for_host(host)),
+            counting: presets::counting(host),
+            quota_reserve: own.and_then(|own| own.quota_reserve).unwrap_or(self.quota_reserve),
+        }
     }
 
     /// Whether plain http and unverified TLS are allowed with the host of this URL.
@@ -121,7 +136,8 @@ mod tests {
             )]),
             ..Default::default()
         };
-        assert_eq!(options.limits_of("docker.io"), slow);
-        assert_eq!(options.limits_of("quay.io"), Limits::default());
+        assert_eq!(options.terms_of("docker.io").limits, slow);
+        assert_eq!(options.terms_of("quay.io").limits, Limits::default().for_host("quay.io"));
+        assert_eq!(options.terms_of("registry.example").limits, Limits::default());
     }
 }

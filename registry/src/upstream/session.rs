@@ -22,7 +22,7 @@ use super::token_service::TokenServices;
 use super::transport::{Answer, Failure, Request, Transport};
 use super::{ErrorKind, Operation, UpstreamError, Urgency};
 use crate::Name;
-use crate::credentials::{Candidate, CredentialChain, CredentialProvider, Credentials};
+use crate::credentials::{Candidate, CredentialChain, CredentialProvider, Credentials, Identity};
 use crate::words;
 use attempt::{Attempt, Conversation};
 
@@ -183,14 +183,18 @@ impl Session {
         question: &Question<'_>,
         login: Option<&Login>,
         authorization: Option<HeaderValue>,
+        credentials: &Credentials,
     ) -> Result<Answer, ErrorKind> {
-        let https = self.request(question, Scheme::Https, authorization)?;
+        // Without a login the registry cannot know who we are.
+        let known = if authorization.is_some() { credentials } else { &Credentials::Anonymous };
+        let identity = known.identity();
+        let https = self.request(question, Scheme::Https, authorization, identity.clone())?;
         if !self.transport.options.is_insecure(&https.url) {
             return self.transport.exchange(&https).await.map_err(|failure| failure.kind);
         }
         // What was asked for over https is not shown over plain http.
         let authorization = https.authorization.clone().filter(|_| login.is_some_and(Login::is_plain_http));
-        let http = self.request(question, Scheme::Http, authorization)?;
+        let http = self.request(question, Scheme::Http, authorization, identity)?;
         match self.host.scheme() {
             Some(Scheme::Https) => self.transport.exchange(&https).await,
             Some(Scheme::Http) => self.exchange_plainly(&http).await,
@@ -223,6 +227,7 @@ impl Session {
         question: &Question<'_>,
         scheme: Scheme,
         authorization: Option<HeaderValue>,
+        identity: Identity,
     ) -> Result<Request<'_>, ErrorKind> {
         let (host, path) = (self.name.registry_host(), self.name.path());
         let url = format!("{}://{host}/v2/{path}/{}", scheme.as_str(), question.path);
@@ -235,6 +240,7 @@ impl Session {
             operation: question.operation,
             kind: RequestKind::Registry,
             urgency: question.urgency,
+            identity,
             method: question.method.clone(),
             url,
             accept: question.accept.clone(),

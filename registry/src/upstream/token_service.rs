@@ -171,6 +171,7 @@ impl TokenRequest {
             kind: RequestKind::Token,
             // Whoever joins later may be more urgent than the one who asks now.
             urgency: Urgency::Asked,
+            identity: self.credentials.identity(),
             method,
             url,
             accept: None,

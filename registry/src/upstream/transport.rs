@@ -1,7 +1,7 @@
 //! Sending one request and reading its answer: within the host's budget, in time, within bounds, following
 //! redirects, and telling the observer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,18 +13,20 @@ use url::Url;
 
 use super::addresses::{ForbiddenAddress, GuardedResolver, Reach, forbidden_address};
 use super::body::{Deadlines, failed_to_read, read_beginning, read_whole};
-use super::budget::{Permit, RequestKind};
+use super::budget::{Draw, RequestKind};
 use super::echo::Sent;
 use super::host::{Host, Scheme};
 use super::observe::{Outcome, Recording, RequestObserver};
 use super::redirect::{self, Hop, MAX_REDIRECTS};
-use super::{ErrorClass, ErrorKind, HttpOptions, Operation, Stage, Urgency, limits};
-use crate::credentials::Credentials;
+use super::{ErrorClass, ErrorKind, HttpOptions, Operation, Stage, Urgency};
+use crate::credentials::{Credentials, Identity};
 use crate::words;
 use crate::{Clock, Secret};
 
 /// The media type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
+/// For reading why a request was limited.
+const LONGEST_LIMIT: Duration = Duration::from_secs(2);
 
 /// The connections to all hosts, and what goes with every request.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub(super) struct Transport {
     pub(super) options: HttpOptions,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn RequestObserver>,
+    random: Mutex<fastrand::Rng>,
 }
 
 /// The connections of one reach, kept apart from those of the other: an open one is not checked again.
@@ -70,6 +73,8 @@ pub(super) struct Request<'a> {
     pub(super) operation: Operation,
     pub(super) kind: RequestKind,
     pub(super) urgency: Urgency,
+    /// Whose quota it counts against.
+    pub(super) identity: Identity,
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) accept: Option<HeaderValue>,
@@ -100,10 +105,10 @@ pub(super) struct Answer {
 }
 
 /// What one HTTP request brought.
-struct Received {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
+pub(super) struct Received {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
     sent_at: Instant,
 }
 
@@ -115,7 +120,7 @@ pub(super) struct Failure {
     /// is not said.
     pub(super) while_connecting: bool,
     /// What kind of request failed, which is another than the first where we were redirected.
-    hop: RequestKind,
+    pub(super) hop: RequestKind,
 }
 
 impl From<ErrorKind> for Failure {
@@ -160,7 +165,8 @@ impl Transport {
     ) -> Result<Self, reqwest::Error> {
         let everywhere = Clients::new(Reach::Everywhere, &options)?;
         let public = Clients::new(Reach::Public, &options)?;
-        Ok(Self { everywhere, public, options, clock, observer })
+        let random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        Ok(Self { everywhere, public, options, clock, observer, random: Mutex::new(random) })
     }
 
     /// The time, by the clock that was given to the client.
@@ -168,24 +174,13 @@ impl Transport {
         self.clock.now()
     }
 
-    /// Sends the request, and once more at once if the connection was cut or the server failed in passing.
-    pub(super) async fn exchange(&self, request: &Request<'_>) -> Result<Answer, Failure> {
-        let first = self.follow(request).await;
-        let (is_passing, hop) = match &first {
-            Ok(answer) => (matches!(answer.status.as_u16(), 500 | 502 | 503 | 504), answer.hop.kind),
-            Err(failure) => {
-                let was_cut = matches!(failure.kind, ErrorKind::Transport { .. });
-                (was_cut && !failure.while_connecting, failure.hop)
-            }
-        };
-        if !is_passing || request.host.budget.blocked_for(hop).is_some() {
-            return first;
-        }
-        tracing::debug!(registry.host = %request.host.name, operation = request.operation.as_str(), "trying once more");
-        self.follow(request).await
+    /// A random number from 0 to 1.
+    pub(super) fn random(&self) -> f64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).f64()
     }
 
-    async fn follow(&self, request: &Request<'_>) -> Result<Answer, Failure> {
+    /// Sends the request once, and follows redirects.
+    pub(super) async fn follow(&self, request: &Request<'_>) -> Result<Answer, Failure> {
         let mut hop = Hop {
             url: request.url.clone(),
             kind: request.kind,
@@ -220,17 +215,26 @@ impl Transport {
         let reach = self.reach(request, hop);
         self.check_destination(&hop.url, reach)?;
         let queued = Instant::now();
-        let permit = request.host.budget.acquire(hop.kind, request.urgency).await?;
+        let draw = Draw {
+            kind: hop.kind,
+            urgency: request.urgency,
+            identity: &request.identity,
+            is_manifest_get: request.operation == Operation::Manifest && request.method == Method::GET,
+        };
+        let permit = request.host.budget.acquire(&draw).await?;
         let mut recording = Recording::start(
             self.observer.clone(),
             request.host.name.clone(),
             request.operation,
             queued.elapsed(),
         );
-        let result = self.send_admitted(request, hop, reach, &permit, &mut recording).await;
+        let result = self.send_admitted(request, hop, reach, &mut recording).await;
+        let is_unsent = matches!(&result, Err(failure) if failure.while_connecting && is_probe);
+        let result =
+            if is_unsent { result } else { self.judge(request.host, hop.kind, &permit, result) };
         match &result {
             Ok(received) => recording.end(outcome_of(received.status, request.condition.is_some())),
-            Err(failure) if failure.while_connecting && is_probe => recording.discard(),
+            Err(_) if is_unsent => recording.discard(),
             Err(failure) => recording.end(Outcome::Failed(failure.kind.class())),
         }
         result
@@ -262,7 +266,6 @@ impl Transport {
         request: &Request<'_>,
         hop: &Hop,
         reach: Reach,
-        permit: &Permit,
         recording: &mut Recording,
     ) -> Result<Received, Failure> {
         let sent_at = Instant::now();
@@ -297,51 +300,16 @@ impl Transport {
         }
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
-        let pause = self.note_limits(request.host, hop.kind, permit, status, &headers);
         let body = if status.is_success() {
             read_whole(&mut response, request.max_body, &deadlines, recording).await?
         } else {
+            let is_limit = status == StatusCode::TOO_MANY_REQUESTS;
+            // Until it is read, others are sent at the rate that was too high.
+            let deadlines = if is_limit { deadlines.ending_within(LONGEST_LIMIT) } else { deadlines };
             let body = read_beginning(&mut response, &deadlines, recording).await;
             Sent::in_header(request.authorization.as_ref()).hidden_in(body)
         };
-        match pause {
-            Some(retry_after) if status == StatusCode::TOO_MANY_REQUESTS => {
-                Err(ErrorKind::RateLimited { retry_after, message: words::of_registry(&body) }.into())
-            }
-            _ => Ok(Received { status, headers, body, sent_at }),
-        }
-    }
-
-    /// Tells the budget what the answer says about limits. The pause that it imposes, if any.
-    fn note_limits(
-        &self,
-        host: &Host,
-        kind: RequestKind,
-        permit: &Permit,
-        status: StatusCode,
-        headers: &HeaderMap,
-    ) -> Option<Duration> {
-        if let Some(quota) = limits::quota(headers) {
-            permit.note_quota(quota);
-        }
-        let asked = limits::retry_after(headers, self.clock.now());
-        let must_pause = status == StatusCode::TOO_MANY_REQUESTS
-            || status == StatusCode::SERVICE_UNAVAILABLE && asked.is_some();
-        if must_pause {
-            let is_news = host.budget.blocked_for(kind).is_none();
-            let pause = permit.hold_back(asked);
-            if is_news {
-                tracing::warn!(
-                    registry.host = %host.name,
-                    requests = ?kind,
-                    pause_s = pause.as_secs_f64(),
-                    "the registry limits us; it is left alone for so long",
-                );
-            }
-            return Some(pause);
-        }
-        permit.accepted();
-        None
+        Ok(Received { status, headers, body, sent_at })
     }
 }
 

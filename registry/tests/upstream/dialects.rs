@@ -143,6 +143,7 @@ async fn every_kind_of_429_holds_us_back() {
             asked,
             "429 Too Many Requests",
         ),
+        ("GHCR", dialects::ghcr::rate_limit(), Duration::from_secs(1), "allowed: 44000/minute"),
         ("Quay", dialects::quay::rate_limit(), chosen, "Too many requests"),
     ] {
         let (setup, _) = speaking(&dialects::zot::dialect()).await;

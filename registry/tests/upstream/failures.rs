@@ -40,11 +40,11 @@ async fn every_status_has_its_error() {
         (404, ErrorClass::NotFound, 1),
         (410, ErrorClass::Rejected, 1),
         (418, ErrorClass::Rejected, 1),
-        (500, ErrorClass::Unavailable, 2),
+        (500, ErrorClass::Unavailable, 3),
         (501, ErrorClass::Unavailable, 1),
-        (502, ErrorClass::Unavailable, 2),
-        (503, ErrorClass::Unavailable, 2),
-        (504, ErrorClass::Unavailable, 2),
+        (502, ErrorClass::Unavailable, 3),
+        (503, ErrorClass::Unavailable, 3),
+        (504, ErrorClass::Unavailable, 3),
         (304, ErrorClass::Protocol, 1),
         (307, ErrorClass::Protocol, 1),
     ] {
@@ -101,7 +101,14 @@ async fn lasting_failures_are_not_tried_for_ever() {
         let setup = with_one_tag().await;
         setup.registry.fault(on_tags(), action);
         assert_eq!(list(&setup).await.unwrap_err().class(), class);
-        assert_eq!(setup.counts(), [2, 0, 0, 0, 0]);
+        assert_eq!(setup.counts(), [3, 0, 0, 0, 0], "a list is tried three times");
+        let fault = Fault::on(RequestKind::ManifestHead);
+        setup.registry.fault(fault, action);
+        let resolved = setup.upstream().resolve(&tag("v1"), Urgency::Background).await;
+        if class == ErrorClass::Unavailable {
+            assert_eq!(resolved.unwrap_err().kind.class(), class);
+            assert_eq!(setup.counts(), [3, 2, 0, 0, 0], "a tag is tried twice, and by its schedule later");
+        }
     }
 }
 
@@ -146,7 +153,7 @@ async fn the_quota_is_seen() {
     setup.registry.add_header("ratelimit-limit", "100;w=21600");
     setup.registry.add_header("ratelimit-remaining", "76;w=21600");
     list(&setup).await.unwrap();
-    let quota = Quota { limit: 100, remaining: 76, window: Some(Duration::from_hours(6)) };
+    let quota = Quota { limit: 100, remaining: 76, window: Some(Duration::from_hours(6)), source: None };
     assert_eq!(setup.budget().quota, Some(quota));
 }
 

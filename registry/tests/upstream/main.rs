@@ -4,6 +4,7 @@ mod auth;
 mod dialects;
 mod docker_registry;
 mod failures;
+mod limits;
 mod manifests;
 mod redirects;
 mod referrers;

@@ -1,4 +1,8 @@
 //! The decisions of a budget: who may go, when, and who is to be told. Pure but for the waiters that it calls.
+//!
+//! Waiters stand in queues, one for each gate that may be shut by itself: a kind of request, or the quota of an identity.
+//! The first of a gate that is shut until some time keeps that time; of the others, the first of all gates that are open
+//! keeps the time of the bucket. Nobody else does, so whoever goes, or shuts or opens a gate, calls those who come to be first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,93 +11,132 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::Urgency;
-use super::super::limits::{self, LONGEST_PAUSE, Quota};
-use super::{BudgetSnapshot, Limits, RequestKind};
+use super::super::limits::{LONGEST_PAUSE, Quota};
+use super::super::{ErrorKind, Urgency};
+use super::account::{Account, Admittance, Counting, Sent};
+use super::breaker::{Breaker, Passage};
+use super::hold::Hold;
+use super::rate::Rate;
+use super::{Draw, RequestKind, Terms};
+use crate::credentials::Identity;
 
 /// How many requests may wait for one host; more are refused.
 pub(super) const MAX_WAITING: usize = 100_000;
+/// Identities of one host whose quota is known at the same time; beyond them the one unused for longest goes.
+pub(super) const MOST_IDENTITIES: usize = 64;
+/// How long a request waits for its identity's quota in the queue; one that would wait for longer is told when to come back.
+const LONGEST_WAIT_FOR_QUOTA: Duration = Duration::from_secs(30);
 
 /// What a budget knows. Changed only under its lock, never across an await.
 #[derive(Debug)]
 pub(super) struct State {
-    limits: Limits,
-    /// The part of the limits' rate that is ours, above 0 and at most 1.
-    share: f64,
-    /// Requests that may go now; at most `limits.burst`.
-    tokens: f64,
+    pub(super) terms: Terms,
+    /// What counts against a quota, as far as it is known.
+    counting: Counting,
+    /// The part of the rate that is ours, above 0 and at most 1.
+    pub(super) share: f64,
+    pub(super) rate: Rate,
+    /// Requests that may go now; at most what the bucket holds.
+    pub(super) tokens: f64,
     refilled_at: Instant,
-    in_flight: usize,
+    pub(super) in_flight: usize,
     queues: [Queue; RequestKind::COUNT],
+    pub(super) accounts: BTreeMap<Identity, Account>,
     arrivals: u64,
     /// Counts admissions, to tell what was under way before a 429 from what came after it.
     admissions: u64,
-    holds: [Hold; RequestKind::COUNT],
-    quota: Option<Quota>,
+    pub(super) holds: [Hold; RequestKind::COUNT],
+    pub(super) breaker: Breaker,
+    /// The quota that was announced last, to whomever.
+    pub(super) announced: Option<Quota>,
 }
 
 type Queue = BTreeMap<Place, Arc<Notify>>;
 
-/// A place in the queue: urgency first, then arrival.
+/// A place in a queue: urgency first, then arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     urgency: Urgency,
     arrival: u64,
 }
 
-/// How one kind of request is held back after 429.
-#[derive(Debug, Default)]
-struct Hold {
-    until: Option<Instant>,
-    /// How many 429s followed one another, those of requests that were under way together counted once.
-    consecutive: u32,
-    /// The number of admissions when the hold began.
-    began_at_admission: u64,
+/// What a waiter stands before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// What is open to all requests of a kind.
+    Kind(RequestKind),
+    /// The quota that requests to the registry by this identity count against.
+    Quota(Identity),
+}
+
+impl Gate {
+    pub(super) fn kind(&self) -> RequestKind {
+        match self {
+            Self::Kind(kind) => *kind,
+            Self::Quota(_) => RequestKind::Registry,
+        }
+    }
+}
+
+/// Whether a gate lets its first waiter through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    Open,
+    At(Instant),
+    /// When one that is under way has ended.
+    AfterOther,
+    /// Only after so long that waiting does not pay.
+    NotSoon(Instant),
 }
 
 /// What a waiter is to do.
 pub(super) enum Turn {
     /// It may go.
-    Go { admission: u64 },
+    Go(Admission),
     /// Look again then, or when notified.
     At(Instant),
     /// Look again when notified.
     Later,
+    /// Give up, and come back after this time.
+    ComeBack { after: Duration, quota: Option<Quota> },
+}
+
+/// What is remembered of a request that is under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admission {
+    pub(super) number: u64,
+    pub(super) sent: Sent,
+    pub(super) is_probe: bool,
 }
 
 impl State {
-    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+    pub(super) fn new(terms: Terms, now: Instant) -> Self {
         Self {
-            limits,
             share: 1.0,
-            tokens: f64::from(limits.burst),
+            rate: Rate::new(terms.limits.rate, now),
+            tokens: f64::from(terms.limits.burst),
+            counting: terms.counting,
+            terms,
             refilled_at: now,
             in_flight: 0,
             queues: Default::default(),
+            accounts: BTreeMap::new(),
             arrivals: 0,
             admissions: 0,
             holds: Default::default(),
-            quota: None,
-        }
-    }
-
-    pub(super) fn snapshot(&self, now: Instant) -> BudgetSnapshot {
-        BudgetSnapshot {
-            rate: self.rate(),
-            burst: self.limits.burst,
-            concurrency: self.limits.concurrency,
-            in_flight: self.in_flight,
-            waiting: self.waiting(),
-            blocked_for: self.blocked_for(RequestKind::Registry, now),
-            token_blocked_for: self.blocked_for(RequestKind::Token, now),
-            cdn_blocked_for: self.blocked_for(RequestKind::Cdn, now),
-            quota: self.quota,
+            breaker: Breaker::default(),
+            announced: None,
         }
     }
 
     /// Requests per second that are ours.
-    fn rate(&self) -> f64 {
-        self.limits.rate * self.share
+    pub(super) fn rate(&self) -> f64 {
+        self.rate.current() * self.share
+    }
+
+    /// How many requests the bucket holds. While a host limits us nothing bursts.
+    fn capacity(&self) -> f64 {
+        if self.rate.is_reduced() { 1.0 } else { f64::from(self.terms.limits.burst) }
     }
 
     /// From now on, and until changed again, only this part of the rate is ours.
@@ -101,101 +144,288 @@ impl State {
         self.settle(now);
         self.share = share;
         // Whoever waits for the next token has computed its time at the old rate.
-        self.call_front();
+        self.call_front(now);
     }
 
-    /// Whether nobody waits, nothing is held back or shared, and the bucket is full.
+    /// Whether nobody waits, nothing is held back, shared or known, and the bucket is full.
     pub(super) fn is_at_rest(&mut self, now: Instant) -> bool {
         self.settle(now);
-        let is_full = self.tokens >= f64::from(self.limits.burst);
-        let is_held = self.holds.iter().any(|hold| hold.until.is_some());
-        is_full && !is_held && self.share >= 1.0 && self.in_flight == 0 && self.waiting() == 0
+        let is_full = self.tokens >= f64::from(self.terms.limits.burst);
+        let is_held = self.holds.iter().any(|hold| hold.until().is_some()) || self.breaker.is_tripped();
+        let is_known = self.rate.is_reduced() || !self.accounts.values().all(|account| account.is_idle(now));
+        let is_used = self.in_flight > 0 || self.waiting() > 0;
+        is_full && !is_held && !is_known && !is_used && self.share >= 1.0
     }
 
-    /// Joins the queue; `None` if it is full.
-    pub(super) fn join(&mut self, kind: RequestKind, urgency: Urgency, called: Arc<Notify>) -> Option<Place> {
+    /// Joins the queue; `None` if there is no room.
+    pub(super) fn join(&mut self, draw: &Draw<'_>, called: Arc<Notify>, now: Instant) -> Option<(Gate, Place)> {
         if self.waiting() >= MAX_WAITING {
             return None;
         }
-        let place = Place { urgency, arrival: self.arrivals };
+        let gate = self.gate(draw, now)?;
+        let place = Place { urgency: draw.urgency, arrival: self.arrivals };
         self.arrivals += 1;
-        self.queues[kind.index()].insert(place, called);
-        Some(place)
+        self.queue_mut(&gate)?.insert(place, called);
+        Some((gate, place))
+    }
+
+    /// What a request has to pass.
+    fn gate(&mut self, draw: &Draw<'_>, now: Instant) -> Option<Gate> {
+        let counts = draw.kind == RequestKind::Registry
+            && match self.counting {
+                Counting::ManifestGets => draw.is_manifest_get,
+                Counting::Everything => self.accounts.get(draw.identity).is_some_and(Account::is_limited),
+            };
+        if !counts {
+            return Some(Gate::Kind(draw.kind));
+        }
+        self.account(draw.identity, now)?;
+        Some(Gate::Quota(draw.identity.clone()))
+    }
+
+    pub(super) fn counts_everything(&self) -> bool {
+        self.counting == Counting::Everything
+    }
+
+    /// The account of an identity, in whose place another one may have to go; `None` if all are in use.
+    pub(super) fn account(&mut self, identity: &Identity, now: Instant) -> Option<&mut Account> {
+        if !self.accounts.contains_key(identity) {
+            if self.accounts.len() >= MOST_IDENTITIES {
+                let unused = self.accounts.iter().filter(|(_, account)| account.is_unused());
+                let (oldest, _) = unused.min_by_key(|(_, account)| account.used_at())?;
+                let oldest = oldest.clone();
+                self.accounts.remove(&oldest);
+            }
+            let is_counted = self.counting == Counting::ManifestGets;
+            self.accounts.insert(identity.clone(), Account::new(is_counted, now));
+        }
+        self.accounts.get_mut(identity)
     }
 
     /// Leaves the queue, if still in it.
-    pub(super) fn leave(&mut self, kind: RequestKind, place: Place) {
-        let gave_up = self.queues[kind.index()].remove(&place).is_some();
+    pub(super) fn leave(&mut self, gate: &Gate, place: Place, now: Instant) {
+        let gave_up = self.queue_mut(gate).is_some_and(|queue| queue.remove(&place).is_some());
         if gave_up {
             // It may have been called, or have kept the time for those behind it.
-            self.call_front();
-            self.call_first_of(kind);
+            self.call_front(now);
+            self.call_first_of(gate);
         }
     }
 
     /// A request that was under way has ended.
-    pub(super) fn done(&mut self) {
+    pub(super) fn done(&mut self, gate: &Gate, admission: Admission, now: Instant) {
         self.in_flight -= 1;
-        self.call_front();
+        if let Gate::Quota(identity) = gate
+            && let Some(account) = self.accounts.get_mut(identity)
+        {
+            account.done();
+            self.call_first_of(gate);
+        }
+        if admission.is_probe {
+            self.breaker.probe_ended();
+            self.call_kind(RequestKind::Registry);
+        }
+        self.call_front(now);
     }
 
-    /// A request was answered without a pause being asked for.
-    pub(super) fn accepted(&mut self, kind: RequestKind, admission: u64) {
-        let hold = &mut self.holds[kind.index()];
-        if admission > hold.began_at_admission {
-            hold.consecutive = 0;
+    /// A request was answered without a pause being asked for. Whether a breaker that had tripped is closed by it.
+    pub(super) fn accepted(&mut self, kind: RequestKind, admission: Admission, now: Instant) -> bool {
+        self.settle(now);
+        self.holds[kind.index()].accepted(admission.number);
+        if kind != RequestKind::Registry {
+            return false;
+        }
+        if self.rate.accepted(admission.number, now) {
+            self.call_front(now);
+        }
+        let is_closed = self.breaker.answered();
+        if is_closed {
+            self.tokens = 0.0;
+            self.call_kind(kind);
+        }
+        is_closed
+    }
+
+    /// A request failed in a way that may pass; `random` is from 0 to 1. For how long the host is left alone, if this is
+    /// the failure that makes it so.
+    pub(super) fn failed(
+        &mut self,
+        kind: RequestKind,
+        admission: Admission,
+        failure: &ErrorKind,
+        random: f64,
+        now: Instant,
+    ) -> Option<Duration> {
+        if kind != RequestKind::Registry {
+            return None;
+        }
+        let pause = self.breaker.failed(admission.number, self.admissions, failure, random, now);
+        if pause.is_some() {
+            self.call_front(now);
+            self.call_kind(kind);
+        }
+        pause
+    }
+
+    pub(super) fn note_quota(&mut self, identity: &Identity, quota: Quota, admission: Admission, now: Instant) {
+        self.settle(now);
+        self.announced = Some(quota.clone());
+        if quota.source.is_some() {
+            // Who says so is Docker Hub, or speaks for it.
+            self.counting = Counting::ManifestGets;
+        }
+        if let Some(account) = self.account(identity, now) {
+            account.announce(quota, admission.sent, now);
+            self.call_front(now);
+            self.call_first_of(&Gate::Quota(identity.clone()));
         }
     }
 
-    pub(super) fn note_quota(&mut self, quota: Quota) {
-        self.quota = Some(quota);
+    /// What counts against a quota was answered without one being announced.
+    pub(super) fn note_no_quota(&mut self, identity: &Identity, now: Instant) {
+        if let Some(account) = self.accounts.get_mut(identity) {
+            account.announce_none();
+            self.call_front(now);
+            self.call_first_of(&Gate::Quota(identity.clone()));
+        }
     }
 
-    fn waiting(&self) -> usize {
-        self.queues.iter().map(BTreeMap::len).sum()
+    /// The identity's quota is used up, says the host: what counts against it is held back. For how long from now.
+    pub(super) fn use_up_quota(
+        &mut self,
+        identity: &Identity,
+        admission: Admission,
+        asked: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let admissions = self.admissions;
+        let account = self.account(identity, now)?;
+        let pause = account.use_up(asked, admission.number, admissions, now);
+        self.call_front(now);
+        self.call_first_of(&Gate::Quota(identity.clone()));
+        Some(pause)
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        let counted = self.accounts.values().map(|account| account.queue.len());
+        self.queues.iter().map(BTreeMap::len).chain(counted).sum()
     }
 
     /// For how much longer requests of this kind are held back.
     pub(super) fn blocked_for(&self, kind: RequestKind, now: Instant) -> Option<Duration> {
-        let left = self.holds[kind.index()].until?.saturating_duration_since(now);
-        (!left.is_zero()).then_some(left)
+        let held = self.holds[kind.index()].left(now);
+        let broken = self.breaker.left(now).filter(|_| kind == RequestKind::Registry);
+        held.max(broken)
     }
 
     /// Brings the state up to `now`: ends the holds that are over and fills the bucket.
-    fn settle(&mut self, now: Instant) {
+    pub(super) fn settle(&mut self, now: Instant) {
         for hold in &mut self.holds {
-            if let Some(until) = hold.until.filter(|until| *until <= now) {
-                hold.until = None;
+            if let Some(until) = hold.end(now) {
                 self.tokens = 0.0;
                 self.refilled_at = self.refilled_at.max(until);
             }
         }
+        for account in self.accounts.values_mut() {
+            account.settle(now);
+        }
         let elapsed = now.saturating_duration_since(self.refilled_at).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * self.rate()).min(f64::from(self.limits.burst));
+        self.tokens = (self.tokens + elapsed * self.rate()).min(self.capacity());
         self.refilled_at = now;
     }
 
-    /// The first in the queue whose kind is not held back.
-    fn front(&self) -> Option<(Place, &Arc<Notify>)> {
-        self.queues
-            .iter()
-            .zip(&self.holds)
-            .filter(|(_, hold)| hold.until.is_none())
-            .filter_map(|(queue, _)| queue.first_key_value())
-            .map(|(place, called)| (*place, called))
-            .min_by_key(|(place, _)| *place)
+    fn queue(&self, gate: &Gate) -> Option<&Queue> {
+        match gate {
+            Gate::Kind(kind) => Some(&self.queues[kind.index()]),
+            Gate::Quota(identity) => self.accounts.get(identity).map(|account| &account.queue),
+        }
+    }
+
+    fn queue_mut(&mut self, gate: &Gate) -> Option<&mut Queue> {
+        match gate {
+            Gate::Kind(kind) => Some(&mut self.queues[kind.index()]),
+            Gate::Quota(identity) => self.accounts.get_mut(identity).map(|account| &mut account.queue),
+        }
+    }
+
+    /// Whether requests of a kind may go at all.
+    fn opening_of_kind(&self, kind: RequestKind, now: Instant) -> Opening {
+        if let Some(until) = self.holds[kind.index()].until() {
+            return Opening::At(until);
+        }
+        if kind != RequestKind::Registry {
+            return Opening::Open;
+        }
+        match self.breaker.passage(now) {
+            Passage::Closed | Passage::HalfOpen => Opening::Open,
+            Passage::AfterProbe => Opening::AfterOther,
+            Passage::At(until) => Opening::At(until),
+        }
+    }
+
+    fn opening_of_quota(&self, account: &Account, urgency: Urgency, now: Instant) -> Opening {
+        match account.admittance(urgency, self.terms.quota_reserve, now) {
+            Admittance::Now => Opening::Open,
+            Admittance::AfterOther => Opening::AfterOther,
+            Admittance::At(at) if at - now > LONGEST_WAIT_FOR_QUOTA => Opening::NotSoon(at),
+            Admittance::At(at) => Opening::At(at),
+        }
+    }
+
+    /// Whether a request of this urgency may pass.
+    fn opening(&self, gate: &Gate, urgency: Urgency, now: Instant) -> Opening {
+        let of_quota = match gate {
+            Gate::Kind(_) => Opening::Open,
+            Gate::Quota(identity) => self
+                .accounts
+                .get(identity)
+                .map_or(Opening::Open, |account| self.opening_of_quota(account, urgency, now)),
+        };
+        match of_quota {
+            // Waiting for the host's own pause would not help.
+            Opening::NotSoon(_) => of_quota,
+            _ => match self.opening_of_kind(gate.kind(), now) {
+                Opening::Open => of_quota,
+                shut => shut,
+            },
+        }
+    }
+
+    /// The first in the queues whose gate is open to it.
+    fn front(&self, now: Instant) -> Option<(Place, &Arc<Notify>)> {
+        let kinds = RequestKind::ALL.into_iter().zip(&self.queues);
+        let kinds = kinds
+            .filter(|(_, queue)| !queue.is_empty())
+            .filter(|(kind, _)| self.opening_of_kind(*kind, now) == Opening::Open)
+            .filter_map(|(_, queue)| queue.first_key_value());
+        let is_open = self.opening_of_kind(RequestKind::Registry, now) == Opening::Open;
+        let counted = self.accounts.values().filter(|_| is_open).filter_map(|account| {
+            let first = account.queue.first_key_value()?;
+            (self.opening_of_quota(account, first.0.urgency, now) == Opening::Open).then_some(first)
+        });
+        kinds.chain(counted).map(|(place, called)| (*place, called)).min_by_key(|(place, _)| *place)
     }
 
     /// Decides about the waiter at `place`, and takes it out of the queue if it may go.
-    pub(super) fn turn(&mut self, kind: RequestKind, place: Place, now: Instant) -> Turn {
+    pub(super) fn turn(&mut self, draw: &Draw<'_>, gate: &Gate, place: Place, now: Instant) -> Turn {
         self.settle(now);
-        if let Some(until) = self.holds[kind.index()].until {
-            let is_first =
-                self.queues[kind.index()].first_key_value().is_some_and(|(first, _)| *first == place);
-            return if is_first { Turn::At(until) } else { Turn::Later };
+        let is_first = self
+            .queue(gate)
+            .and_then(|queue| queue.first_key_value())
+            .is_some_and(|(first, _)| *first == place);
+        let opening = self.opening(gate, place.urgency, now);
+        if is_first && opening != Opening::Open {
+            // It may have been the first of all until its gate was shut by time.
+            self.call_front(now);
         }
-        let is_front = self.front().is_some_and(|(front, _)| front == place);
-        if !is_front || self.in_flight >= self.limits.concurrency {
+        match opening {
+            Opening::At(until) if is_first => return Turn::At(until),
+            Opening::At(_) | Opening::AfterOther => return Turn::Later,
+            Opening::NotSoon(opens) => return self.come_back(gate, place.urgency, opens, now),
+            Opening::Open => {}
+        }
+        let is_front = self.front(now).is_some_and(|(front, _)| front == place);
+        if !is_front || self.in_flight >= self.terms.limits.concurrency {
             return Turn::Later;
         }
         if self.tokens < 1.0 {
@@ -205,50 +435,86 @@ impl State {
                 Duration::try_from_secs_f64(missing).unwrap_or(LONGEST_PAUSE) + Duration::from_micros(1);
             return Turn::At(now + wait.min(LONGEST_PAUSE));
         }
+        Turn::Go(self.admit(draw, gate, place, now))
+    }
+
+    fn admit(&mut self, draw: &Draw<'_>, gate: &Gate, place: Place, now: Instant) -> Admission {
         self.tokens -= 1.0;
         self.in_flight += 1;
         self.admissions += 1;
-        self.queues[kind.index()].remove(&place);
-        self.call_front();
-        Turn::Go { admission: self.admissions }
+        let is_probe = gate.kind() == RequestKind::Registry && self.breaker.admit(now);
+        let counts = matches!(gate, Gate::Quota(_));
+        let mut sent = Sent::default();
+        if let Some(account) = self.accounts.get_mut(draw.identity) {
+            sent = account.mark(counts, now);
+            if counts {
+                account.send(draw.urgency, now);
+            }
+        }
+        if let Some(queue) = self.queue_mut(gate) {
+            queue.remove(&place);
+        }
+        self.call_front(now);
+        self.call_first_of(gate);
+        Admission { number: self.admissions, sent, is_probe }
     }
 
-    /// Tells the first of the queue to look again.
-    fn call_front(&self) {
-        if let Some((_, called)) = self.front() {
+    fn come_back(&mut self, gate: &Gate, urgency: Urgency, opens: Instant, now: Instant) -> Turn {
+        let reserve = self.terms.quota_reserve;
+        let Gate::Quota(identity) = gate else { return Turn::Later };
+        let Some(account) = self.accounts.get_mut(identity) else { return Turn::Later };
+        let after = account.promise(urgency, reserve, opens, now);
+        Turn::ComeBack { after, quota: account.quota().map(|(quota, _)| quota) }
+    }
+
+    /// Tells the first of the queues to look again.
+    fn call_front(&self, now: Instant) {
+        if let Some((_, called)) = self.front(now) {
             called.notify_one();
         }
     }
 
-    /// Tells the first of a kind to look again: who was not first, or not held back, keeps no time.
-    fn call_first_of(&self, kind: RequestKind) {
-        if let Some((_, called)) = self.queues[kind.index()].first_key_value() {
+    /// Tells the first before a gate to look again: who was not first, or not held back, keeps no time.
+    fn call_first_of(&self, gate: &Gate) {
+        if let Some((_, called)) = self.queue(gate).and_then(|queue| queue.first_key_value()) {
             called.notify_one();
         }
     }
 
-    /// A request was answered with 429: its kind is held back. Returns for how long from now.
+    /// Tells the first before each gate of a kind to look again.
+    fn call_kind(&self, kind: RequestKind) {
+        self.call_first_of(&Gate::Kind(kind));
+        if kind == RequestKind::Registry {
+            let firsts = self.accounts.values().filter_map(|account| account.queue.first_key_value());
+            firsts.for_each(|(_, called)| called.notify_one());
+        }
+    }
+
+    /// Tells the first before every gate to look again.
+    pub(super) fn call_everybody(&self, now: Instant) {
+        self.call_front(now);
+        RequestKind::ALL.into_iter().for_each(|kind| self.call_kind(kind));
+    }
+
+    /// A request was limited: its kind is held back, and the rate reduced if it was for being too fast. For how long from
+    /// now.
     pub(super) fn hold_back(
         &mut self,
         kind: RequestKind,
-        admission: u64,
+        admission: Admission,
         asked: Option<Duration>,
+        is_too_fast: bool,
         now: Instant,
     ) -> Duration {
         self.settle(now);
-        let admissions = self.admissions;
-        let hold = &mut self.holds[kind.index()];
-        let is_news = hold.consecutive == 0 || admission > hold.began_at_admission;
-        if is_news {
-            hold.consecutive = hold.consecutive.saturating_add(1);
-            hold.began_at_admission = admissions;
+        let until = self.holds[kind.index()].hold(admission.number, self.admissions, asked, now);
+        if is_too_fast && kind == RequestKind::Registry {
+            self.rate.reduce(admission.number, self.admissions, until);
+            self.breaker.answered();
         }
-        let pause = limits::pause(asked, hold.consecutive);
-        let until = hold.until.map_or(now + pause, |until| until.max(now + pause));
-        hold.until = Some(until);
         self.tokens = 0.0;
-        self.call_front();
-        self.call_first_of(kind);
+        self.call_front(now);
+        self.call_kind(kind);
         until - now
     }
 }

@@ -4,11 +4,38 @@ use tokio::task::JoinSet;
 
 use super::*;
 
+mod adaptive;
+mod breaker;
+mod properties;
+mod quota;
+mod restart;
+mod week;
+
 const BACKGROUND: Urgency = Urgency::Background;
 const REGISTRY: RequestKind = RequestKind::Registry;
 
 fn limits(rate: f64, burst: u32, concurrency: usize) -> Limits {
     Limits { rate, burst, concurrency }
+}
+
+fn terms(limits: Limits, counting: Counting) -> Terms {
+    Terms { limits, counting, quota_reserve: 0.1 }
+}
+
+fn budget_of(limits: Limits) -> Arc<Budget> {
+    Budget::new(terms(limits, Counting::Everything))
+}
+
+fn anonymous() -> Identity {
+    Identity::from(Identity::ANONYMOUS)
+}
+
+async fn acquire(budget: &Arc<Budget>, kind: RequestKind, urgency: Urgency) -> Result<Permit, ErrorKind> {
+    budget.acquire(&draw(kind, urgency, &anonymous())).await
+}
+
+fn draw(kind: RequestKind, urgency: Urgency, identity: &Identity) -> Draw<'_> {
+    Draw { kind, urgency, identity, is_manifest_get: false }
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -20,7 +47,7 @@ async fn departures(budget: &Arc<Budget>, count: usize) -> Vec<u128> {
     let start = Instant::now();
     let mut departures = Vec::new();
     for _ in 0..count {
-        drop(budget.acquire(REGISTRY, BACKGROUND).await.unwrap());
+        drop(acquire(&budget, REGISTRY, BACKGROUND).await.unwrap());
         departures.push(start.elapsed().as_millis());
     }
     departures
@@ -39,7 +66,7 @@ async fn is_ready(future: impl Future) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_then_the_rate() {
-    let budget = Budget::new(limits(10.0, 3, 100));
+    let budget = budget_of(limits(10.0, 3, 100));
     let times = departures(&budget, 6).await;
     assert_eq!(times[..3], [0, 0, 0]);
     for (gap, at) in times[3..].iter().zip([100, 200, 300]) {
@@ -52,12 +79,12 @@ async fn a_burst_then_the_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_holds_over_many_requests() {
-    let budget = Budget::new(limits(50.0, 10, 10));
+    let budget = budget_of(limits(50.0, 10, 10));
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..510 {
         let budget = budget.clone();
-        tasks.spawn(async move { drop(budget.acquire(REGISTRY, BACKGROUND).await.unwrap()) });
+        tasks.spawn(async move { drop(acquire(&budget, REGISTRY, BACKGROUND).await.unwrap()) });
     }
     tasks.join_all().await;
     let elapsed = start.elapsed();
@@ -66,12 +93,12 @@ async fn the_rate_holds_over_many_requests() {
 
 #[tokio::test(start_paused = true)]
 async fn concurrency_is_bounded_and_a_slot_is_handed_on() {
-    let budget = Budget::new(limits(1000.0, 100, 2));
-    let first = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
-    let _second = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let budget = budget_of(limits(1000.0, 100, 2));
+    let first = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
+    let _second = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
     let third = tokio::spawn({
         let budget = budget.clone();
-        async move { budget.acquire(REGISTRY, BACKGROUND).await.unwrap() }
+        async move { acquire(&budget, REGISTRY, BACKGROUND).await.unwrap() }
     });
     tokio::time::sleep(seconds(5)).await;
     assert!(!third.is_finished());
@@ -83,8 +110,8 @@ async fn concurrency_is_bounded_and_a_slot_is_handed_on() {
 
 #[tokio::test(start_paused = true)]
 async fn who_asked_goes_before_background_and_each_in_order() {
-    let budget = Budget::new(limits(1.0, 1, 1));
-    let held = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let budget = budget_of(limits(1.0, 1, 1));
+    let held = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
     for (label, urgency) in [
@@ -96,7 +123,7 @@ async fn who_asked_goes_before_background_and_each_in_order() {
     ] {
         let (budget, order) = (budget.clone(), order.clone());
         tasks.spawn(async move {
-            let _permit = budget.acquire(REGISTRY, urgency).await.unwrap();
+            let _permit = acquire(&budget, REGISTRY, urgency).await.unwrap();
             order.lock().unwrap().push(label);
         });
         settle().await;
@@ -108,11 +135,11 @@ async fn who_asked_goes_before_background_and_each_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_gives_up_hands_its_turn_on() {
-    let budget = Budget::new(limits(1.0, 1, 1));
-    let held = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let budget = budget_of(limits(1.0, 1, 1));
+    let held = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
     let waiter = |urgency| {
         let budget = budget.clone();
-        tokio::spawn(async move { drop(budget.acquire(REGISTRY, urgency).await.unwrap()) })
+        tokio::spawn(async move { drop(acquire(&budget, REGISTRY, urgency).await.unwrap()) })
     };
     let first = waiter(Urgency::Asked);
     settle().await;
@@ -128,14 +155,15 @@ async fn a_waiter_that_gives_up_hands_its_turn_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_lasts_exactly_as_long_as_asked_and_nothing_bursts_after_it() {
-    let budget = Budget::new(limits(10.0, 5, 10));
-    let permit = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
-    assert_eq!(permit.hold_back(Some(seconds(60))), seconds(60));
+    let budget = budget_of(limits(10.0, 5, 10));
+    let permit = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
+    assert_eq!(permit.hold_back(Some(seconds(60)), true), seconds(60));
     drop(permit);
     assert_eq!(budget.blocked_for(REGISTRY), Some(seconds(60)));
 
+    // At half the rate: a request every fifth of a second.
     let times = departures(&budget, 3).await;
-    for (time, expected) in times.iter().zip([60_100, 60_200, 60_300]) {
+    for (time, expected) in times.iter().zip([60_200, 60_400, 60_600]) {
         assert!(time.abs_diff(expected) <= 3, "{times:?}");
     }
     assert_eq!(budget.blocked_for(REGISTRY), None);
@@ -143,13 +171,13 @@ async fn a_pause_lasts_exactly_as_long_as_asked_and_nothing_bursts_after_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_of_one_kind_does_not_stop_the_others() {
-    let budget = Budget::new(limits(10.0, 5, 10));
-    let cdn = budget.acquire(RequestKind::Cdn, BACKGROUND).await.unwrap();
-    cdn.hold_back(Some(seconds(4)));
+    let budget = budget_of(limits(10.0, 5, 10));
+    let cdn = acquire(&budget, RequestKind::Cdn, BACKGROUND).await.unwrap();
+    cdn.hold_back(Some(seconds(4)), true);
     let held = tokio::spawn({
         let budget = budget.clone();
         async move {
-            drop(budget.acquire(RequestKind::Cdn, Urgency::Asked).await.unwrap());
+            drop(acquire(&budget, RequestKind::Cdn, Urgency::Asked).await.unwrap());
             Instant::now()
         }
     });
@@ -166,14 +194,14 @@ async fn a_pause_of_one_kind_does_not_stop_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_begins_while_waiters_wait_for_a_slot_still_ends() {
-    let budget = Budget::new(limits(100.0, 5, 1));
-    let permit = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let budget = budget_of(limits(100.0, 5, 1));
+    let permit = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
     let waiter = tokio::spawn({
         let budget = budget.clone();
-        async move { drop(budget.acquire(REGISTRY, BACKGROUND).await.unwrap()) }
+        async move { drop(acquire(&budget, REGISTRY, BACKGROUND).await.unwrap()) }
     });
     settle().await;
-    permit.hold_back(Some(seconds(7)));
+    permit.hold_back(Some(seconds(7)), true);
     drop(permit);
     let start = Instant::now();
     waiter.await.unwrap();
@@ -182,75 +210,76 @@ async fn a_pause_that_begins_while_waiters_wait_for_a_slot_still_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn unasked_pauses_double_per_episode_not_per_answer() {
-    let budget = Budget::new(limits(1000.0, 100, 10));
+    let budget = budget_of(limits(1000.0, 100, 10));
     let three = async || {
         let mut permits = Vec::new();
         for _ in 0..3 {
-            permits.push(budget.acquire(REGISTRY, BACKGROUND).await.unwrap());
+            permits.push(acquire(&budget, REGISTRY, BACKGROUND).await.unwrap());
         }
         permits
     };
     for expected in [30, 60, 120] {
         let permits = three().await;
         for permit in &permits {
-            assert_eq!(permit.hold_back(None), seconds(expected));
+            assert_eq!(permit.hold_back(None, true), seconds(expected));
         }
         // One that was under way when the pause began says nothing about what comes after it.
         permits[2].accepted();
     }
-    let after = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let after = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
     after.accepted();
-    assert_eq!(budget.acquire(REGISTRY, BACKGROUND).await.unwrap().hold_back(None), seconds(30));
+    assert_eq!(acquire(&budget, REGISTRY, BACKGROUND).await.unwrap().hold_back(None, true), seconds(30));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shorter_pause_does_not_cut_a_longer_one() {
-    let budget = Budget::new(Limits::default());
-    let (one, two) = tokio::join!(budget.acquire(REGISTRY, BACKGROUND), budget.acquire(REGISTRY, BACKGROUND));
-    assert_eq!(one.unwrap().hold_back(Some(seconds(100))), seconds(100));
-    assert_eq!(two.unwrap().hold_back(Some(seconds(5))), seconds(100));
+    let budget = budget_of(Limits::default());
+    let (one, two) = tokio::join!(acquire(&budget, REGISTRY, BACKGROUND), acquire(&budget, REGISTRY, BACKGROUND));
+    assert_eq!(one.unwrap().hold_back(Some(seconds(100)), true), seconds(100));
+    assert_eq!(two.unwrap().hold_back(Some(seconds(5)), true), seconds(100));
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_rest_only_when_nothing_would_be_lost() {
-    let budget = Budget::new(limits(10.0, 2, 10));
+    let budget = budget_of(limits(10.0, 2, 10));
     assert!(budget.is_at_rest());
-    let permit = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let permit = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
     assert!(!budget.is_at_rest());
     drop(permit);
     assert!(!budget.is_at_rest(), "the bucket is not full yet");
     tokio::time::advance(seconds(1)).await;
     assert!(budget.is_at_rest());
-    budget.acquire(REGISTRY, BACKGROUND).await.unwrap().hold_back(Some(seconds(9)));
+    acquire(&budget, REGISTRY, BACKGROUND).await.unwrap().hold_back(Some(seconds(9)), true);
     tokio::time::advance(seconds(8)).await;
     assert!(!budget.is_at_rest());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_quota_announced_last_is_shown() {
-    let budget = Budget::new(Limits::default());
-    let permit = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
-    let quota = Quota { limit: 100, remaining: 76, window: Some(seconds(21_600)) };
-    permit.note_quota(quota);
+    let budget = budget_of(Limits::default());
+    let permit = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
+    let quota = Quota { limit: 100, remaining: 76, window: Some(seconds(21_600)), source: None };
+    permit.note_quota(quota.clone());
     permit.accepted();
     assert_eq!(budget.snapshot().quota, Some(quota));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_ready_budget_is_had_without_waiting() {
-    let budget = Budget::new(limits(1.0, 1, 1));
-    assert!(is_ready(budget.acquire(REGISTRY, BACKGROUND)).await);
-    assert!(!is_ready(budget.acquire(REGISTRY, BACKGROUND)).await);
+    let budget = budget_of(limits(1.0, 1, 1));
+    assert!(is_ready(acquire(&budget, REGISTRY, BACKGROUND)).await);
+    assert!(!is_ready(acquire(&budget, REGISTRY, BACKGROUND)).await);
     assert_eq!(budget.snapshot().waiting, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_queue_has_an_end() {
-    let budget = Budget::new(limits(1.0, 1, 1));
-    let _held = budget.acquire(REGISTRY, BACKGROUND).await.unwrap();
+    let budget = budget_of(limits(1.0, 1, 1));
+    let _held = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
+    let identity = anonymous();
     let waiters: Vec<_> =
-        (0..MAX_WAITING).map(|_| Waiter::join(&budget, REGISTRY, BACKGROUND).unwrap()).collect();
-    let refused = budget.acquire(RequestKind::Cdn, Urgency::Asked).await.unwrap_err();
+        (0..MAX_WAITING).map(|_| Waiter::join(&budget, &draw(REGISTRY, BACKGROUND, &identity)).unwrap()).collect();
+    let refused = acquire(&budget, RequestKind::Cdn, Urgency::Asked).await.unwrap_err();
     assert!(matches!(refused, ErrorKind::Refused { .. }), "{refused}");
     drop(waiters);
     assert_eq!(budget.snapshot().waiting, 0);
@@ -274,34 +303,34 @@ fn limits_that_would_never_let_anything_go_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_out_a_long_pause_of_a_cdn_or_a_token_service() {
     for kind in [RequestKind::Cdn, RequestKind::Token] {
-        let budget = Budget::new(limits(1000.0, 10, 1));
-        let first = budget.acquire(kind, BACKGROUND).await.unwrap();
+        let budget = budget_of(limits(1000.0, 10, 1));
+        let first = acquire(&budget, kind, BACKGROUND).await.unwrap();
         let queued: Vec<_> = (0..3)
             .map(|_| {
                 let budget = budget.clone();
-                tokio::spawn(async move { budget.acquire(kind, BACKGROUND).await.map(drop) })
+                tokio::spawn(async move { acquire(&budget, kind, BACKGROUND).await.map(drop) })
             })
             .collect();
         settle().await;
-        first.hold_back(Some(seconds(86_400)));
+        first.hold_back(Some(seconds(86_400)), true);
         drop(first);
         let start = Instant::now();
         for task in queued {
             let error = task.await.unwrap().unwrap_err();
             assert_eq!(error, ErrorKind::RateLimited { retry_after: seconds(86_400), message: None });
         }
-        assert!(budget.acquire(kind, Urgency::Asked).await.is_err());
+        assert!(acquire(&budget, kind, Urgency::Asked).await.is_err());
         assert_eq!((start.elapsed(), budget.snapshot().waiting), (Duration::ZERO, 0));
-        drop(budget.acquire(REGISTRY, BACKGROUND).await.unwrap());
+        drop(acquire(&budget, REGISTRY, BACKGROUND).await.unwrap());
         tokio::time::advance(seconds(86_396)).await;
-        drop(budget.acquire(kind, BACKGROUND).await.unwrap());
+        drop(acquire(&budget, kind, BACKGROUND).await.unwrap());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_share_of_the_rate_until_it_is_whole_again() {
-    let budget = Budget::new(limits(10.0, 1, 100));
-    drop(budget.acquire(REGISTRY, BACKGROUND).await.unwrap());
+    let budget = budget_of(limits(10.0, 1, 100));
+    drop(acquire(&budget, REGISTRY, BACKGROUND).await.unwrap());
     budget.set_share(0.25);
     assert!((budget.snapshot().rate - 2.5).abs() < 1e-9);
     assert!(!budget.is_at_rest(), "forgetting it would forget the share");

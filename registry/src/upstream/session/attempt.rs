@@ -136,7 +136,7 @@ impl Session {
                 Err(NoToken::MustNotBeAsked(error)) => return Ok(Attempt::unusable(error)),
                 Err(NoToken::Failed(error)) => return Err(error),
             };
-            let answer = self.send(question, login.as_ref(), presented.header()).await;
+            let answer = self.send(question, login.as_ref(), presented.header(), credentials).await;
             let answer = answer.map_err(|kind| self.error(question.operation, kind))?;
             let Some(kind) = answer.refusal(credentials) else {
                 return Ok(self.answered(answer, doubted, credentials));

@@ -23,6 +23,7 @@ fn request<'a>(host: &'a Host, kind: RequestKind, url: &str) -> Request<'a> {
         operation: Operation::Config,
         kind,
         urgency: Urgency::Asked,
+        identity: Identity::from(Identity::ANONYMOUS),
         method: Method::GET,
         url: Url::parse(url).unwrap(),
         accept: None,
