@@ -2,6 +2,7 @@
 //!
 //! Labels are bounded: hosts (as many as are watched), outcomes and states (enums). Never repositories or tags.
 
+mod budgets;
 mod hot_set;
 mod store;
 
@@ -12,7 +13,9 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-use samovar_registry::upstream::{ErrorClass, Operation, Outcome, RequestObserver, RequestRecord};
+use samovar_registry::upstream::{
+    BudgetSnapshot, ErrorClass, Operation, Outcome, RequestObserver, RequestRecord,
+};
 
 use crate::cache::HotSetStatistics;
 use crate::cache::load::{Missing, MissingObserver};
@@ -20,6 +23,7 @@ use crate::cache::records::TagStateName;
 use crate::cache::stored::TagCounts;
 use crate::warmer::{ChangeKind, LaneStanding, RepositoryOverview};
 
+use self::budgets::BudgetMetrics;
 use self::hot_set::HotSetMetrics;
 use self::store::StoreFamilies;
 
@@ -44,6 +48,7 @@ pub struct Metrics {
     upstream_duration: HistogramVec,
     upstream_wait: HistogramVec,
     upstream_bytes: IntCounterVec,
+    budgets: BudgetMetrics,
     passes: IntCounterVec,
     changes: IntCounterVec,
     documents_saved: IntCounter,
@@ -93,6 +98,7 @@ impl Metrics {
                 "Bytes of bodies received from upstream, by registry host.",
                 &["host"],
             ),
+            budgets: BudgetMetrics::new(&registry),
             passes: counters(
                 &registry,
                 "samovar_refresh_passes_total",
@@ -199,6 +205,7 @@ impl Metrics {
             }
         }
         self.upstream_bytes.with_label_values(&[host]);
+        self.budgets.host(host);
     }
 
     /// The metrics of a store, under the name that it has in labels: its kind, or `local_tier`.
@@ -265,6 +272,11 @@ impl Metrics {
 
     pub(crate) fn set_hot_set(&self, statistics: &HotSetStatistics) {
         self.hot_set.set(statistics);
+    }
+
+    /// How the budget of each host stands.
+    pub(crate) fn set_budgets(&self, budgets: &[(String, BudgetSnapshot)]) {
+        self.budgets.set(budgets);
     }
 
     pub(crate) fn set_unsaved_repositories(&self, count: usize) {

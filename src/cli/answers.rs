@@ -143,7 +143,25 @@ pub(super) struct HostStatus {
     #[serde(default)]
     pub(super) blocked_for_seconds: Option<f64>,
     #[serde(default)]
+    pub(super) blocked_by: Option<String>,
+    #[serde(default)]
+    pub(super) configured_rate: Option<f64>,
+    #[serde(default)]
     pub(super) quota: Option<QuotaStatus>,
+    #[serde(default)]
+    pub(super) quotas: Vec<IdentityQuotaStatus>,
+}
+
+/// What is left to one identity at a registry host.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct IdentityQuotaStatus {
+    pub(super) identity: String,
+    #[serde(flatten)]
+    pub(super) quota: QuotaStatus,
+    #[serde(default)]
+    pub(super) source: Option<String>,
+    #[serde(default)]
+    pub(super) resets_in_seconds: Option<u64>,
 }
 
 /// What the registry says of its own limit.

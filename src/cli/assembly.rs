@@ -97,12 +97,20 @@ pub(super) fn keychain_options(config: &Config) -> KeychainOptions {
 fn http_options(config: &Config) -> HttpOptions {
     let limits = Limits { rate: config.rate, burst: config.burst, concurrency: config.upstream.concurrency };
     let hosts = config.hosts.iter().map(|(host, own)| {
+        let usual = limits.for_host(host);
         let own_limits = Limits {
-            rate: own.rate.unwrap_or(limits.rate),
-            burst: own.burst.unwrap_or(limits.burst),
-            concurrency: own.concurrency.unwrap_or(limits.concurrency),
+            rate: own.rate.unwrap_or(usual.rate),
+            burst: own.burst.unwrap_or(usual.burst),
+            concurrency: own.concurrency.unwrap_or(usual.concurrency),
         };
-        (host.clone(), HostOptions { limits: Some(own_limits), token_hosts: own.token_hosts.clone() })
+        (
+            host.clone(),
+            HostOptions {
+                limits: Some(own_limits),
+                quota_reserve: own.quota_reserve,
+                token_hosts: own.token_hosts.clone(),
+            },
+        )
     });
     HttpOptions {
         connect_timeout: config.upstream.connect_timeout,
@@ -111,6 +119,7 @@ fn http_options(config: &Config) -> HttpOptions {
         total_timeout: config.upstream.total_timeout,
         list_timeout: config.upstream.list_timeout,
         limits,
+        quota_reserve: config.upstream.quota_reserve,
         hosts: hosts.collect(),
         insecure_hosts: config.insecure_hosts.clone(),
         ..HttpOptions::default()

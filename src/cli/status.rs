@@ -59,6 +59,11 @@ fn page(status: &StatusAnswer) -> String {
         let headings = ["HOST", "RATE", "BURST", "IN FLIGHT", "WAITING", "BLOCKED", "QUOTA"];
         parts.push(output::columns(headings, status.hosts.iter().map(host_row)));
     }
+    let quotas: Vec<[String; 6]> = status.hosts.iter().flat_map(quota_rows).collect();
+    if !quotas.is_empty() {
+        let headings = ["QUOTA OF", "AT", "LEFT", "OF", "RESETS IN", "COUNTED BY"];
+        parts.push(output::columns(headings, quotas));
+    }
     parts.join("\n\n")
 }
 
@@ -95,17 +100,42 @@ fn with_holdings(name: String, holds: &Holds) -> String {
 }
 
 fn host_row(host: &HostStatus) -> [String; 7] {
-    let blocked =
-        host.blocked_for_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{}s", seconds.ceil()));
+    let blocked = host.blocked_for_seconds.map_or_else(
+        || "-".to_owned(),
+        |seconds| {
+            let reason = host.blocked_by.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            format!("{}s{reason}", seconds.ceil())
+        },
+    );
+    let rate = match host.configured_rate {
+        Some(configured) if configured > host.rate => format!("{}/s of {configured}/s", host.rate),
+        _ => format!("{}/s", host.rate),
+    };
     [
         host.host.clone(),
-        format!("{}/s", host.rate),
+        rate,
         host.burst.to_string(),
         host.in_flight.to_string(),
         host.waiting.to_string(),
         blocked,
         host.quota.as_ref().map_or_else(|| "-".to_owned(), quota),
     ]
+}
+
+fn quota_rows(host: &HostStatus) -> impl Iterator<Item = [String; 6]> {
+    host.quotas.iter().map(|known| {
+        let number = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+        let resets = known.resets_in_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds}s"));
+        let source = known.source.clone().unwrap_or_else(|| "-".to_owned());
+        [
+            known.identity.clone(),
+            host.host.clone(),
+            number(known.quota.remaining),
+            number(known.quota.limit),
+            resets,
+            source,
+        ]
+    })
 }
 
 /// `87 of 100 left in 21600s`, as far as it is known.
@@ -138,8 +168,13 @@ mod tests {
                 "sources": [{"name": "configuration", "repositories": 20, "problems": ["pull.json: it is empty"]}],
                 "hosts": [
                     {"host": "docker.io", "rate": 0.5, "burst": 10, "in_flight": 1, "waiting": 4,
-                     "blocked_for_seconds": 29.2,
-                     "quota": {"limit": 100, "remaining": 87, "window_seconds": 21600}},
+                     "configured_rate": 10.0, "blocked_for_seconds": 29.2, "blocked_by": "rate_limit",
+                     "quota": {"limit": 100, "remaining": 87, "window_seconds": 21600},
+                     "quotas": [
+                        {"identity": "anonymous", "limit": 100, "remaining": 85, "window_seconds": 21600,
+                         "source": "192.0.2.7", "resets_in_seconds": 4711},
+                        {"identity": "alice", "limit": 200, "remaining": 200, "window_seconds": 21600}
+                     ]},
                     {"host": "127.0.0.1:5000", "rate": 50.0, "burst": 10, "in_flight": 0, "waiting": 0}
                 ]
             }"#,
@@ -163,9 +198,13 @@ configuration  20
 SOURCE         PROBLEM
 configuration  pull.json: it is empty
 
-HOST            RATE   BURST  IN FLIGHT  WAITING  BLOCKED  QUOTA
-docker.io       0.5/s  10     1          4        30s      87 of 100 left in 21600s
-127.0.0.1:5000  50/s   10     0          0        -        -";
+HOST            RATE           BURST  IN FLIGHT  WAITING  BLOCKED           QUOTA
+docker.io       0.5/s of 10/s  10     1          4        30s (rate_limit)  87 of 100 left in 21600s
+127.0.0.1:5000  50/s           10     0          0        -                 -
+
+QUOTA OF   AT         LEFT  OF   RESETS IN  COUNTED BY
+anonymous  docker.io  85    100  4711s      192.0.2.7
+alice      docker.io  200   200  -          -";
         assert_eq!(page(&status), expected);
     }
 

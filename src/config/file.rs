@@ -128,6 +128,7 @@ fn upstream(mut section: Section<'_>) -> UpstreamSettings {
         total_timeout: section.text("total_timeout"),
         list_timeout: section.text("list_timeout"),
         concurrency: section.number("concurrency"),
+        quota_reserve: section.number("quota_reserve"),
         max_stale_denied: section.text("max_stale_denied"),
     };
     section.finish();
@@ -142,6 +143,7 @@ fn hosts(section: Section<'_>) -> Vec<HostSettings> {
             rps: section.number("rps"),
             burst: section.number("burst"),
             concurrency: section.number("concurrency"),
+            quota_reserve: section.number("quota_reserve"),
             token_hosts: section.texts("token_hosts").unwrap_or_default(),
             cloud_identity: section.text("cloud_identity"),
         };

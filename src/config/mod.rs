@@ -70,7 +70,8 @@ pub struct Config {
     pub platforms: Platforms,
     /// How often the tags of a repository are listed: between a second and a week, by default 5 minutes.
     pub poll_interval: Duration,
-    /// Requests a second that a host may be asked, unless its own entry says otherwise. By default 50.
+    /// Requests a second that a host may be asked, unless its own entry says otherwise, or, where it is well known, it lets
+    /// us ask less. By default 50.
     pub rate: f64,
     /// Requests that may follow one another at once, unless the host's own entry says otherwise. By default 10.
     pub burst: u32,
@@ -92,7 +93,7 @@ pub struct Config {
 }
 
 /// The `[upstream]` table: how registries are asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamConfig {
     /// For connecting, TLS included. By default 5 s.
     pub connect_timeout: Duration,
@@ -106,6 +107,8 @@ pub struct UpstreamConfig {
     pub list_timeout: Duration,
     /// Requests under way at once per host. By default 10.
     pub concurrency: usize,
+    /// The part of a registry's quota that is kept for what somebody asks for: from 0 to 0.9, by default 0.1.
+    pub quota_reserve: f64,
     /// How long a registry may refuse us before what was known is no longer served. By default 24 h.
     pub max_stale_denied: Duration,
 }
@@ -119,6 +122,8 @@ pub struct HostConfig {
     pub burst: Option<u32>,
     /// Requests under way at once.
     pub concurrency: Option<usize>,
+    /// The part of its quota that is kept for what somebody asks for.
+    pub quota_reserve: Option<f64>,
     /// Hosts, canonical, besides the well-known ones that may be sent this registry's credentials for a token.
     pub token_hosts: BTreeSet<String>,
     /// Whose identity it is given, whatever its name looks like.

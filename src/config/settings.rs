@@ -75,6 +75,7 @@ pub(super) struct UpstreamSettings {
     pub(super) total_timeout: Option<Setting>,
     pub(super) list_timeout: Option<Setting>,
     pub(super) concurrency: Option<Setting>,
+    pub(super) quota_reserve: Option<Setting>,
     pub(super) max_stale_denied: Option<Setting>,
 }
 
@@ -85,6 +86,7 @@ pub(super) struct HostSettings {
     pub(super) rps: Option<Setting>,
     pub(super) burst: Option<Setting>,
     pub(super) concurrency: Option<Setting>,
+    pub(super) quota_reserve: Option<Setting>,
     pub(super) token_hosts: Vec<Setting>,
     pub(super) cloud_identity: Option<Setting>,
 }

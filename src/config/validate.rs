@@ -194,6 +194,10 @@ fn concurrency(setting: Option<&Setting>, problems: &mut Problems) -> Option<usi
     checked(setting, problems, |text| values::whole(text, CONCURRENCIES))
 }
 
+fn quota_reserve(setting: Option<&Setting>, problems: &mut Problems) -> Option<f64> {
+    checked(setting, problems, values::reserve)
+}
+
 fn upstream(settings: &UpstreamSettings, problems: &mut Problems) -> UpstreamConfig {
     let mut timeout = |setting: &Option<Setting>, default: Duration| {
         let check = |text: &str| values::parse_duration(text, TIMEOUTS);
@@ -206,6 +210,7 @@ fn upstream(settings: &UpstreamSettings, problems: &mut Problems) -> UpstreamCon
         total_timeout: timeout(&settings.total_timeout, Duration::from_mins(2)),
         list_timeout: timeout(&settings.list_timeout, Duration::from_mins(15)),
         concurrency: concurrency(settings.concurrency.as_ref(), problems).unwrap_or(10),
+        quota_reserve: quota_reserve(settings.quota_reserve.as_ref(), problems).unwrap_or(0.1),
         max_stale_denied: checked(settings.max_stale_denied.as_ref(), problems, |text| {
             values::parse_duration(text, STALE_DENIED)
         })
@@ -224,6 +229,7 @@ fn host_configs(
             rate: checked(setting.rps.as_ref(), problems, values::rate),
             burst: burst(setting.burst.as_ref(), problems),
             concurrency: concurrency(setting.concurrency.as_ref(), problems),
+            quota_reserve: quota_reserve(setting.quota_reserve.as_ref(), problems),
             token_hosts: hosts(&setting.token_hosts, &Aliases::default(), problems),
             cloud_identity: checked(setting.cloud_identity.as_ref(), problems, host_identity),
         };

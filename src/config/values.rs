@@ -91,6 +91,15 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     Err(format!("{} is not a share: more than 0, at most 1", quoted(text)))
 }
 
+/// A share that is set aside, which must leave most of the whole.
+pub(super) fn reserve(text: &str) -> Result<f64, String> {
+    let share = f64::from_str(text).map_err(|_| format!("{} is not a number", quoted(text)))?;
+    if (0.0..=0.9).contains(&share) {
+        return Ok(share);
+    }
+    Err(format!("{} is not a share from 0 to 0.9", quoted(text)))
+}
+
 /// A whole number within `bounds`.
 pub(super) fn whole<N>(text: &str, bounds: RangeInclusive<N>) -> Result<N, String>
 where

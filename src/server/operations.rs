@@ -1,12 +1,14 @@
 //! `/metrics`, `/healthz`, `/readyz` and `GET /api/v1/status`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use jiff::Timestamp;
+use samovar_registry::upstream::{BlockReason, IdentityQuota, Quota};
 use serde::Serialize;
 
 use super::Doors;
@@ -19,6 +21,7 @@ pub(super) async fn metrics(State(doors): State<Arc<Doors>>) -> Response {
     doors.metrics.overview(doors.warmer.overview().into_values());
     doors.metrics.set_unparsable_labels(doors.timestamp_labels.unparsable());
     doors.metrics.set_waiting_requests(doors.warmer.waiting_requests());
+    doors.metrics.set_budgets(&doors.upstreams.budgets());
     doors.metrics.set_unsaved_repositories(doors.warmer.unsaved_repositories());
     doors.metrics.set_hot_set(&doors.hot.statistics());
     doors.metrics.set_lanes(doors.warmer.lanes().into_values());
@@ -83,14 +86,38 @@ struct SourceStatus {
 #[derive(Debug, Serialize)]
 struct HostStatus {
     host: String,
+    /// Requests a second now, and when the host does not limit us.
     rate: f64,
+    configured_rate: f64,
     burst: u32,
+    concurrency: usize,
     in_flight: usize,
     waiting: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     blocked_for_seconds: Option<f64>,
+    /// Why: `rate_limit` or `failures`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_blocked_for_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cdn_blocked_for_seconds: Option<f64>,
+    /// Failures in a row, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    breaker: Option<BreakerStatus>,
+    /// The quota that was announced last, to whomever.
     #[serde(skip_serializing_if = "Option::is_none")]
     quota: Option<QuotaStatus>,
+    /// What is left to each identity, by our own count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quotas: Vec<IdentityQuotaStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct BreakerStatus {
+    /// Whether the host is left alone, or probed.
+    open: bool,
+    failures: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,6 +126,20 @@ struct QuotaStatus {
     remaining: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     window_seconds: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct IdentityQuotaStatus {
+    identity: String,
+    #[serde(flatten)]
+    quota: QuotaStatus,
+    /// By whom the registry counts: an address or an account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resets_in_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_for_seconds: Option<f64>,
 }
 
 /// How samovar is doing.
@@ -148,15 +189,41 @@ fn hosts(doors: &Doors) -> Vec<HostStatus> {
         .map(|(host, budget)| HostStatus {
             host,
             rate: budget.rate,
+            configured_rate: budget.configured_rate,
             burst: budget.burst,
+            concurrency: budget.concurrency,
             in_flight: budget.in_flight,
             waiting: budget.waiting,
-            blocked_for_seconds: budget.blocked_for.map(|blocked| blocked.as_secs_f64()),
-            quota: budget.quota.map(|quota| QuotaStatus {
-                limit: quota.limit,
-                remaining: quota.remaining,
-                window_seconds: quota.window.map(|window| window.as_secs()),
-            }),
+            blocked_for_seconds: seconds(budget.blocked_for),
+            blocked_by: budget.blocked_by.map(BlockReason::as_str),
+            token_blocked_for_seconds: seconds(budget.token_blocked_for),
+            cdn_blocked_for_seconds: seconds(budget.cdn_blocked_for),
+            breaker: (budget.breaker.failures > 0)
+                .then_some(BreakerStatus { open: budget.breaker.is_open, failures: budget.breaker.failures }),
+            quota: budget.quota.as_ref().map(quota),
+            quotas: budget.quotas.iter().map(identity_quota).collect(),
         })
         .collect()
+}
+
+fn identity_quota(known: &IdentityQuota) -> IdentityQuotaStatus {
+    IdentityQuotaStatus {
+        identity: known.identity.to_string(),
+        quota: quota(&known.quota),
+        source: known.quota.source.as_deref().map(str::to_owned),
+        resets_in_seconds: known.resets_in.map(|left| left.as_secs()),
+        blocked_for_seconds: seconds(known.blocked_for),
+    }
+}
+
+fn quota(quota: &Quota) -> QuotaStatus {
+    QuotaStatus {
+        limit: quota.limit,
+        remaining: quota.remaining,
+        window_seconds: quota.window.map(|window| window.as_secs()),
+    }
+}
+
+fn seconds(left: Option<Duration>) -> Option<f64> {
+    left.map(|left| left.as_secs_f64())
 }

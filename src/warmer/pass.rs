@@ -379,7 +379,9 @@ impl Pass {
                 {
                     TagAnswer::Later { until: at.now + *retry_after }
                 }
-                (ErrorKind::RateLimited { .. } | ErrorKind::LeftAlone { .. }, _) => return Some(Problem::of(error, at.now)),
+                (ErrorKind::RateLimited { .. } | ErrorKind::LeftAlone { .. }, _) => {
+                    return Some(Problem::of(error, at.now));
+                }
                 (kind, _) => TagAnswer::failed(kind.class(), &error),
             },
             Err(error @ FetchError::Document { .. }) => TagAnswer::failed(ErrorClass::Protocol, &error),

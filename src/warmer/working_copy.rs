@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use samovar_registry::upstream::{ErrorClass, ErrorKind, ListState, TagList, UpstreamError};
+use samovar_registry::upstream::{ErrorClass, ListState, TagList, UpstreamError};
 use samovar_registry::{Digest, Name, Tag};
 
 use super::cadence;

@@ -145,7 +145,8 @@ impl Budget {
             match turn {
                 Turn::Go(admission) => {
                     let (budget, gate) = (self.clone(), waiter.gate.clone());
-                    return Ok(Permit { budget, gate, admission, identity: draw.identity.clone() });
+                    let (identity, is_manifest_get) = (draw.identity.clone(), draw.is_manifest_get);
+                    return Ok(Permit { budget, gate, admission, identity, is_manifest_get });
                 }
                 Turn::At(instant) => tokio::select! {
                     () = sleep_until(instant) => {}
@@ -221,7 +222,9 @@ impl<'a> Waiter<'a> {
         let called = Arc::new(Notify::new());
         let joined = budget.lock().join(draw, called.clone(), Instant::now());
         let (gate, place) = joined.ok_or_else(|| ErrorKind::Refused {
-            message: format!("more than {MAX_WAITING} requests or {MOST_IDENTITIES} identities wait for this host"),
+            message: format!(
+                "more than {MAX_WAITING} requests or {MOST_IDENTITIES} identities wait for this host"
+            ),
         })?;
         Ok(Self { budget, gate, place, called })
     }
@@ -240,6 +243,7 @@ pub(super) struct Permit {
     gate: Gate,
     admission: Admission,
     identity: Identity,
+    is_manifest_get: bool,
 }
 
 impl Permit {
@@ -273,7 +277,8 @@ impl Permit {
 
     /// Whether a quota that is used up would have refused it: where only pulls count, nothing else does.
     pub(super) fn is_of_quota(&self) -> bool {
-        self.counts() || self.gate.kind() == RequestKind::Registry && self.budget.lock().counts_everything()
+        let may_count = || self.is_manifest_get || self.budget.lock().counts_everything();
+        self.gate.kind() == RequestKind::Registry && may_count()
     }
 
     /// The host announced a quota.

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{ErrorKind, HttpOptions};
 use super::addresses::is_private;
 use super::auth::Login;
 use super::budget::{Budget, BudgetSnapshot, RequestKind};
+use super::{ErrorKind, HttpOptions};
 use crate::Name;
 
 /// How many hosts are remembered that nobody uses any more.

@@ -138,12 +138,18 @@ pub(super) fn quota(headers: &HeaderMap) -> Option<Quota> {
     let (limit, limit_window) = count_and_window(headers, "ratelimit-limit")?;
     let (remaining, remaining_window) = count_and_window(headers, "ratelimit-remaining")?;
     let window = limit_window.or(remaining_window).filter(|window| !window.is_zero());
-    Some(Quota { limit, remaining, window: window.map(|window| window.min(LONGEST_WINDOW)), source: source(headers) })
+    Some(Quota {
+        limit,
+        remaining,
+        window: window.map(|window| window.min(LONGEST_WINDOW)),
+        source: source(headers),
+    })
 }
 
 fn source(headers: &HeaderMap) -> Option<Arc<str>> {
     let source = headers.get("docker-ratelimit-source")?.to_str().ok()?.trim();
-    let is_fit = (1..=MAX_SOURCE_BYTES).contains(&source.len()) && source.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_fit =
+        (1..=MAX_SOURCE_BYTES).contains(&source.len()) && source.bytes().all(|byte| byte.is_ascii_graphic());
     is_fit.then(|| source.into())
 }
 

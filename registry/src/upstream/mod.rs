@@ -24,7 +24,9 @@ use bytes::Bytes;
 use crate::credentials::CredentialChain;
 use crate::{Digest, Name, Tag};
 
-pub use budget::{BlockReason, BreakerSnapshot, BudgetRecord, BudgetSnapshot, IdentityQuota, Limits, RequestKind};
+pub use budget::{
+    BlockReason, BreakerSnapshot, BudgetRecord, BudgetSnapshot, IdentityQuota, Limits, RequestKind,
+};
 pub use document::{Child, DecodeError, Descriptor, ImageManifest, Index, Manifest};
 pub use error::{ErrorClass, ErrorKind, Operation, Stage, UpstreamError};
 pub use http::{HttpSetupError, HttpUpstreams, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};

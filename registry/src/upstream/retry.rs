@@ -2,8 +2,7 @@
 //! of limits, quotas and failures.
 //!
 //! A try that failed in passing is followed by another one after a pause drawn from the whole of a range that doubles: at
-//! most two for lists and tokens, on which much hangs, and one for a single manifest or configuration, which its schedule
-//! asks for again. Every try waits for the budget like any request; none is made while the host is held back.
+//! most two for a list, on which much hangs, and one for anything else: a tag's own schedule asks for it again. Every try waits for the budget like any request; none is made while the host is held back.
 
 use std::time::Duration;
 
@@ -53,7 +52,10 @@ impl Transport {
                 Some(limit) => return Err(limit.into()),
                 None => return result,
             },
-            Err(Failure { kind: failure @ (ErrorKind::Transport { .. } | ErrorKind::Timeout { .. }), .. }) => {
+            Err(Failure {
+                kind: failure @ (ErrorKind::Transport { .. } | ErrorKind::Timeout { .. }),
+                ..
+            }) => {
                 self.failed(host, permit, failure);
             }
             // It answered, if not well.
@@ -66,7 +68,13 @@ impl Transport {
     }
 
     /// What the answer says about limits; the error that it is, if it says that we ask too much.
-    fn limit(&self, host: &Host, kind: RequestKind, permit: &Permit, received: &Received) -> Option<ErrorKind> {
+    fn limit(
+        &self,
+        host: &Host,
+        kind: RequestKind,
+        permit: &Permit,
+        received: &Received,
+    ) -> Option<ErrorKind> {
         let Received { status, headers, body, .. } = received;
         let quota = limits::quota(headers);
         let is_used_up = quota.as_ref().is_some_and(|quota| quota.remaining == 0 && quota.window.is_some());
@@ -141,7 +149,7 @@ fn hold_back(
 /// How often a request of this operation is sent again.
 fn most_retries(operation: Operation) -> u32 {
     match operation {
-        Operation::Tags | Operation::Token => 2,
+        Operation::Tags => 2,
         _ => 1,
     }
 }

@@ -230,8 +230,7 @@ impl Transport {
         );
         let result = self.send_admitted(request, hop, reach, &mut recording).await;
         let is_unsent = matches!(&result, Err(failure) if failure.while_connecting && is_probe);
-        let result =
-            if is_unsent { result } else { self.judge(request.host, hop.kind, &permit, result) };
+        let result = if is_unsent { result } else { self.judge(request.host, hop.kind, &permit, result) };
         match &result {
             Ok(received) => recording.end(outcome_of(received.status, request.condition.is_some())),
             Err(_) if is_unsent => recording.discard(),

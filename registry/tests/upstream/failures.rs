@@ -99,7 +99,7 @@ async fn lasting_failures_are_not_tried_for_ever() {
         (Action::CutBody { after: 5 }, ErrorClass::Transport),
     ] {
         let setup = with_one_tag().await;
-        setup.registry.fault(on_tags(), action);
+        setup.registry.fault(on_tags(), action.clone());
         assert_eq!(list(&setup).await.unwrap_err().class(), class);
         assert_eq!(setup.counts(), [3, 0, 0, 0, 0], "a list is tried three times");
         let fault = Fault::on(RequestKind::ManifestHead);

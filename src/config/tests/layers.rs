@@ -133,12 +133,14 @@ fn everything_that_a_file_can_say_is_read() {
         total_timeout = "4s"
         list_timeout = "7s"
         concurrency = 5
+        quota_reserve = 0.25
         max_stale_denied = "6h"
 
         [hosts."registry.example:5000"]
         rps = 0.5
         burst = 2
         concurrency = 3
+        quota_reserve = 0
         token_hosts = ["Auth.Example"]
     "#;
     let config = load(file, &[], &[]).unwrap();
@@ -161,6 +163,7 @@ fn everything_that_a_file_can_say_is_read() {
             total_timeout: seconds(4),
             list_timeout: seconds(7),
             concurrency: 5,
+            quota_reserve: 0.25,
             max_stale_denied: seconds(6 * 3600),
         }
     );
@@ -168,6 +171,7 @@ fn everything_that_a_file_can_say_is_read() {
         rate: Some(0.5),
         burst: Some(2),
         concurrency: Some(3),
+        quota_reserve: Some(0.0),
         token_hosts: BTreeSet::from(["auth.example".to_owned()]),
         cloud_identity: None,
     };

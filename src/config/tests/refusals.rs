@@ -20,11 +20,11 @@ fn files_are_refused_with_the_place_and_the_reason() {
         ),
         (
             "\n[upstream]\nretries = 3",
-            "samovar.toml:3: key upstream.retries: unknown key; known here: body_timeout, concurrency, connect_timeout, header_timeout, list_timeout, max_stale_denied, total_timeout",
+            "samovar.toml:3: key upstream.retries: unknown key; known here: body_timeout, concurrency, connect_timeout, header_timeout, list_timeout, max_stale_denied, quota_reserve, total_timeout",
         ),
         (
             "hosts.'a.io'.rate = 3",
-            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: burst, cloud_identity, concurrency, rps, token_hosts",
+            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: burst, cloud_identity, concurrency, quota_reserve, rps, token_hosts",
         ),
         (
             "cloud_identity = ['gcp']",
@@ -222,6 +222,14 @@ fn files_are_refused_with_the_place_and_the_reason() {
         (
             "upstream.concurrency = 0",
             "samovar.toml:1: key upstream.concurrency: \"0\" is not a whole number from 1 to 1000",
+        ),
+        (
+            "upstream.quota_reserve = 0.95",
+            "samovar.toml:1: key upstream.quota_reserve: \"0.95\" is not a share from 0 to 0.9",
+        ),
+        (
+            "hosts.'a.io'.quota_reserve = -0.1",
+            "samovar.toml:1: key hosts.\"a.io\".quota_reserve: \"-0.1\" is not a share from 0 to 0.9",
         ),
         ("[hosts]\n'a.io' = 1", "samovar.toml:2: key hosts.\"a.io\": expected a table, found the number 1"),
         (

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use samovar_registry::upstream::ErrorKind;
 use samovar_registry::{Globs, Labels};
 
 use super::*;

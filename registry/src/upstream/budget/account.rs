@@ -123,7 +123,8 @@ impl Account {
 
     /// Whether nothing waits, is under way or would be forgotten with it.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        let is_remembered = self.announced.as_ref().is_some_and(|announced| announced.ends.is_some_and(|ends| ends > now));
+        let is_remembered =
+            self.announced.as_ref().is_some_and(|announced| announced.ends.is_some_and(|ends| ends > now));
         self.is_unused() && !is_remembered && self.held.until().is_none()
     }
 
@@ -167,7 +168,8 @@ impl Account {
         if self.is_unknown {
             return if self.under_way > 0 { Admittance::AfterOther } else { Admittance::Now };
         }
-        let Some(announced) = self.announced.as_ref().filter(|announced| announced.quota.window.is_some()) else {
+        let Some(announced) = self.announced.as_ref().filter(|announced| announced.quota.window.is_some())
+        else {
             return Admittance::Now;
         };
         let Some(ends) = announced.ends else { return Admittance::Now };
@@ -184,7 +186,13 @@ impl Account {
 
     /// When a request that would have to wait until `opens` is to come back: those of the schedule one by one, at the pace
     /// that the quota allows, so that they do not come all at once.
-    pub(super) fn promise(&mut self, urgency: Urgency, reserve: f64, opens: Instant, now: Instant) -> Duration {
+    pub(super) fn promise(
+        &mut self,
+        urgency: Urgency,
+        reserve: f64,
+        opens: Instant,
+        now: Instant,
+    ) -> Duration {
         if urgency == Urgency::Background {
             let pace = self.announced.as_ref().map_or(Duration::ZERO, |announced| announced.pace(reserve));
             let latest = now + LONGEST_PAUSE;
@@ -231,10 +239,12 @@ impl Account {
         let left = quota.remaining.saturating_sub(self.sent.saturating_sub(counted));
         let is_used = quota.remaining < quota.limit || self.sent > counted;
         let window = quota.window.unwrap_or_default();
-        let same = self.announced.as_ref().filter(|before| !before.is_tentative && !before.begins_anew(&quota));
+        let same =
+            self.announced.as_ref().filter(|before| !before.is_tentative && !before.begins_anew(&quota));
         let ends = same.and_then(|before| before.ends);
         let ends = ends.or_else(|| (is_used && !window.is_zero()).then(|| now + window));
-        let surely = same.filter(|before| !before.may_have_grown(&quota, self.sent)).map(|before| before.surely_ends);
+        let surely =
+            same.filter(|before| !before.may_have_grown(&quota, self.sent)).map(|before| before.surely_ends);
         let surely_ends = surely.unwrap_or(now + window);
         self.announced = Some(Announced { quota, left, ends, surely_ends, is_tentative: false, counted });
         self.is_unknown = false;
@@ -249,7 +259,13 @@ impl Account {
     }
 
     /// The host says that the quota is used up, and perhaps for how long. For how long it is left alone by those who count.
-    pub(super) fn use_up(&mut self, asked: Option<Duration>, admission: u64, admissions: u64, now: Instant) -> Duration {
+    pub(super) fn use_up(
+        &mut self,
+        asked: Option<Duration>,
+        admission: u64,
+        admissions: u64,
+        now: Instant,
+    ) -> Duration {
         if let Some(announced) = &mut self.announced
             && let Some(window) = announced.quota.window
         {

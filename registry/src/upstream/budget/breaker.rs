@@ -75,7 +75,11 @@ impl Breaker {
     /// Why the host is left alone.
     pub(super) fn reason(&self, now: Instant) -> Option<ErrorKind> {
         let last = self.last.as_ref()?;
-        Some(ErrorKind::LeftAlone { retry_after: self.left(now)?, failures: self.failures, last: last.to_string() })
+        Some(ErrorKind::LeftAlone {
+            retry_after: self.left(now)?,
+            failures: self.failures,
+            last: last.to_string(),
+        })
     }
 
     /// A request goes. Whether it is the probe.

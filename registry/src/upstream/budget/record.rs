@@ -1,9 +1,10 @@
 //! What a budget knows that is to survive a restart: how fast the host was asked, until when it is to be left alone, and
 //! what is left of the quotas.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
 use tokio::time::Instant;
 
 use super::RequestKind;
@@ -53,7 +54,8 @@ impl State {
     /// What is to survive a restart. Times are kept to the second, so that the record changes only when something has.
     pub(super) fn record(&self, now: Instant, clock: Timestamp) -> BudgetRecord {
         let at = |until: Instant| rounded(clock + until.saturating_duration_since(now));
-        let blocked = |kind: RequestKind| self.holds[kind.index()].until().filter(|until| *until > now).map(at);
+        let blocked =
+            |kind: RequestKind| self.holds[kind.index()].until().filter(|until| *until > now).map(at);
         let quotas = self.accounts.iter().filter_map(|(identity, account)| {
             let ((quota, _), ends) = (account.quota()?, account.surely_ends());
             Some(QuotaRecord {
@@ -66,7 +68,8 @@ impl State {
             })
         });
         let mut quotas: Vec<_> = quotas.collect();
-        quotas.sort_by(|one, other| other.ends.cmp(&one.ends).then_with(|| one.identity.cmp(&other.identity)));
+        quotas
+            .sort_by(|one, other| other.ends.cmp(&one.ends).then_with(|| one.identity.cmp(&other.identity)));
         quotas.truncate(MOST_KEPT_IDENTITIES);
         BudgetRecord {
             rate: self.rate.is_reduced().then(|| self.rate.current()),
@@ -80,7 +83,9 @@ impl State {
     /// Goes on where an earlier life, or another replica, has stopped: by what is more cautious, of what it knows and we.
     pub(super) fn restore(&mut self, record: &BudgetRecord, now: Instant, clock: Timestamp) {
         self.settle(now);
-        let left = |until: Timestamp| Duration::try_from(until.duration_since(clock)).ok().filter(|left| !left.is_zero());
+        let left = |until: Timestamp| {
+            Duration::try_from(until.duration_since(clock)).ok().filter(|left| !left.is_zero())
+        };
         let blocked = [record.blocked_until, record.token_blocked_until, record.cdn_blocked_until];
         for (hold, until) in self.holds.iter_mut().zip(blocked) {
             // A pause further ahead was written by a clock that was wrong.

@@ -85,9 +85,8 @@ impl State {
     pub(super) fn snapshot(&self, now: Instant) -> BudgetSnapshot {
         let blocked_for = self.blocked_for(RequestKind::Registry, now);
         let broken = self.breaker.left(now);
-        let blocked_by = blocked_for.map(|left| {
-            if broken == Some(left) { BlockReason::Failures } else { BlockReason::RateLimit }
-        });
+        let blocked_by = blocked_for
+            .map(|left| if broken == Some(left) { BlockReason::Failures } else { BlockReason::RateLimit });
         let quotas = self.accounts.iter().filter_map(|(identity, account)| {
             let (quota, ends) = account.quota()?;
             let left = |until: Instant| until.saturating_duration_since(now);
@@ -109,7 +108,10 @@ impl State {
             blocked_by,
             token_blocked_for: self.blocked_for(RequestKind::Token, now),
             cdn_blocked_for: self.blocked_for(RequestKind::Cdn, now),
-            breaker: BreakerSnapshot { is_open: self.breaker.is_tripped(), failures: self.breaker.failures() },
+            breaker: BreakerSnapshot {
+                is_open: self.breaker.is_tripped(),
+                failures: self.breaker.failures(),
+            },
             quota: self.announced.clone(),
             quotas: quotas.collect(),
         }

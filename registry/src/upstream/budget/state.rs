@@ -158,7 +158,12 @@ impl State {
     }
 
     /// Joins the queue; `None` if there is no room.
-    pub(super) fn join(&mut self, draw: &Draw<'_>, called: Arc<Notify>, now: Instant) -> Option<(Gate, Place)> {
+    pub(super) fn join(
+        &mut self,
+        draw: &Draw<'_>,
+        called: Arc<Notify>,
+        now: Instant,
+    ) -> Option<(Gate, Place)> {
         if self.waiting() >= MAX_WAITING {
             return None;
         }
@@ -267,7 +272,13 @@ impl State {
         pause
     }
 
-    pub(super) fn note_quota(&mut self, identity: &Identity, quota: Quota, admission: Admission, now: Instant) {
+    pub(super) fn note_quota(
+        &mut self,
+        identity: &Identity,
+        quota: Quota,
+        admission: Admission,
+        now: Instant,
+    ) {
         self.settle(now);
         self.announced = Some(quota.clone());
         if quota.source.is_some() {
@@ -493,7 +504,9 @@ impl State {
     /// Tells the first before every gate to look again.
     pub(super) fn call_everybody(&self, now: Instant) {
         self.call_front(now);
-        RequestKind::ALL.into_iter().for_each(|kind| self.call_kind(kind));
+        for kind in RequestKind::ALL {
+            self.call_kind(kind);
+        }
     }
 
     /// A request was limited: its kind is held back, and the rate reduced if it was for being too fast. For how long from

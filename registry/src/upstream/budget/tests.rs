@@ -47,7 +47,7 @@ async fn departures(budget: &Arc<Budget>, count: usize) -> Vec<u128> {
     let start = Instant::now();
     let mut departures = Vec::new();
     for _ in 0..count {
-        drop(acquire(&budget, REGISTRY, BACKGROUND).await.unwrap());
+        drop(acquire(budget, REGISTRY, BACKGROUND).await.unwrap());
         departures.push(start.elapsed().as_millis());
     }
     departures
@@ -234,7 +234,8 @@ async fn unasked_pauses_double_per_episode_not_per_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_shorter_pause_does_not_cut_a_longer_one() {
     let budget = budget_of(Limits::default());
-    let (one, two) = tokio::join!(acquire(&budget, REGISTRY, BACKGROUND), acquire(&budget, REGISTRY, BACKGROUND));
+    let (one, two) =
+        tokio::join!(acquire(&budget, REGISTRY, BACKGROUND), acquire(&budget, REGISTRY, BACKGROUND));
     assert_eq!(one.unwrap().hold_back(Some(seconds(100)), true), seconds(100));
     assert_eq!(two.unwrap().hold_back(Some(seconds(5)), true), seconds(100));
 }
@@ -277,8 +278,9 @@ async fn the_queue_has_an_end() {
     let budget = budget_of(limits(1.0, 1, 1));
     let _held = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
     let identity = anonymous();
-    let waiters: Vec<_> =
-        (0..MAX_WAITING).map(|_| Waiter::join(&budget, &draw(REGISTRY, BACKGROUND, &identity)).unwrap()).collect();
+    let waiters: Vec<_> = (0..MAX_WAITING)
+        .map(|_| Waiter::join(&budget, &draw(REGISTRY, BACKGROUND, &identity)).unwrap())
+        .collect();
     let refused = acquire(&budget, RequestKind::Cdn, Urgency::Asked).await.unwrap_err();
     assert!(matches!(refused, ErrorKind::Refused { .. }), "{refused}");
     drop(waiters);

@@ -64,7 +64,9 @@ fn by_whom_a_quota_is_counted_is_kept_where_it_is_short_and_printable() {
         quota(&headers).unwrap().source
     };
     assert_eq!(source(" 2001:db8::7 ").as_deref(), Some("2001:db8::7"));
-    for nonsense in ["", "two words", "0123456789012345678901234567890123456789012345678901234567890123456789"] {
+    for nonsense in
+        ["", "two words", "0123456789012345678901234567890123456789012345678901234567890123456789"]
+    {
         assert_eq!(source(nonsense), None, "{nonsense}");
     }
 }
@@ -77,9 +79,15 @@ fn too_many_requests_in_words() {
         ("toomanyrequests: retry-after: 23.722µs, allowed: 44000/minute", asked(micros)),
         (" TOOMANYREQUESTS: Retry-After: 1m30.5s", asked(Some(Duration::from_millis(90_500)))),
         ("toomanyrequests: you have reached your limit", asked(None)),
-        (r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"retry-after: 23.722\u00b5s, allowed"}]}"#, asked(micros)),
+        (
+            r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"retry-after: 23.722\u00b5s, allowed"}]}"#,
+            asked(micros),
+        ),
         (r#"{"errors":[{"code":"DENIED"},{"code":"toomanyrequests"}]}"#, asked(None)),
-        (r#"{"errors":[{"code":"","message":"toomanyrequests: retry-after: 2h"}]}"#, asked(Some(Duration::from_hours(2)))),
+        (
+            r#"{"errors":[{"code":"","message":"toomanyrequests: retry-after: 2h"}]}"#,
+            asked(Some(Duration::from_hours(2))),
+        ),
         (r#"{"errors":[{"code":"NAME_UNKNOWN","message":"x","detail":{"name":"toomanyrequests"}}]}"#, None),
         ("no repository toomanyrequests", None),
         ("", None),

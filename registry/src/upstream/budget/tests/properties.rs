@@ -15,11 +15,13 @@ struct Coming {
 }
 
 fn coming(longest: u64) -> impl Strategy<Value = Coming> {
-    (0..longest, any::<bool>(), any::<bool>(), 0_u64..20_000).prop_map(|(at, is_asked, is_pull, way)| Coming {
-        at: Duration::from_millis(at),
-        urgency: if is_asked { Urgency::Asked } else { BACKGROUND },
-        is_pull,
-        way: Duration::from_millis(way),
+    (0..longest, any::<bool>(), any::<bool>(), 0_u64..20_000).prop_map(|(at, is_asked, is_pull, way)| {
+        Coming {
+            at: Duration::from_millis(at),
+            urgency: if is_asked { Urgency::Asked } else { BACKGROUND },
+            is_pull,
+            way: Duration::from_millis(way),
+        }
     })
 }
 

@@ -48,7 +48,9 @@ impl Hub {
         let counted = match self.windows {
             Windows::Sliding => pulls.iter().rev().take_while(|at| now - **at < WINDOW).count(),
             Windows::Fixed { offset } => {
-                let number = |at: Instant| (at - self.began + WINDOW - offset).as_secs() / WINDOW.as_secs();
+                let number = |at: Instant| {
+                    (at - self.began + WINDOW).saturating_sub(offset).as_secs() / WINDOW.as_secs()
+                };
                 pulls.iter().rev().take_while(|at| number(**at) == number(now)).count()
             }
         };
