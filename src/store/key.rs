@@ -31,6 +31,8 @@ pub enum Key {
     Lane(String),
     /// What other replicas ask the holder of a host's lane to refresh.
     Asked(String),
+    /// What the holder of a host's lane knows of the host's limits.
+    Budget(String),
 }
 
 impl Key {
@@ -44,9 +46,9 @@ impl Key {
         self.is_document() || matches!(self, Self::Page(..) | Self::Directory(..))
     }
 
-    /// Whether the entry serves the replicas of the moment and is nothing that was learnt.
+    /// Whether the entry serves the replicas of the moment, and is nothing that was learnt of images.
     pub fn is_coordination(&self) -> bool {
-        matches!(self, Self::Lane(_) | Self::Asked(_))
+        matches!(self, Self::Lane(_) | Self::Asked(_) | Self::Budget(_))
     }
 
     /// The repository that the entry belongs to; documents are shared by all.
@@ -57,7 +59,9 @@ impl Key {
             | Self::Directory(name, _)
             | Self::Side(name)
             | Self::SidePage(name, _) => Some(name),
-            Self::Document(_) | Self::DocumentPart(..) | Self::Lane(_) | Self::Asked(_) => None,
+            Self::Document(_) | Self::DocumentPart(..) | Self::Lane(_) | Self::Asked(_) | Self::Budget(_) => {
+                None
+            }
         }
     }
 }
@@ -94,6 +98,7 @@ impl FromStr for Key {
             ("doc", Some(second)) => Self::DocumentPart(digest()?, number(second)?),
             ("lane", None) => Self::Lane(first.to_owned()),
             ("asked", None) => Self::Asked(first.to_owned()),
+            ("budget", None) => Self::Budget(first.to_owned()),
             _ => return Err(UnknownKey),
         };
         // Several spellings of one name or number would be several texts for one key.
@@ -113,6 +118,7 @@ impl fmt::Display for Key {
             Self::DocumentPart(digest, part) => write!(f, "{LAYOUT}|doc|{digest}|{part}"),
             Self::Lane(host) => write!(f, "{LAYOUT}|lane|{host}"),
             Self::Asked(host) => write!(f, "{LAYOUT}|asked|{host}"),
+            Self::Budget(host) => write!(f, "{LAYOUT}|budget|{host}"),
         }
     }
 }
@@ -191,6 +197,7 @@ mod tests {
             Key::DocumentPart(digest, 3),
             Key::Lane("[::1]:5000".into()),
             Key::Asked("docker.io".into()),
+            Key::Budget("docker.io".into()),
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }

@@ -46,7 +46,7 @@ impl Kind {
             Key::SidePage(..) => Some(Self::SidePage),
             Key::Document(_) => Some(Self::Document),
             Key::DocumentPart(..) => Some(Self::DocumentPart),
-            Key::Lane(_) | Key::Asked(_) => None,
+            Key::Lane(_) | Key::Asked(_) | Key::Budget(_) => None,
         }
     }
 

@@ -22,6 +22,7 @@ use tracing::error;
 use self::hand_on::{Exchanged, HandedOn};
 use super::change::Cause;
 use super::context::Context;
+use super::kept_budget::KeptBudget;
 use super::lease::{Keeper, Lease};
 use super::pass::{Pass, PassOutcome, Problem, STORE_AGAIN, Scope, until};
 use super::publish::WorkingCopy;
@@ -49,6 +50,7 @@ pub(super) struct Lane {
     /// When to see how far the replica has come that holds the lease.
     look_again_at: Option<Instant>,
     handed_on: HandedOn,
+    budget: KeptBudget,
     /// Bounded by [`Requests`], which lets no more than so many wait.
     incoming: mpsc::UnboundedReceiver<Request>,
     requests: Arc<Requests>,
@@ -140,6 +142,7 @@ impl Lane {
             adopt_again_at: None,
             look_again_at: None,
             handed_on: HandedOn::default(),
+            budget: KeptBudget::default(),
             incoming,
             requests,
             asked: VecDeque::new(),
@@ -176,6 +179,7 @@ impl Lane {
                 () = until(self.adopt_again_at) => self.adopt_watch_list().await,
                 () = until(self.look_again_at) => self.look_again().await,
                 () = until(self.handed_on.take_at()) => self.take_handed_on().await,
+                () = until(self.budget.save_at()) => self.save_budget().await,
                 () = lease.turned_from(permitted) => {
                     permitted = !permitted;
                     self.turned(permitted).await;
@@ -185,6 +189,16 @@ impl Lane {
         }
         while let Some(finished) = self.running.join_next_with_id().await {
             self.finish(finished);
+        }
+        self.save_budget().await;
+    }
+
+    /// Stores what is known of the host's limits, if the lane is ours.
+    async fn save_budget(&mut self) {
+        if self.lease.permits() {
+            self.budget.save(&self.context, &self.host).await;
+        } else {
+            self.budget.let_go();
         }
     }
 

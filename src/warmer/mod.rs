@@ -9,6 +9,7 @@
 //! - `fetch`: learns what one tag points at, with as few requests as can be;
 //! - `working_copy`: how states follow one another; `publish`: how they get into the store;
 //! - `cadence`: how long to wait before asking again; `requests`: what goes first;
+//! - `kept_budget`: what is known of the host's limits, from one life to the next;
 //! - `lease`: which of several replicas works on a host; `renewal`: keeps what is watched from running out of time.
 //!
 //! Invariants: lanes never wait for one another; what was learnt is published as it comes; nothing is told to
@@ -18,6 +19,7 @@ mod cadence;
 mod change;
 mod context;
 mod fetch;
+mod kept_budget;
 mod lane;
 mod lease;
 mod once;

@@ -1,5 +1,6 @@
 //! Warming once, for `samovar warm`: every repository until nothing more can be learnt now.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use samovar_registry::Name;
 use tokio_util::sync::CancellationToken;
 
 use super::change::Cause;
+use super::kept_budget::KeptBudget;
 use super::lease::Lease;
 use super::pass::{Pass, Problem, Scope};
 use super::publish::WorkingCopy;
@@ -36,11 +38,20 @@ pub struct WarmedOnce {
 impl Warmer {
     /// Lists every repository of `list` and asks about all its tags, once.
     pub async fn warm_once(self, list: WatchList) -> Vec<WarmedOnce> {
-        stream::iter(list.0)
+        let hosts: BTreeSet<String> = list.0.keys().map(|name| name.host().to_owned()).collect();
+        let mut budgets: Vec<_> = hosts.into_iter().map(|host| (host, KeptBudget::default())).collect();
+        for (host, budget) in &mut budgets {
+            budget.take_over(&self.context, host).await;
+        }
+        let warmed = stream::iter(list.0)
             .map(|(name, watch)| self.warm_repository(name, watch))
             .buffer_unordered(AT_ONCE)
             .collect()
-            .await
+            .await;
+        for (host, budget) in &mut budgets {
+            budget.save(&self.context, host).await;
+        }
+        warmed
     }
 
     async fn warm_repository(&self, name: Name, watch: Watch) -> WarmedOnce {

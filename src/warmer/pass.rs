@@ -372,16 +372,17 @@ impl Pass {
             Ok(answer) => answer,
             Err(FetchError::Store(error)) => return Some(Problem::Store(error)),
             Err(FetchError::Upstream(error)) => match (&error.kind, error.operation) {
-                // It is where the registry keeps its blobs that limits us, or a quota on manifests that is short: everything
-                // else can go on.
-                (ErrorKind::RateLimited { retry_after, .. }, Operation::Config | Operation::Manifest)
+                // It is where the registry keeps its blobs that limits us: everything else can go on.
+                (ErrorKind::RateLimited { retry_after, .. }, Operation::Config)
                     if self.context.upstreams.blocked_for(&self.name).is_none() =>
                 {
                     TagAnswer::Later { until: at.now + *retry_after }
                 }
-                (ErrorKind::RateLimited { .. } | ErrorKind::LeftAlone { .. }, _) => {
-                    return Some(Problem::of(error, at.now));
+                // Its turn will come: confirming others costs no quota.
+                (ErrorKind::QuotaShort { retry_after, .. }, Operation::Manifest | Operation::Config) => {
+                    TagAnswer::Later { until: at.now + *retry_after }
                 }
+                (kind, _) if kind.retry_after().is_some() => return Some(Problem::of(error, at.now)),
                 (kind, _) => TagAnswer::failed(kind.class(), &error),
             },
             Err(error @ FetchError::Document { .. }) => TagAnswer::failed(ErrorClass::Protocol, &error),

@@ -1,5 +1,6 @@
 //! The warmer, cache and store as they are, against a simulated registry in simulated time.
 
+mod budgets;
 mod contents;
 mod costs;
 mod faults;

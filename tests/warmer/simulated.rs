@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use samovar_registry::credentials::CredentialChain;
 use samovar_registry::upstream::{
-    Document, ErrorKind, ListState, Listing, ManifestSelector, Operation, TagList, Upstream, UpstreamError,
-    UpstreamFactory, Urgency,
+    BudgetRecord, Document, ErrorKind, ListState, Listing, ManifestSelector, Operation, TagList, Upstream,
+    UpstreamError, UpstreamFactory, Urgency,
 };
 use samovar_registry::{Digest, Name, Tag};
 use samovar_testing::Content;
@@ -41,6 +41,12 @@ struct Contents {
     blocked: HashMap<String, Instant>,
     /// Per host: the part of its rate that is asked at.
     shares: HashMap<String, f64>,
+    /// Per host: what is known of its limits that is to survive.
+    budgets: HashMap<String, BudgetRecord>,
+    /// Per host: what its budget was told of limits when its lane was taken over.
+    restored: HashMap<String, Vec<BudgetRecord>>,
+    /// Per host: how often its quota lets a manifest through that the schedule asks for.
+    paces: HashMap<String, Pace>,
     /// What every listing meets.
     list_failure: Option<ErrorKind>,
     asked: Vec<Asked>,
@@ -99,6 +105,22 @@ impl World {
         self.contents().shares.get(host).copied().unwrap_or(1.0)
     }
 
+    /// From now on the budget of `host` knows this of its limits.
+    pub(crate) fn set_budget(&self, host: &str, record: &BudgetRecord) {
+        self.contents().budgets.insert(host.to_owned(), record.clone());
+    }
+
+    /// What the budget of `host` was told since the last call.
+    pub(crate) fn take_restored(&self, host: &str) -> Vec<BudgetRecord> {
+        self.contents().restored.remove(host).unwrap_or_default()
+    }
+
+    /// From now on, the quota of `host` lets the schedule have one manifest in this time.
+    pub(crate) fn set_pace(&self, host: &str, pace: Duration) {
+        let now = Instant::now();
+        self.contents().paces.insert(host.to_owned(), Pace { pace, opens: now, promised: now });
+    }
+
     /// What was asked since the last call.
     pub(crate) fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.contents().asked)
@@ -122,6 +144,24 @@ impl UpstreamFactory for World {
     fn set_share(&self, host: &str, share: f64) {
         self.contents().shares.insert(host.to_owned(), share);
     }
+
+    fn budget_record(&self, host: &str) -> Option<BudgetRecord> {
+        self.contents().budgets.get(host).cloned()
+    }
+
+    fn restore_budget(&self, host: &str, record: &BudgetRecord) {
+        self.contents().restored.entry(host.to_owned()).or_default().push(record.clone());
+    }
+}
+
+/// How a quota spreads what is left of it.
+#[derive(Debug)]
+struct Pace {
+    pace: Duration,
+    /// When the next manifest may go.
+    opens: Instant,
+    /// The last turn that was given to one that may not.
+    promised: Instant,
 }
 
 #[derive(Debug)]
@@ -143,6 +183,13 @@ impl Repository {
             let Some(until) = blocked.filter(|until| *until > Instant::now()) else { break };
             tokio::time::sleep_until(until).await;
         }
+        if operation == Operation::Manifest
+            && urgency == Urgency::Background
+            && let Some(retry_after) = self.put_off()
+        {
+            let kind = ErrorKind::QuotaShort { retry_after, message: None };
+            return Err(UpstreamError { repository: self.name.clone(), operation, kind });
+        }
         let latency = {
             let mut contents = self.world.contents();
             contents.asked.push(Asked { name: self.name.clone(), operation, what, urgency });
@@ -156,6 +203,19 @@ impl Repository {
             None => answer(&contents).ok_or(ErrorKind::NotFound { message: None }),
         };
         answer.map_err(|kind| UpstreamError { repository: self.name.clone(), operation, kind })
+    }
+
+    /// For how long the quota puts off a manifest, if it does.
+    fn put_off(&self) -> Option<Duration> {
+        let mut contents = self.world.contents();
+        let Pace { pace, opens, promised } = contents.paces.get_mut(self.name.host())?;
+        let now = Instant::now();
+        if now >= *opens {
+            *opens = now + *pace;
+            return None;
+        }
+        *promised = (*opens).max(*promised + *pace);
+        Some(*promised - now)
     }
 
     fn digest_of(&self, contents: &Contents, tag: &Tag) -> Option<Digest> {

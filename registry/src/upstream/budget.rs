@@ -157,7 +157,7 @@ impl Budget {
                     let message = quota.map(|Quota { limit, remaining, .. }| {
                         format!("{remaining} of {limit} requests are left of our quota")
                     });
-                    return Err(ErrorKind::RateLimited { retry_after: after, message });
+                    return Err(ErrorKind::QuotaShort { retry_after: after, message });
                 }
             }
         }

@@ -122,6 +122,14 @@ pub enum ErrorKind {
         /// The registry's own words.
         message: Option<String>,
     },
+    /// The quota on what was asked for is used up, or what is left of it is for later. Everything else may be asked.
+    #[error("the quota is short for {}s{}", retry_after.as_secs_f64().ceil(), said(message.as_deref()))]
+    QuotaShort {
+        /// How long to wait: until there is more, or it is the turn of what was asked for.
+        retry_after: Duration,
+        /// The registry's own words, or what is left.
+        message: Option<String>,
+    },
     /// It was not asked: it keeps failing, and is left alone for a while.
     #[error("left alone for {}s after {failures} failures in a row, the last: {last}", retry_after.as_secs_f64().ceil())]
     LeftAlone {
@@ -298,7 +306,9 @@ impl ErrorKind {
     /// When to come back, where the registry is to be left alone and nothing is wrong with what was asked for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after, .. } | Self::LeftAlone { retry_after, .. } => Some(*retry_after),
+            Self::RateLimited { retry_after, .. }
+            | Self::QuotaShort { retry_after, .. }
+            | Self::LeftAlone { retry_after, .. } => Some(*retry_after),
             _ => None,
         }
     }
@@ -308,7 +318,7 @@ impl ErrorKind {
         match self {
             Self::Unauthorized { .. } | Self::Denied { .. } => ErrorClass::Unauthorized,
             Self::NotFound { .. } => ErrorClass::NotFound,
-            Self::RateLimited { .. } => ErrorClass::RateLimited,
+            Self::RateLimited { .. } | Self::QuotaShort { .. } => ErrorClass::RateLimited,
             Self::Unavailable { .. } | Self::LeftAlone { .. } => ErrorClass::Unavailable,
             Self::Rejected { .. } => ErrorClass::Rejected,
             Self::Timeout { .. } => ErrorClass::Timeout,

@@ -92,8 +92,12 @@ impl Transport {
             let is_pull_limit = permit.is_of_quota()
                 && (is_used_up || permit.counts() && too_many.is_some() && asked.is_none());
             let of_quota = if is_pull_limit { permit.use_up_quota(asked) } else { None };
-            let retry_after = of_quota.unwrap_or_else(|| hold_back(host, kind, permit, asked, true));
-            return Some(ErrorKind::RateLimited { retry_after, message: words::of_registry(body) });
+            let message = words::of_registry(body);
+            if let Some(retry_after) = of_quota {
+                return Some(ErrorKind::QuotaShort { retry_after, message });
+            }
+            let retry_after = hold_back(host, kind, permit, asked, true);
+            return Some(ErrorKind::RateLimited { retry_after, message });
         }
         match status.as_u16() {
             503 if in_header.is_some() => {

@@ -204,9 +204,11 @@ impl Lane {
     pub(super) async fn turned(&mut self, permitted: bool) {
         self.handed_on.turned(permitted && self.context.store.is_shared());
         if permitted {
+            self.budget.take_over(&self.context, &self.host).await;
             self.look_again().await;
             self.look_again_at = None;
         } else {
+            self.budget.let_go();
             // The passes notice by themselves, and store what they have learnt.
             self.look_again_at = Some(Instant::now() + LOOK_EVERY);
         }

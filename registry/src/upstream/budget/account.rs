@@ -194,9 +194,10 @@ impl Account {
         now: Instant,
     ) -> Duration {
         if urgency == Urgency::Background {
-            let pace = self.announced.as_ref().map_or(Duration::ZERO, |announced| announced.pace(reserve));
-            let latest = now + LONGEST_PAUSE;
-            self.promised = opens.max(self.promised + pace).min(latest);
+            let promised = self.promised.max(now);
+            let pace = self.announced.as_ref().map(|announced| announced.pace(reserve, promised));
+            let turn = opens.max(promised + pace.unwrap_or_default());
+            self.promised = turn.min(now + LONGEST_PAUSE);
             return self.promised - now;
         }
         (opens - now).min(LONGEST_PAUSE)
@@ -330,10 +331,15 @@ impl Announced {
         last_background + rest.div_f64(real(usable) + 1.0)
     }
 
-    /// The time between two requests of the schedule, over a whole window.
-    fn pace(&self, reserve: f64) -> Duration {
-        let usable = self.quota.limit.saturating_sub(self.reserved(reserve)).max(1);
-        self.quota.window.unwrap_or_default().div_f64(real(usable))
+    /// The time between two requests of the schedule at `then`: over a whole window, or, if it is longer, over what is left
+    /// of this one.
+    fn pace(&self, reserve: f64, then: Instant) -> Duration {
+        let reserved = self.reserved(reserve);
+        let usable = self.quota.limit.saturating_sub(reserved).max(1);
+        let usual = self.quota.window.unwrap_or_default().div_f64(real(usable));
+        let rest = self.ends.map_or(Duration::ZERO, |ends| ends.saturating_duration_since(then));
+        let left = self.left.saturating_sub(reserved);
+        if left == 0 { usual } else { usual.max(rest.div_f64(real(left) + 1.0)) }
     }
 }
 

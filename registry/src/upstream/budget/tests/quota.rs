@@ -39,7 +39,7 @@ fn left(budget: &Budget, identity: &Identity) -> u64 {
 async fn put_off(budget: &Arc<Budget>, draw: Draw<'_>) -> Option<Duration> {
     match budget.acquire(&draw).await {
         Ok(_) => None,
-        Err(ErrorKind::RateLimited { retry_after, .. }) => Some(retry_after),
+        Err(ErrorKind::QuotaShort { retry_after, .. }) => Some(retry_after),
         Err(other) => panic!("{other}"),
     }
 }
@@ -102,7 +102,7 @@ async fn half_goes_at_once_the_rest_but_the_reserve_is_spread_and_the_reserve_is
                 times.push(start.elapsed());
                 last = Instant::now();
             }
-            Err(ErrorKind::RateLimited { retry_after, .. }) => {
+            Err(ErrorKind::QuotaShort { retry_after, .. }) => {
                 tokio::time::sleep(retry_after.min(seconds(31))).await;
             }
             Err(other) => panic!("{other}"),
