@@ -118,7 +118,7 @@ impl World {
     /// From now on, the quota of `host` lets the schedule have one manifest in this time.
     pub(crate) fn set_pace(&self, host: &str, pace: Duration) {
         let now = Instant::now();
-        self.contents().paces.insert(host.to_owned(), Pace { pace, opens: now, promised: now });
+        self.contents().paces.insert(host.to_owned(), Pace { every: pace, opens: now, promised: now });
     }
 
     /// What was asked since the last call.
@@ -157,7 +157,7 @@ impl UpstreamFactory for World {
 /// How a quota spreads what is left of it.
 #[derive(Debug)]
 struct Pace {
-    pace: Duration,
+    every: Duration,
     /// When the next manifest may go.
     opens: Instant,
     /// The last turn that was given to one that may not.
@@ -183,12 +183,14 @@ impl Repository {
             let Some(until) = blocked.filter(|until| *until > Instant::now()) else { break };
             tokio::time::sleep_until(until).await;
         }
-        if operation == Operation::Manifest
-            && urgency == Urgency::Background
-            && let Some(retry_after) = self.put_off()
-        {
-            let kind = ErrorKind::QuotaShort { retry_after, message: None };
-            return Err(UpstreamError { repository: self.name.clone(), operation, kind });
+        if operation == Operation::Manifest && urgency == Urgency::Background {
+            match self.turn() {
+                Ok(turn) => tokio::time::sleep_until(turn).await,
+                Err(retry_after) => {
+                    let kind = ErrorKind::QuotaShort { retry_after, message: None };
+                    return Err(UpstreamError { repository: self.name.clone(), operation, kind });
+                }
+            }
         }
         let latency = {
             let mut contents = self.world.contents();
@@ -205,17 +207,20 @@ impl Repository {
         answer.map_err(|kind| UpstreamError { repository: self.name.clone(), operation, kind })
     }
 
-    /// For how long the quota puts off a manifest, if it does.
-    fn put_off(&self) -> Option<Duration> {
+    /// When the quota lets a manifest through, if that is soon; else after how long it is to be asked for again.
+    fn turn(&self) -> Result<Instant, Duration> {
         let mut contents = self.world.contents();
-        let Pace { pace, opens, promised } = contents.paces.get_mut(self.name.host())?;
         let now = Instant::now();
-        if now >= *opens {
-            *opens = now + *pace;
-            return None;
+        let Some(Pace { every, opens, promised }) = contents.paces.get_mut(self.name.host()) else {
+            return Ok(now);
+        };
+        let turn = now.max(*opens);
+        if turn - now <= Duration::from_secs(30) {
+            *opens = turn + *every;
+            return Ok(turn);
         }
-        *promised = (*opens).max(*promised + *pace);
-        Some(*promised - now)
+        *promised = (*opens).max(*promised + *every);
+        Err(*promised - now)
     }
 
     fn digest_of(&self, contents: &Contents, tag: &Tag) -> Option<Digest> {
