@@ -179,7 +179,7 @@ fn unless_not_found(error: UpstreamError) -> Result<TagAnswer, FetchError> {
 /// A failure behind a digest that is known to be the tag's now: the tag has moved, and we cannot follow yet.
 fn failing_as_moved(digest: Digest, answer: Result<TagAnswer, FetchError>) -> Result<TagAnswer, FetchError> {
     let (class, reason) = match answer {
-        Err(FetchError::Upstream(error)) if !matches!(error.kind, ErrorKind::RateLimited { .. }) => {
+        Err(FetchError::Upstream(error)) if error.kind.retry_after().is_none() => {
             (error.kind.class(), error.to_string())
         }
         Err(error @ FetchError::Document { .. }) => (ErrorClass::Protocol, error.to_string()),
