@@ -285,6 +285,7 @@ impl ErrorKind {
             | Self::Protocol { .. }
             | Self::TooLarge { .. }
             | Self::DigestMismatch { .. }
+            | Self::QuotaShort { .. }
             | Self::LeftAlone { .. }
             | Self::Refused { .. } => None,
         }
@@ -297,6 +298,7 @@ impl ErrorKind {
             | Self::Denied { message, .. }
             | Self::NotFound { message }
             | Self::RateLimited { message, .. }
+            | Self::QuotaShort { message, .. }
             | Self::Unavailable { message, .. }
             | Self::Rejected { message, .. } => message.as_deref(),
             _ => None,

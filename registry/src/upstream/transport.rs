@@ -219,7 +219,7 @@ impl Transport {
             kind: hop.kind,
             urgency: request.urgency,
             identity: &request.identity,
-            is_manifest_get: request.operation == Operation::Manifest && request.method == Method::GET,
+            is_manifest_get: request.method == Method::GET && request.url.path().contains("/manifests/"),
         };
         let permit = request.host.budget.acquire(&draw).await?;
         let mut recording = Recording::start(
