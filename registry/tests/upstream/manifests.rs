@@ -253,6 +253,24 @@ async fn schema_1_has_the_digest_of_what_was_signed() {
 }
 
 #[tokio::test]
+async fn sha512_is_announced_asked_for_and_checked_like_sha256() {
+    let setup = Setup::new().await;
+    let manifest = image().manifest();
+    let named = Digest::sha512(&manifest.bytes);
+    let manifest = samovar_testing::Document { digest: named.to_string(), ..manifest };
+    setup.registry.push(REPOSITORY, "v1", &manifest);
+    assert_eq!(setup.upstream().resolve(&tag("v1"), URGENCY).await.unwrap(), Some(named.clone()));
+    let document = by_tag(&setup, "v1").await.unwrap();
+    assert_eq!((&document.digest, &document.bytes), (&named, &manifest.bytes));
+    assert_eq!(by_digest(&setup, &named).await.unwrap(), document);
+    setup.registry.fault(Fault::on(RequestKind::ManifestGet), Action::WrongBytes);
+    let ErrorKind::DigestMismatch { expected, actual } = by_digest(&setup, &named).await.unwrap_err() else {
+        panic!("other bytes are not what the digest names")
+    };
+    assert_eq!((expected, actual.algorithm()), (named, "sha512"));
+}
+
+#[tokio::test]
 async fn only_docker_hub_counts_gets() {
     let setup = Setup::new().await;
     assert!(!setup.upstream().counts_manifest_gets());

@@ -5,7 +5,7 @@ use crate::words;
 
 /// What is shown of an error whatever the registry said: names of at most 255 bytes, 300 characters of message, and the
 /// words around them.
-const LONGEST_SHOWN: usize = 1_000;
+const SHOWN_CHARACTERS: usize = 1_000;
 
 /// An error of every kind that carries words from outside.
 fn kinds(body: &[u8]) -> Vec<ErrorKind> {
@@ -60,7 +60,7 @@ proptest! {
         for body in [text.repeat(times).into_bytes(), bytes, json.to_string().into_bytes()] {
             for kind in kinds(&body) {
                 let shown = error(kind).to_string();
-                prop_assert!(shown.chars().count() <= LONGEST_SHOWN, "{}", shown.len());
+                prop_assert!(shown.chars().count() <= SHOWN_CHARACTERS, "{}", shown.len());
                 let is_hidden = |c: char| c.is_control() || matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
                 prop_assert!(!shown.contains(is_hidden), "{shown:?}");
             }
