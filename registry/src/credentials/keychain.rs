@@ -10,11 +10,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::docker_config::DockerConfig;
 use super::helper::{HelperName, HelperOptions, HelperServer, Helpers};
 use super::kubernetes::PullSecrets;
 use super::watched_file::WatchedFile;
-use super::{Candidate, CredentialChain, Credentials, ProviderSource};
+use super::{Candidate, CredentialChain, CredentialError, CredentialProvider, Credentials, ProviderSource};
 use crate::{Globs, Name, Secret};
 
 /// How many credentials are tried for one repository, anonymous access besides. A login that fails costs requests, and too
@@ -123,6 +125,29 @@ pub struct Keychain {
 struct Rule {
     written: RepositoryCredentials,
     file: Option<WatchedFile<Secret>>,
+    /// Stands for the rule while there is no secret.
+    without_secret: Arc<WithoutSecret>,
+}
+
+/// Has no credentials to give: the file in which the secret is has said nothing yet that makes sense. Nothing else, such as
+/// anonymous access, steals into its place, and whoever looks for the reason finds it.
+#[derive(Debug)]
+struct WithoutSecret {
+    provenance: Arc<str>,
+}
+
+#[async_trait]
+impl CredentialProvider for WithoutSecret {
+    fn provenance(&self) -> &str {
+        &self.provenance
+    }
+
+    async fn credentials(&self, _: &Name) -> Result<Credentials, CredentialError> {
+        let message = "the file of the secret cannot be read, or holds none".to_owned();
+        Err(CredentialError { provenance: Arc::clone(&self.provenance), message })
+    }
+
+    fn refused(&self, _: &Credentials) {}
 }
 
 impl Keychain {
@@ -164,10 +189,7 @@ impl Keychain {
     pub fn chain_for(&self, name: &Name) -> CredentialChain {
         let mut links = Links::default();
         for rule in self.rules.iter().filter(|rule| rule.written.repositories.matches_name(name)) {
-            // Nothing comes of one whose file could not be read yet, which is a problem of its own.
-            if let Some(candidate) = self.of_rule(rule, name) {
-                links.push(candidate);
-            }
+            links.push(self.of_rule(rule, name));
             if rule.written.is_last() {
                 return links.into_chain();
             }
@@ -193,20 +215,26 @@ impl Keychain {
         links.into_chain()
     }
 
-    fn of_rule(&self, rule: &Rule, name: &Name) -> Option<Candidate> {
+    fn of_rule(&self, rule: &Rule, name: &Name) -> Candidate {
         let provenance = Arc::clone(&rule.written.provenance);
-        Some(Candidate::Fixed(match &rule.written.login {
-            Login::Anonymous => Credentials::Anonymous,
+        let secret = || rule.secret().ok_or(&rule.without_secret);
+        let credentials = match &rule.written.login {
+            Login::Anonymous => Ok(Credentials::Anonymous),
             Login::Basic { username, .. } => {
-                Credentials::Basic { username: username.clone(), password: rule.secret()?, provenance }
+                let username = username.clone();
+                secret().map(|password| Credentials::Basic { username, password, provenance })
             }
-            Login::IdentityToken(_) => Credentials::IdentityToken { token: rule.secret()?, provenance },
-            Login::RegistryToken(_) => Credentials::RegistryToken { token: rule.secret()?, provenance },
+            Login::IdentityToken(_) => secret().map(|token| Credentials::IdentityToken { token, provenance }),
+            Login::RegistryToken(_) => secret().map(|token| Credentials::RegistryToken { token, provenance }),
             Login::Helper(helper) => {
                 let server = HelperServer::of(helper.clone(), name.host());
-                return Some(Candidate::Provided(self.helpers.provider(server)));
+                return Candidate::Provided(self.helpers.provider(server));
             }
-        }))
+        };
+        match credentials {
+            Ok(credentials) => Candidate::Fixed(credentials),
+            Err(without) => Candidate::Provided(Arc::clone(without) as Arc<dyn CredentialProvider>),
+        }
     }
 
     /// What the helper programs in use fail with, which each of them logs when it begins and when it ends.
@@ -247,7 +275,8 @@ impl Rule {
             | Login::RegistryToken(SecretSource::File(path)) => Some(WatchedFile::new(path.clone())),
             _ => None,
         };
-        Self { written, file }
+        let without_secret = Arc::new(WithoutSecret { provenance: Arc::clone(&written.provenance) });
+        Self { written, file, without_secret }
     }
 
     fn secret(&self) -> Option<Secret> {

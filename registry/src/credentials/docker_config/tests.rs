@@ -1,4 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::credentials::PullSecret;
 use crate::credentials::entry::BASE64;
 use base64::Engine;
 
@@ -232,6 +235,30 @@ fn entries_are_bounded_and_so_is_what_is_said_of_them() {
     let key = "k".repeat(10_000);
     let long = DockerConfig::parse(format!(r#"{{"auths":{{"{key}":{{}}}}}}"#).as_bytes(), "f").unwrap();
     assert!(long.problems()[0].to_string().len() < 400);
+}
+
+proptest! {
+    #[test]
+    fn whatever_stands_in_a_file_is_read_or_refused(
+        key in "(https://)?[a-z.*:0-9/]{0,12}",
+        auth in "[A-Za-z0-9+/=!]{0,12}",
+        value in "null|7|\\[\\]|\\{\\}|\"[a-z/.<>]{0,8}\"",
+        cut in 0_usize..400,
+    ) {
+        let text = format!(
+            r#"{{"auths":{{"{key}":{{"auth":"{auth}","identitytoken":{value}}},"a.example":{value}}},
+                "credHelpers":{{"{key}":{value}}},"credsStore":{value}}}"#
+        );
+        let name = "a.example/x".parse().unwrap();
+        for text in [&text[..], &text[..cut.min(text.len())]] {
+            if let Ok(config) = DockerConfig::parse(text.as_bytes(), "file") {
+                let _ = (config.credentials_for(&name), config.helpers_for(&name), problems(&config));
+            }
+            if let Ok(secret) = PullSecret::parse(text.as_bytes(), "file") {
+                let _ = (secret.credentials_for(&name), secret.problems().len());
+            }
+        }
+    }
 }
 
 #[test]

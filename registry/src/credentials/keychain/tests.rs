@@ -214,7 +214,10 @@ fn everything_that_is_wrong_is_named_and_the_rest_works() {
         docker_config: Some(path("config.json")),
         ..KeychainOptions::default()
     });
-    assert_eq!(tried(&keychain, "a.example/x"), ["docker-credential-vault for a.example", "u:p", "nobody"]);
+    assert_eq!(
+        tried(&keychain, "a.example/x"),
+        ["samovar.toml", "docker-credential-vault for a.example", "u:p", "nobody"]
+    );
     let shown = keychain.problems().join("\n").replace(directory.path().to_str().unwrap(), "DIR");
     assert_eq!(
         shown,
@@ -225,6 +228,29 @@ fn everything_that_is_wrong_is_named_and_the_rest_works() {
          DIR/config.json: credHelpers[\"y\"]: the key is not a registry\n\
          docker-credential-vault is not found in PATH"
     );
+}
+
+#[tokio::test]
+async fn nothing_takes_the_place_of_a_secret_that_cannot_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let only = rule("*", Login::RegistryToken(SecretSource::File(file.clone())));
+    let options = KeychainOptions {
+        repositories: vec![RepositoryCredentials { only: true, ..only }],
+        clouds: vec![cloud("a.example")],
+        ..KeychainOptions::default()
+    };
+    let mut keychain = Keychain::new(options);
+    let name: Name = "a.example/x".parse().unwrap();
+    let chain = keychain.chain_for(&name);
+    let [Candidate::Provided(without)] = chain.candidates() else { panic!("{chain:?}") };
+    let error = without.credentials(&name).await.unwrap_err();
+    assert_eq!(error.to_string(), "samovar.toml: the file of the secret cannot be read, or holds none");
+    keychain.read_again();
+    assert_eq!(keychain.chain_for(&name), chain);
+    write(&file, "t");
+    keychain.read_again();
+    assert_eq!(tried(&keychain, "a.example/x"), ["registry t"]);
 }
 
 #[test]
