@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 pub use aliases::Aliases;
 pub use host::canonical_host;
+pub(crate) use host::{DOCKER_HUB, DOCKER_HUB_OLD_HOSTS};
 
 use crate::parse::{Fault, ParseError, ReferenceParts, serde_as_string};
 
@@ -111,7 +112,12 @@ impl Name {
 
     /// The host to connect to: Docker Hub's registry does not live where its names say.
     pub fn registry_host(&self) -> &str {
-        if self.is_docker_hub() { DOCKER_HUB_REGISTRY_HOST } else { self.host() }
+        Self::registry_host_of(self.host())
+    }
+
+    /// The same for a canonical host alone.
+    pub(crate) fn registry_host_of(host: &str) -> &str {
+        if host == DOCKER_HUB { DOCKER_HUB_REGISTRY_HOST } else { host }
     }
 
     /// Whether this is a repository of Docker Hub.

@@ -103,14 +103,13 @@ fn http_options(config: &Config) -> HttpOptions {
             burst: own.burst.unwrap_or(usual.burst),
             concurrency: own.concurrency.unwrap_or(usual.concurrency),
         };
-        (
-            host.clone(),
-            HostOptions {
-                limits: Some(own_limits),
-                quota_reserve: own.quota_reserve,
-                token_hosts: own.token_hosts.clone(),
-            },
-        )
+        let options = HostOptions {
+            limits: Some(own_limits),
+            quota_reserve: own.quota_reserve,
+            token_hosts: own.token_hosts.clone(),
+            ..HostOptions::default()
+        };
+        (host.clone(), options)
     });
     HttpOptions {
         connect_timeout: config.upstream.connect_timeout,
@@ -122,6 +121,7 @@ fn http_options(config: &Config) -> HttpOptions {
         quota_reserve: config.upstream.quota_reserve,
         hosts: hosts.collect(),
         insecure_hosts: config.insecure_hosts.clone(),
+        proxies: config.proxies.clone(),
         ..HttpOptions::default()
     }
 }

@@ -14,6 +14,7 @@ mod document;
 mod error;
 mod file;
 mod flags;
+mod proxies;
 mod settings;
 mod store_url;
 mod tag_filter;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use samovar_registry::credentials::RepositoryCredentials;
 use samovar_registry::credentials::cloud::{Cloud, HostIdentity};
+use samovar_registry::upstream::EnvironmentProxies;
 use samovar_registry::{Aliases, Globs, Platforms};
 
 pub use error::{ConfigError, Origin, Problem};
@@ -83,6 +85,8 @@ pub struct Config {
     pub credentials: Vec<RepositoryCredentials>,
     /// Image pull secrets of Kubernetes: documents, and directories of them.
     pub kubernetes_secrets: Vec<PathBuf>,
+    /// The proxies that the environment names for all hosts.
+    pub proxies: EnvironmentProxies,
     /// Docker's `config.json`, for credentials.
     pub docker_config: Option<PathBuf>,
     /// The clouds whose registries are logged in to as the machine or workload that this process runs on. By default all

@@ -12,6 +12,7 @@ use samovar_registry::{Aliases, Glob, Globs, ParseError, Platform, Platforms, ca
 use super::credentials::repository_credentials;
 use super::error::{ConfigError, Origin, Problems, quoted};
 use super::flags::{Environment, variable};
+use super::proxies::environment_proxies;
 use super::settings::{HostSettings, Setting, Settings, UpstreamSettings};
 use super::watch::{Usual, watch_list};
 use super::{Config, HostConfig, StoreUrl, UpstreamConfig, values};
@@ -71,6 +72,7 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         credentials: repository_credentials(&settings.credentials, environment, problems),
         kubernetes_secrets: existing_paths(listed(settings.kubernetes_secrets.as_ref()), problems),
         program_path: program_path(environment),
+        proxies: environment_proxies(environment, problems),
         docker_config: docker_config(settings.docker_config.as_ref(), environment, problems),
         clouds: clouds(settings.cloud_identity.as_ref(), problems),
         aliases,

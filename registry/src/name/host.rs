@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use crate::parse::{Fault, ParseError, refuse_scheme};
 
 /// Docker Hub's host in canonical names.
-pub(super) const DOCKER_HUB: &str = "docker.io";
+pub(crate) const DOCKER_HUB: &str = "docker.io";
 
 /// Hosts under which Docker Hub's repositories were or are also known.
-pub(super) const DOCKER_HUB_OLD_HOSTS: [&str; 3] =
+pub(crate) const DOCKER_HUB_OLD_HOSTS: [&str; 3] =
     ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
 const HTTPS_PORT: u16 = 443;

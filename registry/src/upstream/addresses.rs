@@ -3,12 +3,17 @@
 //! names them, in a redirect or as the realm of its tokens.
 //!
 //! Checked twice: addresses written in a URL before the request is sent, and names when they are resolved, by
-//! the resolver that the HTTP client connects with. Behind a proxy the proxy resolves names, and only the
-//! first check remains; the address at which a registry is then connected is the proxy's.
+//! the resolver that the HTTP client connects with: what is connected to is what was checked, however soon a name
+//! leads elsewhere. Behind a proxy the proxy resolves names, and only the first check remains; the proxy itself may
+//! stand at a private address.
 
 use std::error::Error;
+use std::fmt::Debug;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
@@ -23,7 +28,7 @@ const SERVICES_V6: [Ipv6Addr; 2] = [
 ];
 
 /// How far a request may reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Reach {
     /// To all addresses that are not forbidden to everybody.
     Everywhere,
@@ -100,7 +105,7 @@ pub(super) fn is_private(address: IpAddr) -> bool {
                 || address.is_unicast_link_local()
                 || segments[0] & 0xffc0 == 0xfec0
                 || segments[..3] == [0x64, 0xff9b, 1]
-                || embedded_v4(address).is_some_and(|address| is_private(IpAddr::V4(address)))
+                || embedded_v4(address).any(|address| is_private(IpAddr::V4(address)))
         }
     }
 }
@@ -111,35 +116,77 @@ fn is_forbidden(address: IpAddr) -> bool {
         IpAddr::V6(address) => {
             address.is_unicast_link_local()
                 || SERVICES_V6.contains(&address)
-                || embedded_v4(address).is_some_and(|address| is_forbidden(IpAddr::V4(address)))
+                || embedded_v4(address).any(|address| is_forbidden(IpAddr::V4(address)))
         }
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped, compatible (RFC 4291), 6to4 (RFC 3056) or translated
-/// (RFC 6052).
-fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let translated = address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
-    if translated {
-        let [.., a, b, c, d] = address.octets();
-        return Some(Ipv4Addr::new(a, b, c, d));
-    }
-    if let [0x20, 0x02, a, b, c, d, ..] = address.octets() {
-        return Some(Ipv4Addr::new(a, b, c, d));
-    }
-    address.to_ipv4()
+/// The IPv4 addresses to which an IPv6 address may lead: mapped and compatible (RFC 4291), translated (RFC 6052, with the
+/// well-known prefix and the local one of RFC 8215; RFC 2765), 6to4 (RFC 3056), Teredo's client and server (RFC 4380),
+/// ISATAP (RFC 5214).
+fn embedded_v4(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+    let octets = address.octets();
+    let at =
+        |start: usize| Ipv4Addr::new(octets[start], octets[start + 1], octets[start + 2], octets[start + 3]);
+    let last = at(12);
+    let candidates = match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, ..]
+        | [0, 0, 0, 0, 0xffff, 0, ..]
+        | [_, _, _, _, 0 | 0x200, 0x5efe, ..] => [Some(last), None],
+        // A prefix of 48 bits leaves octet 8 out.
+        [0x64, 0xff9b, 1, ..] => {
+            [Some(last), Some(Ipv4Addr::new(octets[6], octets[7], octets[9], octets[10]))]
+        }
+        [0x2002, ..] => [Some(at(2)), None],
+        [0x2001, 0, ..] => [Some(Ipv4Addr::from(!u32::from(last))), Some(at(4))],
+        _ => [address.to_ipv4(), None],
+    };
+    candidates.into_iter().flatten()
 }
 
-/// The system's resolver, without the addresses that are out of reach.
+/// Finds the addresses to which a name leads, anew each time.
+#[async_trait]
+pub(super) trait Lookup: Debug + Send + Sync {
+    /// The addresses now. Their ports do not matter.
+    async fn addresses(&self, name: &str) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// The system's resolver.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GuardedResolver(pub(super) Reach);
+pub(super) struct SystemLookup;
+
+#[async_trait]
+impl Lookup for SystemLookup {
+    async fn addresses(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        // Port 0 is replaced by the URL's.
+        Ok(tokio::net::lookup_host((name, 0)).await?.collect())
+    }
+}
+
+/// Leaves out the addresses that are out of reach.
+#[derive(Debug, Clone)]
+pub(super) struct GuardedResolver {
+    pub(super) lookup: Arc<dyn Lookup>,
+    pub(super) reach: Reach,
+    /// The host of the proxy that everything goes through, if there is one: it may be private in any case.
+    pub(super) proxy: Option<Box<str>>,
+}
+
+impl GuardedResolver {
+    /// The system's resolver, for connections that go through no proxy.
+    #[cfg(any(test, feature = "azure"))]
+    pub(super) fn directly(reach: Reach) -> Self {
+        Self { lookup: Arc::new(SystemLookup), reach, proxy: None }
+    }
+}
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let Self(reach) = *self;
+        let Self { lookup, reach, proxy } = self.clone();
         Box::pin(async move {
-            // Port 0 is replaced by the URL's.
-            let resolved: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let is_proxy = proxy.is_some_and(|proxy| proxy.eq_ignore_ascii_case(name.as_str()));
+            let reach = if is_proxy { Reach::Everywhere } else { reach };
+            let resolved = lookup.addresses(name.as_str()).await?;
             let allowed = reach.within(name.as_str(), resolved)?;
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
@@ -179,6 +226,14 @@ mod tests {
             "[::ffff:169.254.169.254]",
             "[::a9fe:a9fe]",
             "[64:ff9b::169.254.169.254]",
+            "[64:ff9b:1::169.254.169.254]",
+            "[64:ff9b:1:a9fe:a9:fe00::]",
+            "[::ffff:0:169.254.169.254]",
+            "[2002:a9fe:a9fe::1]",
+            "[2001:0:5db8:d822:0:0:5601:5601]",
+            "[2001:0:a9fe:a9fe:0:0:a247:27dd]",
+            "[2001:db8::5efe:169.254.169.254]",
+            "[2001:db8::200:5efe:169.254.169.254]",
         ] {
             let url = Url::parse(&format!("http://{host}/latest/meta-data")).unwrap();
             assert!(Reach::Everywhere.check(&url).is_err(), "{host}");
@@ -246,10 +301,21 @@ mod tests {
         }
     }
 
+    fn resolver(reach: Reach, proxy: Option<&str>) -> GuardedResolver {
+        GuardedResolver { proxy: proxy.map(Into::into), ..GuardedResolver::directly(reach) }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_may_be_private_and_nobody_else_for_it() {
+        let through = resolver(Reach::Public, Some("LocalHost"));
+        assert!(through.resolve("localhost".parse().unwrap()).await.is_ok());
+        let through = resolver(Reach::Public, Some("proxy.example"));
+        assert!(through.resolve("localhost".parse().unwrap()).await.is_err());
+    }
+
     #[tokio::test]
     async fn names_of_private_addresses_are_out_of_the_public_reach() {
-        let resolved =
-            async |reach: Reach| GuardedResolver(reach).resolve("localhost".parse().unwrap()).await;
+        let resolved = async |reach: Reach| resolver(reach, None).resolve("localhost".parse().unwrap()).await;
         assert!(resolved(Reach::Everywhere).await.is_ok());
         let Err(error) = resolved(Reach::Public).await else { panic!("localhost is public") };
         assert!(error.to_string().starts_with("localhost is a private address"), "{error}");

@@ -6,8 +6,9 @@ use bytes::{Bytes, BytesMut};
 use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
 
+use super::endpoint::Timeouts;
 use super::observe::Recording;
-use super::{ErrorKind, HttpOptions, Stage};
+use super::{ErrorKind, Stage};
 use crate::words;
 
 /// How much of the body of a failed answer is read, to find out what the registry says.
@@ -24,11 +25,11 @@ pub(super) struct Deadlines {
 
 impl Deadlines {
     /// The request begins now.
-    pub(super) fn from_now(options: &HttpOptions) -> Self {
+    pub(super) fn from_now(timeouts: Timeouts) -> Self {
         Self {
-            header_timeout: options.header_timeout,
-            body_timeout: options.body_timeout,
-            total_timeout: options.total_timeout,
+            header_timeout: timeouts.header,
+            body_timeout: timeouts.body,
+            total_timeout: timeouts.total,
             started: Instant::now(),
         }
     }

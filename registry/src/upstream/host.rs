@@ -32,9 +32,10 @@ struct Learnt {
 
 /// How to talk to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scheme {
+pub enum Scheme {
+    /// Over TLS.
     Https,
-    /// Only ever for hosts named insecure.
+    /// Plainly: only with hosts for which the configuration allows it.
     Http,
 }
 

@@ -10,6 +10,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::budget::{BudgetRecord, BudgetSnapshot, Limits};
+use super::clients::ClientError;
+use super::endpoint::Endpoint;
 use super::flights::{Flights, Joined};
 use super::host::Hosts;
 use super::listing::PlainList;
@@ -18,8 +20,8 @@ use super::referrers::Referrers;
 use super::session::{Logins, Question, Session};
 use super::transport::{Answer, Transport};
 use super::{
-    Document, ErrorKind, HttpOptions, ListState, Listing, ManifestSelector, Operation, Upstream,
-    UpstreamError, UpstreamFactory, Urgency,
+    Document, ErrorKind, HttpOptions, ListState, Listing, ManifestSelector, Operation, TlsFileError,
+    Upstream, UpstreamError, UpstreamFactory, Urgency,
 };
 use super::{media_type, names, schema1};
 use crate::credentials::CredentialChain;
@@ -44,10 +46,28 @@ pub enum HttpSetupError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A file with certificates or a key cannot be used.
+    #[error("invalid TLS settings for {}: {error}", host.as_deref().unwrap_or("all hosts"))]
+    Tls {
+        /// The host, absent if they are the settings of all.
+        host: Option<String>,
+        /// Which file, and what is wrong with it.
+        #[source]
+        error: TlsFileError,
+    },
     /// TLS could not be set up, for instance because the system has no root certificates; or the user agent
     /// cannot be sent.
     #[error("the HTTP client could not be set up")]
     Client(#[from] reqwest::Error),
+}
+
+impl From<ClientError> for HttpSetupError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::File(error) => Self::Tls { host: None, error },
+            ClientError::Client(error) => Self::Client(error),
+        }
+    }
 }
 
 /// Makes clients over HTTP that share connections, tokens, and a budget per host.
@@ -84,10 +104,12 @@ impl HttpUpstreams {
 
 impl UpstreamFactory for HttpUpstreams {
     fn upstream(&self, name: &Name, credentials: &CredentialChain) -> Arc<dyn Upstream> {
+        let host = self.hosts.of(name.host(), &self.transport.options);
         let session = Session {
             name: name.clone(),
             chain: credentials.clone(),
-            host: self.hosts.of(name.host(), &self.transport.options),
+            endpoint: Arc::new(Endpoint::of_registry(host.clone(), &self.transport.options)),
+            host,
             transport: self.transport.clone(),
             logins: self.logins.clone(),
         };

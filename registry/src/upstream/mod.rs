@@ -11,7 +11,8 @@
 //! From the outside in: `flights` makes one request of those for the same thing; `http` holds the operations
 //! (`referrers`); `session` chooses the credentials (`sticking`) and gets past logins (`auth`, `challenge`, `trust`,
 //! `token_service`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` and follows
-//! redirects. The rest is pure: `listing`, `pages` and `link` read lists of tags, `document`, `schema1` and
+//! redirects, over `clients` that connect as each `endpoint` wants it. The rest is pure: `listing`, `pages` and `link` read
+//! lists of tags, `document`, `schema1` and
 //! `image_config` what came.
 
 use std::fmt::Debug;
@@ -27,14 +28,20 @@ use crate::{Digest, Name, Tag};
 pub use budget::{
     BlockReason, BreakerSnapshot, BudgetRecord, BudgetSnapshot, IdentityQuota, Limits, RequestKind,
 };
+pub use connection::{
+    ClientCertificate, ConnectionOptions, TimeoutOptions, TlsFileError, TlsOptions, TlsSetting,
+};
 pub use document::{Child, DecodeError, Descriptor, ImageManifest, Index, Manifest};
 pub use error::{ErrorClass, ErrorKind, Operation, Stage, UpstreamError};
+pub use host::Scheme;
 pub use http::{HttpSetupError, HttpUpstreams, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 pub use image_config::ImageConfig;
 pub use limits::Quota;
 pub use listing::{HintSource, ListState, Listing, MAX_TAG_PAGE_BYTES, TagHint, TagList};
 pub use observe::{Outcome, RequestObserver, RequestRecord};
 pub use options::{HostOptions, HttpOptions};
+pub use policy::HostPolicy;
+pub use proxy::{EnvironmentProxies, ProxyChoice, ProxyUrl, ProxyUrlError};
 pub use schema1::Schema1Manifest;
 
 mod addresses;
@@ -43,8 +50,11 @@ mod auth;
 mod body;
 mod budget;
 mod challenge;
+mod clients;
+mod connection;
 mod document;
 mod echo;
+mod endpoint;
 mod error;
 mod flights;
 #[cfg(feature = "fuzzing")]
@@ -60,7 +70,9 @@ mod media_type;
 mod observe;
 mod options;
 mod pages;
+mod policy;
 mod presets;
+mod proxy;
 mod redirect;
 mod referrers;
 mod refusals;
@@ -77,7 +89,7 @@ mod trust;
 /// Keeps a client for registries that is not this one from addresses that are forbidden to everybody.
 #[cfg(feature = "azure")]
 pub(crate) fn guarded(client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
-    client.dns_resolver(Arc::new(addresses::GuardedResolver(addresses::Reach::Everywhere)))
+    client.dns_resolver(Arc::new(addresses::GuardedResolver::directly(addresses::Reach::Everywhere)))
 }
 
 /// Who waits for the answer: decides who goes first when the budget is short.

@@ -1,12 +1,19 @@
 //! How the client over HTTP behaves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
 use super::budget::{Limits, Terms};
+use super::connection::ConnectionOptions;
+use super::endpoint::Schemes;
+use super::host::Scheme;
+use super::policy::HostPolicy;
 use super::presets;
+use super::proxy::EnvironmentProxies;
+use crate::canonical_host;
 
 /// How the client over HTTP behaves. The defaults suit a registry on the internet.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +35,15 @@ pub struct HttpOptions {
     pub quota_reserve: f64,
     /// What is different for single hosts, by canonical host (`docker.io`, `registry.example:5000`).
     pub hosts: BTreeMap<String, HostOptions>,
+    /// What holds for the registries that `hosts` does not name.
+    pub other_hosts: HostOptions,
+    /// PEM files of certificate authorities that are trusted besides the system's, for all hosts.
+    pub ca_files: Vec<PathBuf>,
+    /// Through which proxies hosts are reached that do not say it themselves. None: the process's environment is for
+    /// whoever makes these options to read.
+    pub proxies: EnvironmentProxies,
+    /// Which hosts may be asked at all. All of them.
+    pub policy: HostPolicy,
     /// Hosts with which plain http and unverified TLS are allowed: `host:port` for that port, `host` for the ports
     /// 443 and 80 and for no other, since `host:443` is written `host` in canonical form. IPv6 in brackets.
     pub insecure_hosts: BTreeSet<String>,
@@ -47,6 +63,8 @@ pub struct HostOptions {
     /// Further hosts (written as in [`HttpOptions::insecure_hosts`]) whose token service may be sent the registry's
     /// credentials; they may stand at private addresses.
     pub token_hosts: BTreeSet<String>,
+    /// How to connect to it.
+    pub connection: ConnectionOptions,
 }
 
 impl Default for HttpOptions {
@@ -60,6 +78,10 @@ impl Default for HttpOptions {
             limits: Limits::default(),
             quota_reserve: 0.1,
             hosts: BTreeMap::new(),
+            other_hosts: HostOptions::default(),
+            ca_files: Vec::new(),
+            proxies: EnvironmentProxies::default(),
+            policy: HostPolicy::default(),
             insecure_hosts: BTreeSet::new(),
             user_agent: concat!("samovar/", env!("CARGO_PKG_VERSION")).to_owned(),
             seed: None,
@@ -70,15 +92,38 @@ impl Default for HttpOptions {
 impl HttpOptions {
     /// What the budget of a canonical host is made from.
     pub(super) fn terms_of(&self, host: &str) -> Terms {
-        let own = self.hosts.get(host);
+        let own = self.host(host);
         Terms {
-            limits: own.and_then(|own| own.limits).unwrap_or_else(|| self.limits.for_host(host)),
+            limits: own.limits.unwrap_or_else(|| self.limits.for_host(host)),
             counting: presets::counting(host),
-            quota_reserve: own.and_then(|own| own.quota_reserve).unwrap_or(self.quota_reserve),
+            quota_reserve: own.quota_reserve.unwrap_or(self.quota_reserve),
         }
     }
 
-    /// Whether plain http and unverified TLS are allowed with the host of this URL.
+    /// What is different for the registry at a canonical host.
+    pub(super) fn host(&self, host: &str) -> &HostOptions {
+        self.hosts.get(host).unwrap_or(&self.other_hosts)
+    }
+
+    /// What is different for the host of a URL, if it has settings of its own.
+    pub(super) fn host_of_url(&self, url: &Url) -> Option<&HostOptions> {
+        let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+        self.hosts.get(&canonical_host(&format!("{host}:{port}")).ok()?)
+    }
+
+    /// The schemes that are spoken to a host and port whose settings do not say it.
+    pub(super) fn schemes_of(&self, authority: &str) -> Schemes {
+        let is_insecure = Url::parse(&format!("https://{authority}")).is_ok_and(|url| self.is_insecure(&url));
+        if is_insecure { Schemes::HttpsThenHttp } else { Schemes::Only(Scheme::Https) }
+    }
+
+    /// Whether plain http is allowed with the host of this URL: it is named insecure, or its own settings say so.
+    pub(super) fn allows_plain_http(&self, url: &Url) -> bool {
+        self.is_insecure(url)
+            || self.host_of_url(url).is_some_and(|host| host.connection.scheme == Some(Scheme::Http))
+    }
+
+    /// Whether the host of this URL is named insecure.
     pub(super) fn is_insecure(&self, url: &Url) -> bool {
         names_host_of(&self.insecure_hosts, url)
     }

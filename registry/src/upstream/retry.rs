@@ -23,12 +23,12 @@ impl Transport {
         for retry in 0..most_retries(request.operation) {
             let result = self.follow(request).await;
             let Some(hop) = failed_in_passing(&result) else { return result };
-            if request.host.budget.blocked_for(hop).is_some() {
+            if request.host().budget.blocked_for(hop).is_some() {
                 return result;
             }
             let back_off = FIRST_BACK_OFF.mul_f64(f64::from(1 << retry) * self.random());
             tracing::debug!(
-                registry.host = %request.host.name,
+                registry.host = %request.host().name,
                 operation = request.operation.as_str(),
                 pause_s = back_off.as_secs_f64(),
                 "trying again",

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use url::Url;
 
 use super::auth::Login;
 use super::budget::RequestKind;
+use super::endpoint::{Endpoint, Schemes};
 use super::host::{Host, Scheme};
 use super::refusals::Refusals;
 use super::sticking::Sticking;
@@ -36,7 +36,9 @@ const LONGEST_PROVISION: Duration = Duration::from_secs(30);
 pub(super) struct Session {
     pub(super) name: Name,
     pub(super) chain: CredentialChain,
+    /// Whose login it is: the endpoint's.
     pub(super) host: Arc<Host>,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) transport: Arc<Transport>,
     pub(super) logins: Logins,
 }
@@ -188,13 +190,17 @@ impl Session {
         // Without a login the registry cannot know who we are.
         let known = if authorization.is_some() { credentials } else { &Credentials::Anonymous };
         let identity = known.identity();
-        let https = self.request(question, Scheme::Https, authorization, identity.clone())?;
-        if !self.transport.options.is_insecure(&https.url) {
+        if self.endpoint.schemes == Schemes::Only(Scheme::Https) {
+            let https = self.request(question, Scheme::Https, authorization, identity)?;
             return self.transport.exchange(&https).await.map_err(|failure| failure.kind);
         }
         // What was asked for over https is not shown over plain http.
-        let authorization = https.authorization.clone().filter(|_| login.is_some_and(Login::is_plain_http));
-        let http = self.request(question, Scheme::Http, authorization, identity)?;
+        let plainly = authorization.clone().filter(|_| login.is_some_and(Login::is_plain_http));
+        let http = self.request(question, Scheme::Http, plainly, identity.clone())?;
+        if self.endpoint.schemes == Schemes::Only(Scheme::Http) {
+            return self.transport.exchange(&http).await.map_err(|failure| failure.kind);
+        }
+        let https = self.request(question, Scheme::Https, authorization, identity)?;
         match self.host.scheme() {
             Some(Scheme::Https) => self.transport.exchange(&https).await,
             Some(Scheme::Http) => self.exchange_plainly(&http).await,
@@ -229,14 +235,9 @@ impl Session {
         authorization: Option<HeaderValue>,
         identity: Identity,
     ) -> Result<Request<'_>, ErrorKind> {
-        let (host, path) = (self.name.registry_host(), self.name.path());
-        let url = format!("{}://{host}/v2/{path}/{}", scheme.as_str(), question.path);
-        let mut url = Url::parse(&url).map_err(|error| ErrorKind::Refused {
-            message: format!("{host} is not a host that can be connected to: {error}"),
-        })?;
-        url.set_query(question.query);
+        let url = self.endpoint.url(scheme, self.name.path(), question.path, question.query)?;
         Ok(Request {
-            host: &self.host,
+            endpoint: &self.endpoint,
             operation: question.operation,
             kind: RequestKind::Registry,
             urgency: question.urgency,

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::auth::{self, Bearer, Grant};
 use super::budget::RequestKind;
-use super::host::Host;
+use super::endpoint::Endpoint;
 use super::token::{Granted, Token};
 use super::transport::{Answer, Request, Transport};
 use super::{ErrorKind, Operation, Urgency};
@@ -53,7 +53,7 @@ struct IdentityToken {
 /// One token to ask for.
 #[derive(Debug)]
 pub(super) struct TokenRequest {
-    pub(super) host: Arc<Host>,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) transport: Arc<Transport>,
     pub(super) bearer: Bearer,
     pub(super) scope: String,
@@ -166,7 +166,7 @@ impl TokenRequest {
         form: Option<Secret>,
     ) -> Result<Granted, ErrorKind> {
         let request = Request {
-            host: &self.host,
+            endpoint: &self.endpoint,
             operation: Operation::Token,
             kind: RequestKind::Token,
             // Whoever joins later may be more urgent than the one who asks now.

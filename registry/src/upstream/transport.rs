@@ -1,6 +1,7 @@
 //! Sending one request and reading its answer: within the host's budget, in time, within bounds, following
 //! redirects, and telling the observer.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,11 +12,15 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use url::Url;
 
-use super::addresses::{ForbiddenAddress, GuardedResolver, Reach, forbidden_address};
+use super::addresses::{ForbiddenAddress, Lookup, Reach, SystemLookup, forbidden_address};
 use super::body::{Deadlines, failed_to_read, read_beginning, read_whole};
 use super::budget::{Draw, RequestKind};
+use super::clients::{Client, Clients};
+use super::connection::{ConnectionOptions, TlsOptions};
 use super::echo::Sent;
+use super::endpoint::{Connection, Endpoint};
 use super::host::{Host, Scheme};
+use super::http::HttpSetupError;
 use super::observe::{Outcome, Recording, RequestObserver};
 use super::redirect::{self, Hop, MAX_REDIRECTS};
 use super::{ErrorClass, ErrorKind, HttpOptions, Operation, Stage, Urgency};
@@ -31,45 +36,18 @@ const LONGEST_LIMIT: Duration = Duration::from_secs(2);
 /// The connections to all hosts, and what goes with every request.
 #[derive(Debug)]
 pub(super) struct Transport {
-    everywhere: Clients,
-    public: Clients,
+    clients: Clients,
     pub(super) options: HttpOptions,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn RequestObserver>,
     random: Mutex<fastrand::Rng>,
 }
 
-/// The connections of one reach, kept apart from those of the other: an open one is not checked again.
-#[derive(Debug)]
-struct Clients {
-    verifying: reqwest::Client,
-    /// For hosts named insecure only.
-    lenient: reqwest::Client,
-}
-
-impl Clients {
-    fn new(reach: Reach, options: &HttpOptions) -> Result<Self, reqwest::Error> {
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(&options.user_agent)
-                .connect_timeout(options.connect_timeout)
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .referer(false)
-                .dns_resolver(Arc::new(GuardedResolver(reach)))
-        };
-        let verifying = builder().build()?;
-        // A proxy would see what goes over plain http, and hosts named insecure are near ones.
-        let lenient = builder().tls_danger_accept_invalid_certs(true).no_proxy().build()?;
-        Ok(Self { verifying, lenient })
-    }
-}
-
 /// One thing to ask.
 #[derive(Debug, Clone)]
 pub(super) struct Request<'a> {
-    /// The registry for which it is asked, whose budget it draws on.
-    pub(super) host: &'a Host,
+    /// The place for which it is asked: its host's budget is drawn on.
+    pub(super) endpoint: &'a Endpoint,
     pub(super) operation: Operation,
     pub(super) kind: RequestKind,
     pub(super) urgency: Urgency,
@@ -87,6 +65,13 @@ pub(super) struct Request<'a> {
     pub(super) max_body: u64,
     /// Only to find out whether the host can be connected to this way: if not, no request was sent.
     pub(super) is_probe: bool,
+}
+
+impl Request<'_> {
+    /// The host whose budget it draws on.
+    pub(super) fn host(&self) -> &Host {
+        &self.endpoint.host
+    }
 }
 
 /// An answer, whatever its status; 429 never comes here.
@@ -158,15 +143,31 @@ impl Answer {
 }
 
 impl Transport {
+    /// Reads the files that the options name: those that cannot be used are found here.
     pub(super) fn new(
         options: HttpOptions,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn RequestObserver>,
-    ) -> Result<Self, reqwest::Error> {
-        let everywhere = Clients::new(Reach::Everywhere, &options)?;
-        let public = Clients::new(Reach::Public, &options)?;
-        let random = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        Ok(Self { everywhere, public, options, clock, observer, random: Mutex::new(random) })
+    ) -> Result<Self, HttpSetupError> {
+        Self::with_lookup(options, clock, observer, Arc::new(SystemLookup))
+    }
+
+    fn with_lookup(
+        options: HttpOptions,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn RequestObserver>,
+        lookup: Arc<dyn Lookup>,
+    ) -> Result<Self, HttpSetupError> {
+        let all = TlsOptions { ca_files: options.ca_files.clone(), ..TlsOptions::default() };
+        let own = options.hosts.iter().map(|(host, own)| (Some(host), &own.connection.tls));
+        let others = (None, &options.other_hosts.connection.tls);
+        for (host, tls) in own.chain([(None, &all), others]) {
+            tls.check().map_err(|error| HttpSetupError::Tls { host: host.cloned(), error })?;
+        }
+        let clients = Clients::new(&options, lookup);
+        clients.check(&Connection::new(&ConnectionOptions::default(), &options))?;
+        let random = Mutex::new(options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed));
+        Ok(Self { clients, options, clock, observer, random })
     }
 
     /// The time, by the clock that was given to the client.
@@ -213,7 +214,7 @@ impl Transport {
     /// nobody to talk to counts as not sent.
     async fn send(&self, request: &Request<'_>, hop: &Hop, is_probe: bool) -> Result<Received, Failure> {
         let reach = self.reach(request, hop);
-        self.check_destination(&hop.url, reach)?;
+        self.check_destination(request, hop, reach)?;
         let queued = Instant::now();
         let draw = Draw {
             kind: hop.kind,
@@ -221,16 +222,16 @@ impl Transport {
             identity: &request.identity,
             is_manifest_get: request.method == Method::GET && request.url.path().contains("/manifests/"),
         };
-        let permit = request.host.budget.acquire(&draw).await?;
+        let permit = request.host().budget.acquire(&draw).await?;
         let mut recording = Recording::start(
             self.observer.clone(),
-            request.host.name.clone(),
+            request.host().name.clone(),
             request.operation,
             queued.elapsed(),
         );
         let result = self.send_admitted(request, hop, reach, &mut recording).await;
         let is_unsent = matches!(&result, Err(failure) if failure.while_connecting && is_probe);
-        let result = if is_unsent { result } else { self.judge(request.host, hop.kind, &permit, result) };
+        let result = if is_unsent { result } else { self.judge(request.host(), hop.kind, &permit, result) };
         match &result {
             Ok(received) => recording.end(outcome_of(received.status, request.condition.is_some())),
             Err(_) if is_unsent => recording.discard(),
@@ -243,21 +244,37 @@ impl Transport {
     /// at a private address as well or the configuration names the place.
     fn reach(&self, request: &Request<'_>, hop: &Hop) -> Reach {
         let may_be_private = is_registry(request, hop)
-            || request.host.is_private()
-            || self.options.is_token_host(&request.host.name, &hop.url);
+            || request.host().is_private()
+            || self.options.is_token_host(&request.host().name, &hop.url);
         if may_be_private { Reach::Everywhere } else { Reach::Public }
     }
 
     /// Refuses what must not be connected to, whoever named it: an image, a redirect or a challenge.
-    fn check_destination(&self, url: &Url, reach: Reach) -> Result<(), ErrorKind> {
+    fn check_destination(&self, request: &Request<'_>, hop: &Hop, reach: Reach) -> Result<(), ErrorKind> {
+        let url = &hop.url;
         reach.check(url).map_err(|forbidden| refused(&forbidden))?;
-        if url.scheme() != "https" && !self.options.is_insecure(url) {
-            let origin = url.origin().ascii_serialization();
+        let origin = || url.origin().ascii_serialization();
+        if self.options.policy.denies_url(url) {
+            return Err(ErrorKind::Refused { message: format!("{} is denied by deny_hosts", origin()) });
+        }
+        let is_plain = url.scheme() != "https";
+        let is_own = request.endpoint.is_origin_of(url);
+        if is_plain && !is_own && !self.options.allows_plain_http(url) {
             return Err(ErrorKind::Refused {
-                message: format!("{origin} is plain http and not named insecure"),
+                message: format!("{} is plain http and not named insecure", origin()),
             });
         }
         Ok(())
+    }
+
+    /// How to connect for this hop. The endpoint's own settings and headers are for its own origin only, and for what
+    /// has not been sent elsewhere in between.
+    fn connection<'a>(&self, request: &'a Request<'_>, hop: &Hop) -> Cow<'a, Connection> {
+        if hop.is_at_origin && request.endpoint.is_origin_of(&hop.url) {
+            Cow::Borrowed(&request.endpoint.connection)
+        } else {
+            Cow::Owned(Connection::of_url(&hop.url, &self.options))
+        }
     }
 
     async fn send_admitted(
@@ -267,35 +284,32 @@ impl Transport {
         reach: Reach,
         recording: &mut Recording,
     ) -> Result<Received, Failure> {
-        let sent_at = Instant::now();
-        let deadlines = Deadlines::from_now(&self.options);
-        let clients = match reach {
-            Reach::Everywhere => &self.everywhere,
-            Reach::Public => &self.public,
-        };
+        let connection = self.connection(request, hop);
         let is_insecure = self.options.is_insecure(&hop.url);
-        let client = if is_insecure { &clients.lenient } else { &clients.verifying };
-        let mut builder = client.request(request.method.clone(), hop.url.clone());
-        if let Some(accept) = &request.accept {
-            builder = builder.header(ACCEPT, accept);
-        }
-        if let Some((name, value)) = &request.condition {
-            builder = builder.header(name, value);
-        }
-        if let Some(authorization) = &hop.authorization {
-            builder = builder.header(AUTHORIZATION, authorization);
-        }
+        let client = self.clients.client(&connection, &hop.url, reach, is_insecure);
+        let Client { client, is_proxied } =
+            client.map_err(|error| ErrorKind::Transport { message: words::printable(&error.to_string()) })?;
+        let sent_at = Instant::now();
+        let deadlines = Deadlines::from_now(connection.timeouts);
+        let mut headers = connection.headers.clone();
+        // Our own win.
+        headers.extend(request.accept.clone().map(|accept| (ACCEPT, accept)));
+        headers.extend(request.condition.clone());
+        headers.extend(hop.authorization.clone().map(|authorization| (AUTHORIZATION, authorization)));
+        let mut builder = client.request(request.method.clone(), hop.url.clone()).headers(headers);
         if let Some(form) = &request.form {
             builder = builder.header(CONTENT_TYPE, FORM).body(form.reveal().to_owned());
         }
         let mut response = deadlines
             .header(builder.send())
             .await?
-            .map_err(|error| failed_to_send(error, self.options.connect_timeout))?;
+            .map_err(|error| failed_to_send(error, connection.timeouts.connect))?;
 
         if is_registry(request, hop) {
             let scheme = if hop.url.scheme() == "https" { Scheme::Https } else { Scheme::Http };
-            request.host.has_answered(scheme, response.remote_addr());
+            // Of what answers through a proxy, the address is not known.
+            let address = response.remote_addr().filter(|_| !is_proxied);
+            request.host().has_answered(scheme, address);
         }
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());

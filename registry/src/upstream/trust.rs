@@ -49,7 +49,7 @@ pub(super) fn check(
         let realm = realm.origin().ascii_serialization();
         Err(OutsideBoundary { registry: registry.to_owned(), realm, reason })
     };
-    if realm.scheme() != "https" && !options.is_insecure(realm) {
+    if realm.scheme() != "https" && !options.allows_plain_http(realm) {
         return outside("is plain http and not named insecure: the credentials are not sent there");
     }
     let trusted = realm.origin() == origin.origin()

@@ -37,7 +37,7 @@ impl PlainList<'_> {
             known.filter(|known| may_be_unsent(known, now)).and_then(|known| known.validators.as_ref());
         let mut pager = Pager::new();
         let mut spent = Duration::ZERO;
-        let limit = self.session.transport.options.list_timeout;
+        let limit = self.session.endpoint.connection.timeouts.list;
         loop {
             let query = pager.query().map(str::to_owned);
             let answer = self.ask(query.as_deref(), condition.filter(|_| pager.is_first())).await?;

@@ -251,7 +251,7 @@ impl Session {
         credentials: &Credentials,
     ) -> impl Future<Output = Result<Token, ErrorKind>> + use<> {
         let request = TokenRequest {
-            host: self.host.clone(),
+            endpoint: self.endpoint.clone(),
             transport: self.transport.clone(),
             bearer: bearer.clone(),
             scope: bearer.scope(self.name.path()),

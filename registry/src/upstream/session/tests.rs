@@ -1,5 +1,6 @@
 use samovar_testing::Image;
 use samovar_testing::fake::FakeRegistry;
+use url::Url;
 
 use super::super::{HttpOptions, challenge};
 use super::*;
@@ -24,6 +25,7 @@ async fn what_was_asked_for_over_tls_is_not_shown_over_plain_http() {
             provenance: "the test".into(),
         }
         .into(),
+        endpoint: Arc::new(Endpoint::of_registry(host.clone(), &options)),
         host,
         transport: Arc::new(Transport::new(options, Arc::new(SystemClock), Arc::new(())).unwrap()),
         logins: Logins::default(),

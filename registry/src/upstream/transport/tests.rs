@@ -17,9 +17,13 @@ fn transport(options: HttpOptions) -> Transport {
     Transport::new(options, Arc::new(SystemClock), Arc::new(())).unwrap()
 }
 
-fn request<'a>(host: &'a Host, kind: RequestKind, url: &str) -> Request<'a> {
+fn endpoint(host: &str, transport: &Transport) -> Endpoint {
+    Endpoint::of_registry(Host::new(host, &transport.options), &transport.options)
+}
+
+fn request<'a>(endpoint: &'a Endpoint, kind: RequestKind, url: &str) -> Request<'a> {
     Request {
-        host,
+        endpoint,
         operation: Operation::Config,
         kind,
         urgency: Urgency::Asked,
@@ -52,19 +56,19 @@ fn insecure_loopback(service: &FakeRegistry) -> HttpOptions {
 async fn a_registry_at_a_public_address_sends_nobody_to_private_ones() {
     let (service, literal, named) = token_service().await;
     let transport = transport(insecure_loopback(&service));
-    let host = Host::new("r.example", &transport.options);
-    host.has_answered(Scheme::Https, Some(PUBLIC.parse().unwrap()));
+    let endpoint = endpoint("r.example", &transport);
+    endpoint.host.has_answered(Scheme::Https, Some(PUBLIC.parse().unwrap()));
     for url in [&literal, &named] {
-        let failure = transport.exchange(&request(&host, RequestKind::Token, url)).await.unwrap_err();
+        let failure = transport.exchange(&request(&endpoint, RequestKind::Token, url)).await.unwrap_err();
         let ErrorKind::Refused { message } = &failure.kind else { panic!("{failure:?}") };
         assert!(message.contains("is a private address"), "{message}");
     }
     assert_eq!(service.requests().len(), 0);
 
     // A registry that stands at a private address itself may.
-    host.has_answered(Scheme::Https, Some("10.0.0.5:443".parse().unwrap()));
+    endpoint.host.has_answered(Scheme::Https, Some("10.0.0.5:443".parse().unwrap()));
     for url in [&literal, &named] {
-        transport.exchange(&request(&host, RequestKind::Token, url)).await.unwrap();
+        transport.exchange(&request(&endpoint, RequestKind::Token, url)).await.unwrap();
     }
     assert_eq!(service.requests().len(), 2);
 }
@@ -76,8 +80,8 @@ async fn the_configuration_may_name_a_private_token_service() {
     let hosts = BTreeMap::from([("r.example".to_owned(), own)]);
     let transport = transport(HttpOptions { hosts, ..insecure_loopback(&service) });
     for (name, is_allowed) in [("r.example", true), ("other.example", false)] {
-        let host = Host::new(name, &transport.options);
-        let result = transport.exchange(&request(&host, RequestKind::Token, &literal)).await;
+        let endpoint = endpoint(name, &transport);
+        let result = transport.exchange(&request(&endpoint, RequestKind::Token, &literal)).await;
         assert_eq!(result.is_ok(), is_allowed, "{name}");
     }
 }
@@ -85,8 +89,8 @@ async fn the_configuration_may_name_a_private_token_service() {
 #[tokio::test]
 async fn redirects_of_a_public_registry_stay_in_public() {
     let transport = transport(HttpOptions::default());
-    let host = Host::new("r.example", &transport.options);
-    let request = request(&host, RequestKind::Registry, "https://r.example/v2/a/blobs/x");
+    let endpoint = endpoint("r.example", &transport);
+    let request = request(&endpoint, RequestKind::Registry, "https://r.example/v2/a/blobs/x");
     let hop = |kind, is_at_origin| Hop {
         url: Url::parse("https://10.0.0.5/x").unwrap(),
         kind,
@@ -94,7 +98,7 @@ async fn redirects_of_a_public_registry_stay_in_public() {
         carries_form: false,
         is_at_origin,
     };
-    host.has_answered(Scheme::Https, Some(PUBLIC.parse().unwrap()));
+    endpoint.host.has_answered(Scheme::Https, Some(PUBLIC.parse().unwrap()));
     let elsewhere = hop(RequestKind::Cdn, false);
     assert_eq!(transport.reach(&request, &elsewhere), Reach::Public);
     let failure = transport.send(&request, &elsewhere, false).await.map(|_| ()).unwrap_err();
@@ -107,12 +111,12 @@ async fn redirects_of_a_public_registry_stay_in_public() {
 async fn where_a_registry_answers_from_is_noted() {
     let registry = FakeRegistry::start().await;
     let transport = transport(options(&[registry.host()]));
-    let host = Host::new(&registry.host(), &transport.options);
-    assert!(!host.is_private());
+    let endpoint = endpoint(&registry.host(), &transport);
+    assert!(!endpoint.host.is_private());
     let url = format!("{}/v2/a/tags/list", registry.url());
-    transport.exchange(&request(&host, RequestKind::Registry, &url)).await.unwrap();
-    assert!(host.is_private());
-    assert_eq!(host.scheme(), Some(Scheme::Http));
+    transport.exchange(&request(&endpoint, RequestKind::Registry, &url)).await.unwrap();
+    assert!(endpoint.host.is_private());
+    assert_eq!(endpoint.host.scheme(), Some(Scheme::Http));
 }
 
 #[tokio::test]
@@ -123,16 +127,16 @@ async fn a_redirect_to_a_dead_host_does_not_make_the_registry_unreachable() {
     cdn.stop().await;
     registry.push("a", "v1", &Image::new("seed"));
     registry.fault(Fault::on(FakeKind::Blob), Action::RedirectTo(format!("{}/x", cdn.url())));
-    let host = Host::new(&registry.host(), &transport.options);
+    let endpoint = endpoint(&registry.host(), &transport);
     let url = format!("{}/v2/a/blobs/{}", registry.url(), Image::new("seed").config().digest);
-    let probe = Request { is_probe: true, ..request(&host, RequestKind::Registry, &url) };
+    let probe = Request { is_probe: true, ..request(&endpoint, RequestKind::Registry, &url) };
     let failure = transport.exchange(&probe).await.unwrap_err();
     assert!(matches!(failure.kind, ErrorKind::Transport { .. }), "{failure:?}");
     assert!(!failure.while_connecting);
     assert_eq!(failure.hop, RequestKind::Cdn);
 
     let url = format!("{}/x", cdn.url());
-    let failure = transport.exchange(&request(&host, RequestKind::Registry, &url)).await.unwrap_err();
+    let failure = transport.exchange(&request(&endpoint, RequestKind::Registry, &url)).await.unwrap_err();
     assert!(failure.while_connecting);
 }
 
@@ -141,9 +145,9 @@ async fn time_in_the_queue_is_not_time_under_way() {
     let registry = FakeRegistry::start().await;
     let limits = Limits { rate: 4.0, burst: 1, concurrency: 1 };
     let transport = transport(HttpOptions { limits, ..options(&[registry.host()]) });
-    let host = Host::new(&registry.host(), &transport.options);
+    let endpoint = endpoint(&registry.host(), &transport);
     let url = format!("{}/v2/", registry.url());
-    let request = request(&host, RequestKind::Registry, &url);
+    let request = request(&endpoint, RequestKind::Registry, &url);
     transport.exchange(&request).await.unwrap();
     let queued = Instant::now();
     let answer = transport.exchange(&request).await.unwrap();

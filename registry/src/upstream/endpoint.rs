@@ -1,0 +1,133 @@
+//! One place where a registry's repositories can be asked for: the registry itself, or a mirror of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use url::Url;
+
+use super::connection::{ConnectionOptions, TlsOptions};
+use super::host::{Host, Scheme};
+use super::proxy::ProxyChoice;
+use super::{ErrorKind, HttpOptions};
+use crate::Name;
+
+/// Where the distribution protocol's paths begin.
+const API: &str = "/v2";
+
+/// How one host is connected to, with everything said.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) tls: TlsOptions,
+    pub(super) proxy: Option<ProxyChoice>,
+    pub(super) headers: HeaderMap,
+    pub(super) timeouts: Timeouts,
+}
+
+/// How long the parts of a request may take; see [`HttpOptions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Timeouts {
+    pub(super) connect: Duration,
+    pub(super) header: Duration,
+    pub(super) body: Duration,
+    pub(super) total: Duration,
+    pub(super) list: Duration,
+}
+
+/// Which schemes are spoken to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Schemes {
+    Only(Scheme),
+    /// https, and plain http where nobody speaks that: of hosts named insecure.
+    HttpsThenHttp,
+}
+
+/// Where a repository's requests go, and how.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    /// Whose budget and login these are.
+    pub(super) host: Arc<Host>,
+    pub(super) schemes: Schemes,
+    pub(super) connection: Connection,
+    /// Host and port as they stand in URLs.
+    authority: String,
+    /// What comes before the repository in the path.
+    prefix: String,
+    /// The registry that a mirror shall answer for, where it is not the one that is asked.
+    namespace: Option<String>,
+}
+
+impl Connection {
+    pub(super) fn new(own: &ConnectionOptions, options: &HttpOptions) -> Self {
+        let mut tls = own.tls.clone();
+        tls.ca_files.extend(options.ca_files.iter().cloned());
+        let timeouts = Timeouts {
+            connect: own.timeouts.connect.unwrap_or(options.connect_timeout),
+            header: own.timeouts.header.unwrap_or(options.header_timeout),
+            body: own.timeouts.body.unwrap_or(options.body_timeout),
+            total: own.timeouts.total.unwrap_or(options.total_timeout),
+            list: own.timeouts.list.unwrap_or(options.list_timeout),
+        };
+        Self { tls, proxy: own.proxy.clone(), headers: own.headers.clone(), timeouts }
+    }
+
+    /// How to connect to a host that somebody sends us to: as its own settings say, where it has some, but without its
+    /// headers, which are for those who mean it.
+    pub(super) fn of_url(url: &Url, options: &HttpOptions) -> Self {
+        let own = options.host_of_url(url).map(|host| &host.connection);
+        let own = own.map_or_else(ConnectionOptions::default, |own| ConnectionOptions {
+            headers: HeaderMap::new(),
+            ..own.clone()
+        });
+        Self::new(&own, options)
+    }
+}
+
+impl Endpoint {
+    /// The registry itself.
+    pub(super) fn of_registry(host: Arc<Host>, options: &HttpOptions) -> Self {
+        let own = &options.host(&host.name).connection;
+        let authority = Name::registry_host_of(&host.name).to_owned();
+        Self {
+            schemes: own.scheme.map_or_else(|| options.schemes_of(&authority), Schemes::Only),
+            connection: Connection::new(own, options),
+            authority,
+            prefix: API.to_owned(),
+            namespace: None,
+            host,
+        }
+    }
+
+    /// The URL of what is at `path` in the API of the repository.
+    pub(super) fn url(
+        &self,
+        scheme: Scheme,
+        repository: &str,
+        path: &str,
+        query: Option<&str>,
+    ) -> Result<Url, ErrorKind> {
+        let Self { authority, prefix, .. } = self;
+        let url = format!("{}://{authority}{prefix}/{repository}/{path}", scheme.as_str());
+        let mut url = Url::parse(&url).map_err(|error| ErrorKind::Refused {
+            message: format!("{authority} is not a host that can be connected to: {error}"),
+        })?;
+        url.set_query(query);
+        if let Some(namespace) = &self.namespace {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
+        Ok(url)
+    }
+
+    /// Whether this URL is of this very place, in whatever scheme it speaks.
+    pub(super) fn is_origin_of(&self, url: &Url) -> bool {
+        let is_spoken = match self.schemes {
+            Schemes::Only(scheme) => url.scheme() == scheme.as_str(),
+            Schemes::HttpsThenHttp => true,
+        };
+        let own = Url::parse(&format!("{}://{}", url.scheme(), self.authority));
+        is_spoken && own.is_ok_and(|own| own.origin() == url.origin())
+    }
+}
+
+#[cfg(test)]
+mod tests;
