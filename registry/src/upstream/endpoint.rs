@@ -8,6 +8,7 @@ use url::Url;
 
 use super::connection::{ConnectionOptions, TlsOptions};
 use super::host::{Host, Scheme};
+use super::mirror::MirrorOptions;
 use super::proxy::ProxyChoice;
 use super::{ErrorKind, HttpOptions};
 use crate::Name;
@@ -55,6 +56,8 @@ pub(super) struct Endpoint {
     prefix: String,
     /// The registry that a mirror shall answer for, where it is not the one that is asked.
     namespace: Option<String>,
+    /// Whether the configuration names it, rather than an image.
+    pub(super) is_mirror: bool,
 }
 
 impl Connection {
@@ -94,6 +97,27 @@ impl Endpoint {
             authority,
             prefix: API.to_owned(),
             namespace: None,
+            is_mirror: false,
+            host,
+        }
+    }
+
+    /// A mirror of the registry at a canonical host.
+    pub(super) fn of_mirror(
+        host: Arc<Host>,
+        mirror: &MirrorOptions,
+        registry: &str,
+        options: &HttpOptions,
+    ) -> Self {
+        let below = options.hosts.get(mirror.url.host()).map(|host| &host.connection);
+        let own = below.map_or_else(|| mirror.connection.clone(), |below| mirror.connection.over(below));
+        Self {
+            schemes: Schemes::Only(mirror.url.scheme()),
+            connection: Connection::new(&own, options),
+            authority: mirror.url.authority().to_owned(),
+            prefix: mirror.url.api(mirror.override_path),
+            namespace: (mirror.url.host() != registry).then(|| registry.to_owned()),
+            is_mirror: true,
             host,
         }
     }

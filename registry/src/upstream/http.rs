@@ -1,6 +1,7 @@
 //! The client over HTTP: the factory that all repositories share, and one repository's operations.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,10 @@ use super::endpoint::Endpoint;
 use super::flights::{Flights, Joined};
 use super::host::Hosts;
 use super::listing::PlainList;
+use super::mirror::MirrorOptions;
 use super::observe::RequestObserver;
 use super::referrers::Referrers;
+use super::route::{Mirror, Route, Standing};
 use super::session::{Logins, Question, Session};
 use super::transport::{Answer, Transport};
 use super::{
@@ -75,6 +78,10 @@ impl From<ClientError> for HttpSetupError {
 pub struct HttpUpstreams {
     transport: Arc<Transport>,
     logins: Logins,
+    /// Apart from those of the registries: a repository has one name with both.
+    mirror_logins: Logins,
+    /// Of all mirrors, by host.
+    standings: BTreeMap<String, Arc<Standing>>,
     hosts: Hosts,
     flights: Arc<Flights>,
 }
@@ -92,8 +99,17 @@ impl HttpUpstreams {
         for (host, limits) in all.chain(own) {
             Limits::check(limits).map_err(|reason| HttpSetupError::Limits { host: host.cloned(), reason })?;
         }
+        let standings = options.all_mirrors().map(|mirror| (mirror.url.host().to_owned(), Arc::default()));
+        let standings = standings.collect();
         let transport = Arc::new(Transport::new(options, clock, observer)?);
-        Ok(Self { transport, logins: Logins::default(), hosts: Hosts::default(), flights: Arc::default() })
+        Ok(Self {
+            transport,
+            logins: Logins::default(),
+            mirror_logins: Logins::default(),
+            standings,
+            hosts: Hosts::default(),
+            flights: Arc::default(),
+        })
     }
 
     /// How the budget of every host stands, by canonical host.
@@ -102,21 +118,62 @@ impl HttpUpstreams {
     }
 }
 
-impl UpstreamFactory for HttpUpstreams {
-    fn upstream(&self, name: &Name, credentials: &CredentialChain) -> Arc<dyn Upstream> {
-        let host = self.hosts.of(name.host(), &self.transport.options);
+impl HttpUpstreams {
+    /// A repository at one place.
+    fn at(&self, endpoint: Endpoint, name: &Name, chain: CredentialChain, logins: &Logins) -> HttpUpstream {
         let session = Session {
             name: name.clone(),
-            chain: credentials.clone(),
-            endpoint: Arc::new(Endpoint::of_registry(host.clone(), &self.transport.options)),
-            host,
+            chain,
+            host: Arc::clone(&endpoint.host),
+            endpoint: Arc::new(endpoint),
             transport: self.transport.clone(),
-            logins: self.logins.clone(),
+            logins: logins.clone(),
+        };
+        HttpUpstream { session }
+    }
+
+    /// A repository at a mirror, which is not sent the registry's credentials.
+    fn at_mirror(&self, name: &Name, mirror: &MirrorOptions) -> HttpUpstream {
+        let options = &self.transport.options;
+        let host = self.hosts.of(mirror.url.host(), options);
+        let endpoint = Endpoint::of_mirror(host, mirror, name.host(), options);
+        self.at(endpoint, name, CredentialChain::default(), &self.mirror_logins)
+    }
+
+    fn mirror(&self, name: &Name, mirror: &MirrorOptions) -> Mirror {
+        let upstream = self.at_mirror(name, mirror);
+        let endpoint = &upstream.session.endpoint;
+        Mirror {
+            capabilities: mirror.capabilities,
+            host: Arc::clone(&endpoint.host),
+            timeouts: endpoint.connection.timeouts,
+            standing: self.standings.get(mirror.url.host()).cloned().unwrap_or_default(),
+            upstream: Box::new(upstream),
+        }
+    }
+}
+
+impl UpstreamFactory for HttpUpstreams {
+    fn upstream(&self, name: &Name, credentials: &CredentialChain) -> Arc<dyn Upstream> {
+        let options = &self.transport.options;
+        let own = options.host(name.host());
+        let mirrors: Vec<_> = own.mirrors.iter().map(|mirror| self.mirror(name, mirror)).collect();
+        let last = match &own.server {
+            Some(server) => self.at_mirror(name, server),
+            None => {
+                let endpoint = Endpoint::of_registry(self.hosts.of(name.host(), options), options);
+                self.at(endpoint, name, credentials.clone(), &self.logins)
+            }
+        };
+        let upstream: Arc<dyn Upstream> = if mirrors.is_empty() {
+            Arc::new(last)
+        } else {
+            Arc::new(Route { name: name.clone(), mirrors, last: Box::new(last) })
         };
         Arc::new(Joined {
             name: name.clone(),
             credentials: credentials.clone(),
-            upstream: Arc::new(HttpUpstream { session }),
+            upstream,
             flights: self.flights.clone(),
         })
     }

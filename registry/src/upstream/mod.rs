@@ -8,9 +8,9 @@
 //! - plain http is spoken only to hosts named insecure; link-local and cloud metadata addresses are never
 //!   connected to, whoever names them, nor private ones that a registry at a public address names.
 //!
-//! From the outside in: `flights` makes one request of those for the same thing; `http` holds the operations
-//! (`referrers`); `session` chooses the credentials (`sticking`) and gets past logins (`auth`, `challenge`, `trust`,
-//! `token_service`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` and follows
+//! From the outside in: `flights` makes one request of those for the same thing; `route` asks mirrors first; `http` holds
+//! the operations (`referrers`); `session` chooses the credentials (`sticking`) and gets past logins (`auth`, `challenge`,
+//! `trust`, `token_service`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` and follows
 //! redirects, over `clients` that connect as each `endpoint` wants it. The rest is pure: `listing`, `pages` and `link` read
 //! lists of tags, `document`, `schema1` and
 //! `image_config` what came.
@@ -38,6 +38,7 @@ pub use http::{HttpSetupError, HttpUpstreams, MAX_CONFIG_BYTES, MAX_MANIFEST_BYT
 pub use image_config::ImageConfig;
 pub use limits::Quota;
 pub use listing::{HintSource, ListState, Listing, MAX_TAG_PAGE_BYTES, TagHint, TagList};
+pub use mirror::{Capabilities, MirrorOptions, MirrorUrl, MirrorUrlError};
 pub use observe::{Outcome, RequestObserver, RequestRecord};
 pub use options::{HostOptions, HttpOptions};
 pub use policy::HostPolicy;
@@ -67,6 +68,7 @@ mod link;
 mod listed_tags;
 mod listing;
 mod media_type;
+mod mirror;
 mod observe;
 mod options;
 mod pages;
@@ -77,6 +79,7 @@ mod redirect;
 mod referrers;
 mod refusals;
 mod retry;
+mod route;
 mod schema1;
 mod session;
 mod sticking;

@@ -10,6 +10,7 @@ use super::budget::{Limits, Terms};
 use super::connection::ConnectionOptions;
 use super::endpoint::Schemes;
 use super::host::Scheme;
+use super::mirror::MirrorOptions;
 use super::policy::HostPolicy;
 use super::presets;
 use super::proxy::EnvironmentProxies;
@@ -65,6 +66,10 @@ pub struct HostOptions {
     pub token_hosts: BTreeSet<String>,
     /// How to connect to it.
     pub connection: ConnectionOptions,
+    /// Its mirrors, in the order in which they are asked. They are never sent the registry's credentials.
+    pub mirrors: Vec<MirrorOptions>,
+    /// What is asked in place of the registry itself, after the mirrors and under the same conditions as they.
+    pub server: Option<MirrorOptions>,
 }
 
 impl Default for HttpOptions {
@@ -117,10 +122,18 @@ impl HttpOptions {
         if is_insecure { Schemes::HttpsThenHttp } else { Schemes::Only(Scheme::Https) }
     }
 
-    /// Whether plain http is allowed with the host of this URL: it is named insecure, or its own settings say so.
+    /// Everything that is asked in place of a registry.
+    pub(super) fn all_mirrors(&self) -> impl Iterator<Item = &MirrorOptions> {
+        let hosts = self.hosts.values().chain([&self.other_hosts]);
+        hosts.flat_map(|host| host.mirrors.iter().chain(&host.server))
+    }
+
+    /// Whether plain http is allowed with the host of this URL: it is named insecure, or its own settings or the URL of a
+    /// mirror say so.
     pub(super) fn allows_plain_http(&self, url: &Url) -> bool {
         self.is_insecure(url)
             || self.host_of_url(url).is_some_and(|host| host.connection.scheme == Some(Scheme::Http))
+            || self.all_mirrors().any(|mirror| mirror.url.is_origin_of(url))
     }
 
     /// Whether the host of this URL is named insecure.

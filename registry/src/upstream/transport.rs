@@ -160,8 +160,9 @@ impl Transport {
     ) -> Result<Self, HttpSetupError> {
         let all = TlsOptions { ca_files: options.ca_files.clone(), ..TlsOptions::default() };
         let own = options.hosts.iter().map(|(host, own)| (Some(host), &own.connection.tls));
+        let mirrors = options.all_mirrors().map(|mirror| (None, &mirror.connection.tls));
         let others = (None, &options.other_hosts.connection.tls);
-        for (host, tls) in own.chain([(None, &all), others]) {
+        for (host, tls) in own.chain([(None, &all), others]).chain(mirrors) {
             tls.check().map_err(|error| HttpSetupError::Tls { host: host.cloned(), error })?;
         }
         let clients = Clients::new(&options, lookup);
@@ -256,6 +257,10 @@ impl Transport {
         let origin = || url.origin().ascii_serialization();
         if self.options.policy.denies_url(url) {
             return Err(ErrorKind::Refused { message: format!("{} is denied by deny_hosts", origin()) });
+        }
+        let host = &request.host().name;
+        if is_registry(request, hop) && !request.endpoint.is_mirror && !self.options.policy.allows(host) {
+            return Err(ErrorKind::Refused { message: format!("{host} is not among allow_hosts") });
         }
         let is_plain = url.scheme() != "https";
         let is_own = request.endpoint.is_origin_of(url);

@@ -6,6 +6,7 @@ mod docker_registry;
 mod failures;
 mod limits;
 mod manifests;
+mod mirrors;
 mod redirects;
 mod referrers;
 mod setup;

@@ -46,6 +46,11 @@ impl ListState {
         Self { validators, sent_at: Some(at), ..self }
     }
 
+    /// The same, for asking somebody else than who sent the list.
+    pub(in crate::upstream) fn without_validators(&self) -> Self {
+        Self { validators: None, ..self.clone() }
+    }
+
     /// Whether a list of these tags, in ascending order, and so many invalid ones left this behind.
     pub fn is_of<'a>(&self, tags: impl IntoIterator<Item = &'a Tag>, invalid: usize) -> bool {
         self.version == VERSION && self.names == Some(hash_of_names(tags, invalid))
