@@ -15,7 +15,8 @@ TEST_PROGRAMS := \
 	skopeo:skopeo \
 	memcached:memcached \
 	redis-server:redis-server \
-	redis-cli:redis-tools
+	redis-cli:redis-tools \
+	nginx:nginx
 
 .PHONY: test check fuzz test-programs format clippy doc deny
 

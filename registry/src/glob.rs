@@ -109,6 +109,14 @@ impl Globs {
     }
 }
 
+/// All of them, separated by commas.
+impl fmt::Display for Globs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<_> = self.0.iter().map(Glob::as_str).collect();
+        f.write_str(&shown.join(", "))
+    }
+}
+
 impl FromIterator<Glob> for Globs {
     fn from_iter<I: IntoIterator<Item = Glob>>(globs: I) -> Self {
         Self(globs.into_iter().collect())

@@ -59,6 +59,8 @@ pub(super) struct StatusAnswer {
     pub(super) lanes: Vec<LaneStatus>,
     #[serde(default)]
     pub(super) hosts: Vec<HostStatus>,
+    #[serde(default)]
+    pub(super) unverified_hosts: Vec<String>,
 }
 
 /// Who asks a registry host.

@@ -6,8 +6,10 @@ use samovar_registry::credentials::cloud::{CloudIdentities, CloudOptions};
 use samovar_registry::credentials::{HelperOptions, Keychain, KeychainOptions};
 use samovar_registry::upstream::{HostOptions, HttpOptions, HttpUpstreams, Limits};
 use samovar_registry::{Clock, SystemClock};
+use tracing::warn;
 
 use super::failure::Failure;
+use super::host_settings;
 use super::open_store::{OpenStore, open_store};
 use crate::cache::{Coherent, HotSet};
 use crate::config::{Config, HostConfig};
@@ -37,6 +39,12 @@ impl Assembly {
         let metrics = Arc::new(Metrics::new());
         for entry in &config.watch {
             metrics.host(entry.name.host());
+        }
+        for mirror in config.mirrors() {
+            metrics.host(mirror.url.host());
+        }
+        for host in &host_settings::unverified(config) {
+            warn!(registry.host = %host, "TLS IS NOT VERIFIED for this host: whoever answers is trusted, with credentials too");
         }
         let OpenStore { client, local_tier, embedded } = open_store(config, &clock, &metrics).await?;
         let hot = Arc::new(HotSet::new(config.hot_set_bytes, Arc::clone(&clock)));
@@ -107,7 +115,9 @@ fn http_options(config: &Config) -> HttpOptions {
             limits: Some(own_limits),
             quota_reserve: own.quota_reserve,
             token_hosts: own.token_hosts.clone(),
-            ..HostOptions::default()
+            connection: own.connection.clone(),
+            mirrors: own.mirrors.clone(),
+            server: own.server.clone(),
         };
         (host.clone(), options)
     });
@@ -122,6 +132,14 @@ fn http_options(config: &Config) -> HttpOptions {
         hosts: hosts.collect(),
         insecure_hosts: config.insecure_hosts.clone(),
         proxies: config.proxies.clone(),
+        ca_files: config.upstream.ca_file.iter().cloned().collect(),
+        policy: config.host_policy.clone(),
+        other_hosts: HostOptions {
+            connection: config.other_hosts.connection.clone(),
+            mirrors: config.other_hosts.mirrors.clone(),
+            server: config.other_hosts.server.clone(),
+            ..HostOptions::default()
+        },
         ..HttpOptions::default()
     }
 }

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use samovar_registry::Glob;
+use samovar_registry::Globs;
 use samovar_registry::credentials::{Keychain, RepositoryCredentials};
 use serde_json::json;
 
 use super::assembly::keychain_options;
 use super::failure::Failure;
+use super::host_settings;
 use super::output::{self, OutputFormat};
 use crate::config::{Config, Environment, TagFilter, WatchEntry, shown_duration, shown_size};
 
@@ -46,6 +48,10 @@ fn path(path: Option<&Path>) -> String {
     path.map_or_else(|| "-".to_owned(), |path| path.display().to_string())
 }
 
+fn globs(globs: &Globs, none: &str) -> String {
+    if globs.is_empty() { none.to_owned() } else { globs.to_string() }
+}
+
 fn page(file: &Path, config: &Config) -> String {
     let listed = |items: Vec<&str>| {
         if items.is_empty() { "-".to_owned() } else { items.join(", ") }
@@ -61,12 +67,14 @@ fn page(file: &Path, config: &Config) -> String {
         ("poll interval", shown_duration(config.poll_interval)),
         ("rate", format!("{}/s, burst {}", config.rate, config.burst)),
         ("insecure hosts", listed(config.insecure_hosts.iter().map(String::as_str).collect())),
-        ("host settings", listed(config.hosts.keys().map(String::as_str).collect())),
+        ("allowed hosts", globs(&config.host_policy.allow, "all")),
+        ("denied hosts", globs(&config.host_policy.deny, "-")),
         ("unleased share", config.unleased_share.to_string()),
         ("pull secrets", listed(config.kubernetes_secrets.iter().filter_map(|path| path.to_str()).collect())),
         ("docker config", path(config.docker_config.as_deref())),
     ]);
     let mut parts = vec![settings];
+    parts.extend(host_settings::table(config));
     if !config.credentials.is_empty() {
         let headings = ["CREDENTIALS OF", "LOG IN WITH", "THEN"];
         parts.push(output::columns(headings, config.credentials.iter().map(credential_row)));
@@ -116,6 +124,9 @@ fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Val
         "hot_set": config.hot_set_bytes,
         "unleased_share": config.unleased_share,
         "listen": config.listen.to_string(),
+        "allow_hosts": config.host_policy.allow.to_string(),
+        "deny_hosts": config.host_policy.deny.to_string(),
+        "hosts": host_settings::summary(config),
         "watch": watch.collect::<Vec<_>>(),
         "credentials": credentials.collect::<Vec<_>>(),
         "kubernetes_secrets": config.kubernetes_secrets,

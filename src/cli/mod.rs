@@ -8,6 +8,7 @@ mod assembly;
 pub mod check_config;
 mod client;
 mod failure;
+mod host_settings;
 mod image;
 mod open_store;
 pub mod output;

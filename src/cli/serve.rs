@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::assembly::Assembly;
 use super::failure::Failure;
+use super::host_settings;
 use crate::cache::{Cache, TimestampLabels};
 use crate::config::{Config, Environment, ServeArgs};
 use crate::server::{self, Doors};
@@ -63,6 +64,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         started_at: to_the_second(clock.now()),
         clock,
         sources: vec![(source.name().to_owned(), source.problems())],
+        unverified_hosts: host_settings::unverified(&config),
         shutdown: shutdown.clone(),
         loopback_only: address.ip().is_loopback(),
     };

@@ -42,6 +42,9 @@ fn page(status: &StatusAnswer) -> String {
     if status.lanes.iter().any(|lane| lane.standing != "ours") {
         rows.push(("lanes", lanes(&status.lanes)));
     }
+    if !status.unverified_hosts.is_empty() {
+        rows.push(("TLS NOT VERIFIED", status.unverified_hosts.join(", ")));
+    }
     let mut parts = vec![output::pairs(rows)];
     if !status.sources.is_empty() {
         let rows = status.sources.iter().map(|source| [source.name.clone(), source.repositories.to_string()]);

@@ -223,6 +223,20 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether this is a list.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.content, DeValue::Array(_))
+    }
+
+    /// One string, or the strings of a list.
+    pub(super) fn into_text_or_texts(self) -> Vec<Setting> {
+        if self.is_list() {
+            self.into_list().into_iter().flatten().filter_map(Value::into_text).collect()
+        } else {
+            self.into_text().into_iter().collect()
+        }
+    }
+
     /// A string, or an integer as it is written.
     pub(super) fn into_size(self) -> Option<Setting> {
         match self.content {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::connection;
 use super::document::{Document, Section, Value};
 use super::error::{Origin, Problems};
 use super::settings::{
@@ -25,7 +26,8 @@ pub(super) fn read(path: &Path, problems: &mut Problems) -> Settings {
     }
 }
 
-fn read_bounded(path: &Path) -> io::Result<String> {
+/// The text of a file of configuration, which must not be larger than any of them is.
+pub(super) fn read_bounded(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE_SIZE {
@@ -52,6 +54,9 @@ fn root(mut root: Section<'_>) -> Settings {
         unleased_share: root.number("unleased_share"),
         listen: root.text("listen"),
         insecure_host: root.texts("insecure_host"),
+        allow_hosts: root.texts("allow_hosts"),
+        deny_hosts: root.texts("deny_hosts"),
+        certs_dir: root.text("certs_dir"),
         alias: root.texts("alias"),
         timestamp_labels: root.texts("timestamp_labels"),
         platform: root.texts("platform"),
@@ -122,6 +127,7 @@ fn credential(value: Value<'_>) -> Option<CredentialSetting> {
 
 fn upstream(mut section: Section<'_>) -> UpstreamSettings {
     let settings = UpstreamSettings {
+        ca_file: section.text("ca_file"),
         connect_timeout: section.text("connect_timeout"),
         header_timeout: section.text("header_timeout"),
         body_timeout: section.text("body_timeout"),
@@ -146,6 +152,8 @@ fn hosts(section: Section<'_>) -> Vec<HostSettings> {
             quota_reserve: section.number("quota_reserve"),
             token_hosts: section.texts("token_hosts").unwrap_or_default(),
             cloud_identity: section.text("cloud_identity"),
+            connection: connection::read(&mut section),
+            mirrors: connection::read_mirrors(&mut section),
         };
         section.finish();
         Some(settings)

@@ -73,6 +73,18 @@ pub struct SharedArgs {
     #[arg(long, value_name = "HOST")]
     pub insecure_host: Vec<String>,
 
+    /// Ask only registry hosts that match, and no other whatever is watched; `*` is any text [env: SAMOVAR_ALLOW_HOSTS, comma separated]
+    #[arg(long, value_name = "GLOB")]
+    pub allow_hosts: Vec<String>,
+
+    /// Never ask hosts that match, whoever names them [env: SAMOVAR_DENY_HOSTS, comma separated]
+    #[arg(long, value_name = "GLOB")]
+    pub deny_hosts: Vec<String>,
+
+    /// Take authorities, client certificates and mirrors of registries from this directory of containerd's or docker's, such as /etc/containerd/certs.d [env: SAMOVAR_CERTS_DIR]
+    #[arg(long, value_name = "PATH")]
+    pub certs_dir: Option<PathBuf>,
+
     /// Read NAME as this registry host wherever it begins an image name [env: SAMOVAR_ALIAS, comma separated]
     #[arg(long, value_name = "NAME=HOST")]
     pub alias: Vec<String>,
@@ -122,6 +134,9 @@ impl SharedArgs {
             store_limit: flag("--store-limit", self.store_limit.as_deref()),
             unleased_share: flag("--unleased-share", self.unleased_share.as_deref()),
             insecure_host: flag_list("--insecure-host", &self.insecure_host),
+            allow_hosts: flag_list("--allow-hosts", &self.allow_hosts),
+            deny_hosts: flag_list("--deny-hosts", &self.deny_hosts),
+            certs_dir: flag_path("--certs-dir", self.certs_dir.as_deref()),
             alias: flag_list("--alias", &self.alias),
             timestamp_labels: flag_list("--timestamp-labels", &self.timestamp_labels),
             platform: flag_list("--platform", &self.platform),
@@ -150,6 +165,9 @@ pub(super) fn from_environment(environment: Environment<'_>) -> Settings {
         unleased_share: variable(environment, "SAMOVAR_UNLEASED_SHARE"),
         listen: variable(environment, "SAMOVAR_LISTEN"),
         insecure_host: variable_list(environment, "SAMOVAR_INSECURE_HOST"),
+        allow_hosts: variable_list(environment, "SAMOVAR_ALLOW_HOSTS"),
+        deny_hosts: variable_list(environment, "SAMOVAR_DENY_HOSTS"),
+        certs_dir: variable(environment, "SAMOVAR_CERTS_DIR"),
         alias: variable_list(environment, "SAMOVAR_ALIAS"),
         timestamp_labels: variable_list(environment, "SAMOVAR_TIMESTAMP_LABELS"),
         platform: variable_list(environment, "SAMOVAR_PLATFORM"),

@@ -9,11 +9,15 @@
 //!
 //! Deliberately absent: reloading while the process runs, and a file that is looked for where none was named.
 
+mod certs_dir;
+mod connection;
 mod credentials;
 mod document;
 mod error;
 mod file;
 mod flags;
+mod hosts;
+mod policy;
 mod proxies;
 mod settings;
 mod store_url;
@@ -31,7 +35,7 @@ use std::time::Duration;
 
 use samovar_registry::credentials::RepositoryCredentials;
 use samovar_registry::credentials::cloud::{Cloud, HostIdentity};
-use samovar_registry::upstream::EnvironmentProxies;
+use samovar_registry::upstream::{ConnectionOptions, EnvironmentProxies, HostPolicy, MirrorOptions};
 use samovar_registry::{Aliases, Globs, Platforms};
 
 pub use error::{ConfigError, Origin, Problem};
@@ -85,6 +89,10 @@ pub struct Config {
     pub credentials: Vec<RepositoryCredentials>,
     /// Image pull secrets of Kubernetes: documents, and directories of them.
     pub kubernetes_secrets: Vec<PathBuf>,
+    /// Which registry hosts may be asked at all. By default all.
+    pub host_policy: HostPolicy,
+    /// What holds for hosts that have no entry in `hosts`.
+    pub other_hosts: HostConfig,
     /// The proxies that the environment names for all hosts.
     pub proxies: EnvironmentProxies,
     /// Docker's `config.json`, for credentials.
@@ -99,6 +107,8 @@ pub struct Config {
 /// The `[upstream]` table: how registries are asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamConfig {
+    /// Certificate authorities that are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// For connecting, TLS included. By default 5 s.
     pub connect_timeout: Duration,
     /// For the header of the answer. By default 30 s.
@@ -132,6 +142,12 @@ pub struct HostConfig {
     pub token_hosts: BTreeSet<String>,
     /// Whose identity it is given, whatever its name looks like.
     pub cloud_identity: Option<HostIdentity>,
+    /// How to connect to it.
+    pub connection: ConnectionOptions,
+    /// Its mirrors, in the order in which they are asked.
+    pub mirrors: Vec<MirrorOptions>,
+    /// What is asked in place of the host itself.
+    pub server: Option<MirrorOptions>,
 }
 
 impl Config {
@@ -168,6 +184,12 @@ impl Config {
             if name.starts_with("SAMOVAR_") { None } else { environment(name) }
         };
         Self::from_layers(Settings::default(), Some(path), &directories_only)
+    }
+
+    /// All mirrors of all hosts, and what is asked in place of one.
+    pub fn mirrors(&self) -> impl Iterator<Item = &MirrorOptions> {
+        let hosts = self.hosts.values().chain([&self.other_hosts]);
+        hosts.flat_map(|host| host.mirrors.iter().chain(&host.server))
     }
 
     fn from_layers(

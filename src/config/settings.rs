@@ -3,6 +3,7 @@
 
 use samovar_registry::Secret;
 
+use super::connection::{ConnectionSettings, MirrorSettings};
 use super::error::Origin;
 
 /// A text and where it was written.
@@ -69,6 +70,7 @@ pub(super) struct CredentialSetting {
 /// The `[upstream]` table of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct UpstreamSettings {
+    pub(super) ca_file: Option<Setting>,
     pub(super) connect_timeout: Option<Setting>,
     pub(super) header_timeout: Option<Setting>,
     pub(super) body_timeout: Option<Setting>,
@@ -89,6 +91,8 @@ pub(super) struct HostSettings {
     pub(super) quota_reserve: Option<Setting>,
     pub(super) token_hosts: Vec<Setting>,
     pub(super) cloud_identity: Option<Setting>,
+    pub(super) connection: ConnectionSettings,
+    pub(super) mirrors: Vec<MirrorSettings>,
 }
 
 /// Everything that one layer says. What a layer does not mention is `None`, so that the next one may speak;
@@ -103,6 +107,9 @@ pub(super) struct Settings {
     pub(super) unleased_share: Option<Setting>,
     pub(super) listen: Option<Setting>,
     pub(super) insecure_host: Option<Vec<Setting>>,
+    pub(super) allow_hosts: Option<Vec<Setting>>,
+    pub(super) deny_hosts: Option<Vec<Setting>>,
+    pub(super) certs_dir: Option<Setting>,
     pub(super) alias: Option<Vec<Setting>>,
     pub(super) timestamp_labels: Option<Vec<Setting>>,
     pub(super) platform: Option<Vec<Setting>>,
@@ -129,6 +136,9 @@ impl Settings {
             unleased_share: self.unleased_share.or(below.unleased_share),
             listen: self.listen.or(below.listen),
             insecure_host: self.insecure_host.or(below.insecure_host),
+            allow_hosts: self.allow_hosts.or(below.allow_hosts),
+            deny_hosts: self.deny_hosts.or(below.deny_hosts),
+            certs_dir: self.certs_dir.or(below.certs_dir),
             alias: self.alias.or(below.alias),
             timestamp_labels: self.timestamp_labels.or(below.timestamp_labels),
             platform: self.platform.or(below.platform),

@@ -1,6 +1,6 @@
 //! From settings to the validated [`Config`]: every rule that a setting has to keep.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,10 @@ use super::credentials::repository_credentials;
 use super::error::{ConfigError, Origin, Problems, quoted};
 use super::flags::{Environment, variable};
 use super::proxies::environment_proxies;
-use super::settings::{HostSettings, Setting, Settings, UpstreamSettings};
+use super::settings::{Setting, Settings, UpstreamSettings};
 use super::watch::{Usual, watch_list};
-use super::{Config, HostConfig, StoreUrl, UpstreamConfig, values};
+use super::{Config, StoreUrl, UpstreamConfig, values};
+use super::{connection, hosts, policy};
 
 const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
 
@@ -50,6 +51,9 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
     let interval = settings.poll_interval.as_ref().and_then(|setting| poll_interval(setting, problems));
     let poll_interval = interval.unwrap_or(Duration::from_mins(5));
     let listen = checked(settings.listen.as_ref(), problems, values::socket_address);
+    let host_policy = policy::host_policy(settings, problems);
+    policy::check_watched(&host_policy, listed(settings.watch.as_ref()), &aliases, problems);
+    let (hosts, other_hosts) = hosts::host_configs(settings, &host_policy, &aliases, problems);
     let store = store(settings.store.as_ref(), environment, problems);
     let platforms = platforms(listed(settings.platform.as_ref()), problems).unwrap_or_default();
     let usual = Usual { poll_interval, platforms: &platforms };
@@ -61,14 +65,16 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         hot_set_bytes: hot_set(settings.hot_set.as_ref(), problems),
         unleased_share: checked(settings.unleased_share.as_ref(), problems, values::share).unwrap_or(0.5),
         listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
-        insecure_hosts: hosts(listed(settings.insecure_host.as_ref()), &aliases, problems),
+        insecure_hosts: host_set(listed(settings.insecure_host.as_ref()), &aliases, problems),
         timestamp_labels: globs(listed(settings.timestamp_labels.as_ref()), problems),
         platforms,
         poll_interval,
         rate: checked(settings.rps.as_ref(), problems, values::rate).unwrap_or(50.0),
         burst: burst(settings.burst.as_ref(), problems).unwrap_or(10),
         upstream: upstream(&settings.upstream, problems),
-        hosts: host_configs(&settings.hosts, &aliases, problems),
+        hosts,
+        other_hosts,
+        host_policy,
         credentials: repository_credentials(&settings.credentials, environment, problems),
         kubernetes_secrets: existing_paths(listed(settings.kubernetes_secrets.as_ref()), problems),
         program_path: program_path(environment),
@@ -110,7 +116,8 @@ pub(super) fn tag_globs(patterns: &[Setting], problems: &mut Problems) -> Globs 
     globs(patterns, problems)
 }
 
-fn checked<T>(
+/// The setting, checked.
+pub(super) fn checked<T>(
     setting: Option<&Setting>,
     problems: &mut Problems,
     check: impl FnOnce(&str) -> Result<T, String>,
@@ -137,11 +144,11 @@ fn aliases(written: &[Setting], problems: &mut Problems) -> Aliases {
 }
 
 /// A registry host in canonical form; an alias stands for its host here too.
-fn host(text: &str, aliases: &Aliases) -> Result<String, ParseError> {
+pub(super) fn host(text: &str, aliases: &Aliases) -> Result<String, ParseError> {
     aliases.host_of(text).map_or_else(|| canonical_host(text), |host| Ok(host.to_owned()))
 }
 
-fn hosts(settings: &[Setting], aliases: &Aliases, problems: &mut Problems) -> BTreeSet<String> {
+pub(super) fn host_set(settings: &[Setting], aliases: &Aliases, problems: &mut Problems) -> BTreeSet<String> {
     let valid = |setting: &Setting| problems.keep(&setting.origin, host(&setting.value, aliases));
     settings.iter().filter_map(valid).collect()
 }
@@ -188,24 +195,29 @@ fn hot_set(setting: Option<&Setting>, problems: &mut Problems) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-fn burst(setting: Option<&Setting>, problems: &mut Problems) -> Option<u32> {
+pub(super) fn burst(setting: Option<&Setting>, problems: &mut Problems) -> Option<u32> {
     checked(setting, problems, |text| values::whole(text, BURSTS))
 }
 
-fn concurrency(setting: Option<&Setting>, problems: &mut Problems) -> Option<usize> {
+pub(super) fn concurrency(setting: Option<&Setting>, problems: &mut Problems) -> Option<usize> {
     checked(setting, problems, |text| values::whole(text, CONCURRENCIES))
 }
 
-fn quota_reserve(setting: Option<&Setting>, problems: &mut Problems) -> Option<f64> {
+pub(super) fn quota_reserve(setting: Option<&Setting>, problems: &mut Problems) -> Option<f64> {
     checked(setting, problems, values::reserve)
 }
 
+/// One of the timeouts of a request.
+pub(super) fn timeout(setting: Option<&Setting>, problems: &mut Problems) -> Option<Duration> {
+    checked(setting, problems, |text| values::parse_duration(text, TIMEOUTS))
+}
+
 fn upstream(settings: &UpstreamSettings, problems: &mut Problems) -> UpstreamConfig {
-    let mut timeout = |setting: &Option<Setting>, default: Duration| {
-        let check = |text: &str| values::parse_duration(text, TIMEOUTS);
-        checked(setting.as_ref(), problems, check).unwrap_or(default)
-    };
+    let ca_file = connection::ca_file(settings.ca_file.as_ref(), problems);
+    let mut timeout =
+        |setting: &Option<Setting>, default| timeout(setting.as_ref(), problems).unwrap_or(default);
     UpstreamConfig {
+        ca_file,
         connect_timeout: timeout(&settings.connect_timeout, Duration::from_secs(5)),
         header_timeout: timeout(&settings.header_timeout, Duration::from_secs(30)),
         body_timeout: timeout(&settings.body_timeout, Duration::from_secs(30)),
@@ -218,34 +230,6 @@ fn upstream(settings: &UpstreamSettings, problems: &mut Problems) -> UpstreamCon
         })
         .unwrap_or(Duration::from_hours(24)),
     }
-}
-
-fn host_configs(
-    settings: &[HostSettings],
-    aliases: &Aliases,
-    problems: &mut Problems,
-) -> BTreeMap<String, HostConfig> {
-    let mut configs = BTreeMap::new();
-    for setting in settings {
-        let config = HostConfig {
-            rate: checked(setting.rps.as_ref(), problems, values::rate),
-            burst: burst(setting.burst.as_ref(), problems),
-            concurrency: concurrency(setting.concurrency.as_ref(), problems),
-            quota_reserve: quota_reserve(setting.quota_reserve.as_ref(), problems),
-            token_hosts: hosts(&setting.token_hosts, &Aliases::default(), problems),
-            cloud_identity: checked(setting.cloud_identity.as_ref(), problems, host_identity),
-        };
-        let Some(host) = problems.keep(&setting.host.origin, host(&setting.host.value, aliases)) else {
-            continue;
-        };
-        if configs.contains_key(&host) {
-            let reason = format!("{} is {host}, which has a table already", quoted(&setting.host.value));
-            problems.add(&setting.host.origin, reason);
-            continue;
-        }
-        configs.insert(host, config);
-    }
-    configs
 }
 
 fn existing_paths(settings: &[Setting], problems: &mut Problems) -> Vec<PathBuf> {
@@ -270,7 +254,7 @@ fn cloud(text: &str) -> Result<Cloud, String> {
     compiled_in(cloud)
 }
 
-fn host_identity(text: &str) -> Result<HostIdentity, String> {
+pub(super) fn host_identity(text: &str) -> Result<HostIdentity, String> {
     let identity = text.parse();
     match identity.map_err(|error| format!("{} is no cloud: {error}, or none", quoted(text)))? {
         HostIdentity::Of(cloud) => compiled_in(cloud).map(HostIdentity::Of),

@@ -80,6 +80,8 @@ pub struct Doors {
     pub started_at: Timestamp,
     /// The names of the sources, and what is wrong with them.
     pub sources: Vec<(String, SourceProblems)>,
+    /// Hosts whose TLS is not verified.
+    pub unverified_hosts: Vec<String>,
     /// Ends long polls.
     pub shutdown: CancellationToken,
     /// Whether only this machine can reach the doors: then only names of this machine are accepted as `Host`.

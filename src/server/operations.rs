@@ -52,6 +52,9 @@ struct Status {
     sources: Vec<SourceStatus>,
     lanes: Vec<LaneStatus>,
     hosts: Vec<HostStatus>,
+    /// Hosts whose TLS is not verified.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unverified_hosts: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -179,6 +182,7 @@ pub(super) async fn status(
             .map(|(host, standing)| LaneStatus { host, standing: standing.as_str() })
             .collect(),
         hosts: hosts(&doors),
+        unverified_hosts: doors.unverified_hosts.clone(),
     };
     Json(status).into_response()
 }

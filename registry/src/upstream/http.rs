@@ -158,12 +158,11 @@ impl UpstreamFactory for HttpUpstreams {
         let options = &self.transport.options;
         let own = options.host(name.host());
         let mirrors: Vec<_> = own.mirrors.iter().map(|mirror| self.mirror(name, mirror)).collect();
-        let last = match &own.server {
-            Some(server) => self.at_mirror(name, server),
-            None => {
-                let endpoint = Endpoint::of_registry(self.hosts.of(name.host(), options), options);
-                self.at(endpoint, name, credentials.clone(), &self.logins)
-            }
+        let last = if let Some(server) = &own.server {
+            self.at_mirror(name, server)
+        } else {
+            let endpoint = Endpoint::of_registry(self.hosts.of(name.host(), options), options);
+            self.at(endpoint, name, credentials.clone(), &self.logins)
         };
         let upstream: Arc<dyn Upstream> = if mirrors.is_empty() {
             Arc::new(last)

@@ -91,12 +91,13 @@ impl Mirror {
             }
         };
         let mirror = &self.host.name;
-        match is_down.then(|| self.standing.has_failed()).flatten() {
-            Some(rest) => tracing::warn!(
+        if let Some(rest) = is_down.then(|| self.standing.has_failed()).flatten() {
+            tracing::warn!(
                 mirror.host = %mirror, error = %error, rest_s = rest.as_secs(),
                 "the mirror cannot be asked and is passed over for so long",
-            ),
-            None => tracing::debug!(mirror.host = %mirror, error = %error, "the mirror is passed over"),
+            );
+        } else {
+            tracing::debug!(mirror.host = %mirror, error = %error, "the mirror is passed over");
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The upstream client against a registry that does, on command, what registries do and should not do.
 
 mod auth;
+mod connecting;
 mod dialects;
 mod docker_registry;
 mod failures;
 mod limits;
 mod manifests;
 mod mirrors;
+mod policy;
 mod redirects;
 mod referrers;
 mod setup;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use samovar_registry::credentials::CredentialChain;
 use samovar_registry::upstream::{
-    Capabilities, ErrorKind, HostOptions, HttpOptions, ManifestSelector, MirrorOptions, Upstream,
-    UpstreamFactory, Urgency,
+    Capabilities, ConnectionOptions, ErrorKind, HostOptions, HttpOptions, ManifestSelector, MirrorOptions,
+    Upstream, UpstreamFactory, Urgency,
 };
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, FakeRegistry, Fault, RequestKind};
@@ -18,7 +19,7 @@ fn mirror(url: &str) -> MirrorOptions {
         url: url.parse().unwrap(),
         capabilities: Capabilities::ALL,
         override_path: false,
-        connection: Default::default(),
+        connection: ConnectionOptions::default(),
     }
 }
 
@@ -95,7 +96,7 @@ async fn mirrors_are_asked_in_order_and_the_registrys_own_refusal_is_the_last_wo
     let setup = mirrored_by(vec![mirror(&first.url()), mirror(&second.url())]).await;
     assert_eq!(tags(&*setup.upstream()).await, 2);
     assert_eq!((first.requests().len(), second.requests().len()), (1, 1));
-    let nowhere = setup.factory.upstream(&setup.name("no/such"), &Default::default());
+    let nowhere = setup.factory.upstream(&setup.name("no/such"), &CredentialChain::default());
     let error = nowhere.tags(URGENCY).await.unwrap_err();
     assert!(matches!(error.kind, ErrorKind::NotFound { .. }), "{error}");
     assert_eq!(error.repository, setup.name("no/such"));

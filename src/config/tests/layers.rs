@@ -157,6 +157,7 @@ fn everything_that_a_file_can_say_is_read() {
     assert_eq!(
         config.upstream,
         UpstreamConfig {
+            ca_file: None,
             connect_timeout: seconds(1),
             header_timeout: seconds(2),
             body_timeout: seconds(3),
@@ -173,7 +174,7 @@ fn everything_that_a_file_can_say_is_read() {
         concurrency: Some(3),
         quota_reserve: Some(0.0),
         token_hosts: BTreeSet::from(["auth.example".to_owned()]),
-        cloud_identity: None,
+        ..HostConfig::default()
     };
     assert_eq!(config.hosts, BTreeMap::from([("registry.example:5000".to_owned(), host)]));
 }

@@ -16,15 +16,15 @@ fn files_are_refused_with_the_place_and_the_reason() {
     for (file, expected) in [
         (
             "stroe = 'memory:'",
-            "samovar.toml:1: key stroe: unknown key; known here: alias, burst, cloud_identity, credentials, docker_config, hosts, hot_set, insecure_host, kubernetes_secrets, listen, platform, poll_interval, rps, store, store_limit, store_local_tier, timestamp_labels, unleased_share, upstream, watch",
+            "samovar.toml:1: key stroe: unknown key; known here: alias, allow_hosts, burst, certs_dir, cloud_identity, credentials, deny_hosts, docker_config, hosts, hot_set, insecure_host, kubernetes_secrets, listen, platform, poll_interval, rps, store, store_limit, store_local_tier, timestamp_labels, unleased_share, upstream, watch",
         ),
         (
             "\n[upstream]\nretries = 3",
-            "samovar.toml:3: key upstream.retries: unknown key; known here: body_timeout, concurrency, connect_timeout, header_timeout, list_timeout, max_stale_denied, quota_reserve, total_timeout",
+            "samovar.toml:3: key upstream.retries: unknown key; known here: body_timeout, ca_file, concurrency, connect_timeout, header_timeout, list_timeout, max_stale_denied, quota_reserve, total_timeout",
         ),
         (
             "hosts.'a.io'.rate = 3",
-            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: burst, cloud_identity, concurrency, quota_reserve, rps, token_hosts",
+            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: body_timeout, burst, ca_file, client_cert_file, client_key_file, cloud_identity, concurrency, connect_timeout, header_timeout, headers, list_timeout, mirrors, proxy, quota_reserve, rps, scheme, skip_verify, token_hosts, total_timeout",
         ),
         (
             "cloud_identity = ['gcp']",

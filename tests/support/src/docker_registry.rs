@@ -217,6 +217,11 @@ impl DockerRegistry {
         self.ping("ready").await;
     }
 
+    /// Where its contents are.
+    pub(crate) fn data_directory(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
     fn manifests_directory(&self, repository: &str) -> PathBuf {
         let repositories = self.directory.path().join("data/docker/registry/v2/repositories");
         repositories.join(repository).join("_manifests")
@@ -268,7 +273,7 @@ async fn start_server(
 }
 
 /// Finds the address in the line that says that the registry listens.
-fn listening_address(log: &str) -> Option<String> {
+pub(crate) fn listening_address(log: &str) -> Option<String> {
     let (_, after) = log.split_once("msg=\"listening on ")?;
     let (address, _) = after.split_once('"')?;
     Some(address.trim_end_matches(", tls").to_owned())

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use samovar_testing::Image;
 use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, RequestKind as FakeKind};
+use samovar_testing::{DockerRegistry, Image, RegistryDoor};
 
 use super::super::{HostOptions, Limits};
 use super::*;
@@ -154,4 +154,94 @@ async fn time_in_the_queue_is_not_time_under_way() {
     let waited = answer.sent_at - queued;
     assert!(waited >= Duration::from_millis(150), "{waited:?}");
     assert!(waited + answer.spent <= queued.elapsed(), "{:?}", answer.spent);
+}
+
+/// Names that lead elsewhere each time they are looked up.
+#[derive(Debug)]
+struct Turns(std::sync::Mutex<Vec<&'static str>>);
+
+#[async_trait::async_trait]
+impl Lookup for Turns {
+    async fn addresses(&self, _: &str) -> std::io::Result<Vec<std::net::SocketAddr>> {
+        let next = self.0.lock().unwrap().pop().expect("nobody asks so often");
+        Ok(vec![std::net::SocketAddr::new(next.parse().unwrap(), 0)])
+    }
+}
+
+/// A transport for which every name leads to these addresses, in turn.
+fn resolving(options: HttpOptions, addresses: &[&'static str]) -> Transport {
+    let turns = Turns(std::sync::Mutex::new(addresses.iter().rev().copied().collect()));
+    Transport::with_lookup(options, Arc::new(SystemClock), Arc::new(()), Arc::new(turns)).unwrap()
+}
+
+#[tokio::test]
+async fn a_name_that_leads_elsewhere_a_moment_later_gains_nothing() {
+    let registry = FakeRegistry::start().await;
+    registry.add_header("connection", "close");
+    let named = registry.host().replace("127.0.0.1", "rebinding.example");
+    let url = format!("http://{named}/v2/");
+    let metadata = ["169.254.169.254", "::ffff:169.254.169.254", "fd00:ec2::254", "64:ff9b::a9fe:a9fe"];
+    for forbidden in metadata {
+        registry.clear_requests();
+        let transport =
+            resolving(options(std::slice::from_ref(&named)), &["127.0.0.1", forbidden, "127.0.0.1"]);
+        let endpoint = endpoint(&named, &transport);
+        let request = request(&endpoint, RequestKind::Registry, &url);
+        transport.exchange(&request).await.unwrap();
+        let failure = transport.exchange(&request).await.unwrap_err();
+        let ErrorKind::Refused { message } = &failure.kind else { panic!("{failure:?}") };
+        assert!(message.starts_with("rebinding.example is a link-local"), "{message}");
+        transport.exchange(&request).await.unwrap();
+        assert_eq!(registry.requests().len(), 2, "{forbidden}");
+    }
+}
+
+#[tokio::test]
+async fn a_public_registry_cannot_rebind_a_name_to_a_private_address() {
+    let (service, _, _) = token_service().await;
+    let named = service.host().replace("127.0.0.1", "rebinding.example");
+    let short =
+        HttpOptions { connect_timeout: Duration::from_millis(50), ..options(std::slice::from_ref(&named)) };
+    // Nobody is at the first one, which is for documentation.
+    let transport = resolving(short, &["192.0.2.1", "127.0.0.1", "::1", "10.0.0.1"]);
+    let endpoint = endpoint("r.example", &transport);
+    endpoint.host.has_answered(Scheme::Https, Some(PUBLIC.parse().unwrap()));
+    let url = format!("http://{named}/token");
+    let request = request(&endpoint, RequestKind::Token, &url);
+    let failure = transport.exchange(&request).await.unwrap_err();
+    assert!(failure.while_connecting && !matches!(failure.kind, ErrorKind::Refused { .. }), "{failure:?}");
+    for _ in 0..3 {
+        let failure = transport.exchange(&request).await.unwrap_err();
+        let ErrorKind::Refused { message } = &failure.kind else { panic!("{failure:?}") };
+        assert!(message.starts_with("rebinding.example is a private address"), "{message}");
+    }
+    assert_eq!(service.requests().len(), 0);
+}
+
+/// Every name leads to both addresses of this machine.
+#[derive(Debug)]
+struct BothFamilies;
+
+#[async_trait::async_trait]
+impl Lookup for BothFamilies {
+    async fn addresses(&self, _: &str) -> std::io::Result<Vec<std::net::SocketAddr>> {
+        Ok(["[::1]:0", "127.0.0.1:0"].map(|address| address.parse().unwrap()).into())
+    }
+}
+
+#[tokio::test]
+async fn whichever_address_of_a_name_answers() {
+    let registry = DockerRegistry::start().await;
+    let door = RegistryDoor::to(&registry).ipv6().open().await;
+    for listening in [registry.host(), door.host()] {
+        let (_, port) = listening.rsplit_once(':').unwrap();
+        let named = format!("r.example:{port}");
+        let options = options(std::slice::from_ref(&named));
+        let transport =
+            Transport::with_lookup(options, Arc::new(SystemClock), Arc::new(()), Arc::new(BothFamilies))
+                .unwrap();
+        let endpoint = endpoint(&named, &transport);
+        let request = request(&endpoint, RequestKind::Registry, &format!("http://{named}/v2/"));
+        assert_eq!(transport.exchange(&request).await.unwrap().status, StatusCode::OK, "{listening}");
+    }
 }
