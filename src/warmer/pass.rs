@@ -258,12 +258,14 @@ impl Pass {
         match &listed {
             Ok(listing) => self.take_listing(listing, at),
             Err(error) => {
-                let first = {
+                let is_news = {
                     let mut state = self.copy.state();
+                    let (failed, was_denied) = (state.side.attempts > 0, state.side.denied.is_some());
                     state.list_failed(error, at);
-                    state.side.attempts == 1
+                    let fails = state.side.attempts > 0;
+                    (fails && !failed) || (state.side.denied.is_some() && !was_denied)
                 };
-                if first {
+                if is_news {
                     warn!(image.name = %self.name, error = %error, "the repository cannot be listed");
                 }
             }

@@ -4,6 +4,7 @@ mod budgets;
 mod contents;
 mod costs;
 mod faults;
+mod log;
 mod over_http;
 mod replicas;
 mod schedule;
