@@ -8,13 +8,18 @@ use url::{Host, Url};
 
 use super::HttpOptions;
 
-/// Registries (the host itself and its subdomains) whose token service has another registrable domain.
-/// `docker.io` is here so that it does not depend on the host by which Docker Hub is reached.
+/// Registries (the host itself and its subdomains) whose token service stands under another domain, or would if they were
+/// reached by another host; each as its own challenges name it. The other well-known ones send us to themselves (Quay, GHCR,
+/// `registry.redhat.io`, `dhi.io`, `icr.io`, Azure, Google, Codeberg, Chainguard) or to a neighbour under their domain
+/// (DigitalOcean, Elastic, Alibaba Cloud).
 const WELL_KNOWN: [(&str, &str); 5] = [
+    // Docker Hub is reached by several hosts.
     ("docker.io", "auth.docker.io"),
     ("registry.gitlab.com", "gitlab.com"),
+    // Named to those whose token has run out; to newcomers it names itself.
     ("nvcr.io", "authn.nvidia.com"),
     ("registry.connect.redhat.com", "sso.redhat.com"),
+    // https://api.scaleway.com/registry-internal/v1/regions/REGION/tokens
     ("scw.cloud", "api.scaleway.com"),
 ];
 
@@ -112,6 +117,33 @@ mod tests {
             ("registry.gitlab.com", "https://registry.gitlab.com", "https://gitlab.com/jwt/auth", true),
             ("nvcr.io", "https://nvcr.io", "https://authn.nvidia.com/token", true),
             ("rg.fr-par.scw.cloud", "https://rg.fr-par.scw.cloud", "https://api.scaleway.com/t", true),
+            (
+                "registry.cn-shanghai.aliyuncs.com",
+                "https://registry.cn-shanghai.aliyuncs.com",
+                "https://dockerauth.cn-hangzhou.aliyuncs.com/auth",
+                true,
+            ),
+            (
+                "registry.redhat.io",
+                "https://registry.redhat.io",
+                "https://registry.redhat.io/auth/realms/rhcc/protocol/redhat-docker-v2/auth",
+                true,
+            ),
+            (
+                "registry.connect.redhat.com",
+                "https://registry.connect.redhat.com",
+                "https://sso.redhat.com/t",
+                true,
+            ),
+            ("dhi.io", "https://dhi.io", "https://dhi.io/token", true),
+            ("us.icr.io", "https://us.icr.io", "https://us.icr.io/oauth/token", true),
+            (
+                "registry.digitalocean.com",
+                "https://registry.digitalocean.com",
+                "https://api.digitalocean.com/v2/registry/auth",
+                true,
+            ),
+            ("docker.elastic.co", "https://docker.elastic.co", "https://docker-auth.elastic.co/auth", true),
             ("a.example.co.uk:5000", "https://a.example.co.uk:5000", "https://b.example.co.uk/t", true),
             ("quay.io", "https://quay.io", "https://evil.example/token", false),
             ("quay.io", "https://quay.io", "http://quay.io/v2/auth", false),
