@@ -118,6 +118,7 @@ fn http_options(config: &Config) -> HttpOptions {
             connection: own.connection.clone(),
             mirrors: own.mirrors.clone(),
             server: own.server.clone(),
+            shared_anonymous_token: own.shared_anonymous_token,
         };
         (host.clone(), options)
     });

@@ -154,6 +154,7 @@ fn hosts(section: Section<'_>) -> Vec<HostSettings> {
             cloud_identity: section.text("cloud_identity"),
             connection: connection::read(&mut section),
             mirrors: connection::read_mirrors(&mut section),
+            shared_anonymous_token: section.truth("shared_anonymous_token"),
         };
         section.finish();
         Some(settings)

@@ -53,6 +53,7 @@ fn host_config(setting: &HostSettings, host_policy: &HostPolicy, problems: &mut 
         concurrency: concurrency(setting.concurrency.as_ref(), problems),
         quota_reserve: quota_reserve(setting.quota_reserve.as_ref(), problems),
         token_hosts: host_set(&setting.token_hosts, &Aliases::default(), problems),
+        shared_anonymous_token: setting.shared_anonymous_token,
         cloud_identity: checked(setting.cloud_identity.as_ref(), problems, host_identity),
         connection: connection::connection(&setting.connection, problems),
         mirrors: connection::mirrors(&setting.mirrors, problems),

@@ -148,6 +148,8 @@ pub struct HostConfig {
     pub mirrors: Vec<MirrorOptions>,
     /// What is asked in place of the host itself.
     pub server: Option<MirrorOptions>,
+    /// Whether one anonymous token is good for all its public repositories.
+    pub shared_anonymous_token: Option<bool>,
 }
 
 impl Config {

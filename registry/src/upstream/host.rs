@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::addresses::is_private;
 use super::auth::Login;
 use super::budget::{Budget, BudgetSnapshot, RequestKind};
@@ -13,6 +15,9 @@ use crate::Name;
 
 /// How many hosts are remembered that nobody uses any more.
 const MAX_IDLE_HOSTS: usize = 1_024;
+
+/// How long a host is asked for a token for each repository that has refused one of its tokens for all of them.
+const LONGEST_APART: Duration = Duration::from_hours(1);
 
 /// One registry host.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ struct Learnt {
     login: Option<Login>,
     scheme: Option<Scheme>,
     is_private: bool,
+    keeps_tokens_apart_until: Option<Instant>,
 }
 
 /// How to talk to a host.
@@ -70,6 +76,16 @@ impl Host {
         if learnt.login.as_ref() == Some(outdated) {
             learnt.login = None;
         }
+    }
+
+    /// The host wanted a token of its own for a repository, though one was taken to be good for all.
+    pub(super) fn keeps_tokens_apart(&self) {
+        self.lock().keeps_tokens_apart_until = Some(Instant::now() + LONGEST_APART);
+    }
+
+    /// Whether it did so lately.
+    pub(super) fn is_keeping_tokens_apart(&self) -> bool {
+        self.lock().keeps_tokens_apart_until.is_some_and(|until| until > Instant::now())
     }
 
     /// How the host answers: by https for good once it has done so, by plain http as long as it does.

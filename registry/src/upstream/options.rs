@@ -70,6 +70,9 @@ pub struct HostOptions {
     pub mirrors: Vec<MirrorOptions>,
     /// What is asked in place of the registry itself, after the mirrors and under the same conditions as they.
     pub server: Option<MirrorOptions>,
+    /// Whether one anonymous token is good for all its public repositories. `None`: as is known of it; so it is of
+    /// `ghcr.io`.
+    pub shared_anonymous_token: Option<bool>,
 }
 
 impl Default for HttpOptions {
@@ -94,7 +97,17 @@ impl Default for HttpOptions {
     }
 }
 
+/// Hosts whose anonymous tokens open all that is public, whatever repository they were asked for: observed by those who
+/// watch many images there (issue 2262 of Watchtower).
+const SHARING_ANONYMOUS_TOKENS: [&str; 1] = ["ghcr.io"];
+
 impl HttpOptions {
+    /// Whether one anonymous token is good for all public repositories of a canonical host.
+    pub(super) fn shares_anonymous_tokens(&self, host: &str) -> bool {
+        let configured = self.hosts.get(host).and_then(|host| host.shared_anonymous_token);
+        configured.unwrap_or_else(|| SHARING_ANONYMOUS_TOKENS.contains(&host))
+    }
+
     /// What the budget of a canonical host is made from.
     pub(super) fn terms_of(&self, host: &str) -> Terms {
         let own = self.host(host);

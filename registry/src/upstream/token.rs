@@ -24,6 +24,7 @@ const MAX_MARGIN: Duration = Duration::from_secs(30);
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Token {
     header: HeaderValue,
+    renewable_from: Instant,
     usable_until: Instant,
 }
 
@@ -64,7 +65,11 @@ impl Granted {
         let stated = answer.expires_in.as_ref().and_then(whole_seconds).unwrap_or(DEFAULT_LIFETIME_SECONDS);
         let lifetime = Duration::from_secs(stated.clamp(MIN_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS));
         let margin = (lifetime / 10).min(MAX_MARGIN);
-        let token = Token { header, usable_until: asked_at + lifetime.saturating_sub(margin) };
+        let token = Token {
+            header,
+            renewable_from: asked_at + lifetime * 3 / 4,
+            usable_until: asked_at + lifetime.saturating_sub(margin),
+        };
         let refresh_token = answer.refresh_token.as_ref().and_then(serde_json::Value::as_str);
         let refresh_token = refresh_token.filter(|token| !token.is_empty()).map(Secret::new);
         Ok(Self { token, refresh_token })
@@ -81,6 +86,11 @@ impl Token {
     /// The value of the `Authorization` header.
     pub(super) fn header(&self) -> &HeaderValue {
         &self.header
+    }
+
+    /// Whether it is time to fetch the next one, while this one is still used: in the last quarter of its life.
+    pub(super) fn is_renewable(&self) -> bool {
+        Instant::now() >= self.renewable_from
     }
 
     /// When it is to be replaced.

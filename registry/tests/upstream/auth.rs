@@ -13,6 +13,7 @@ use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, Reque
 use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options, tag, trusting};
 
 mod chains;
+mod shared_tokens;
 mod tokens_by_post;
 
 async fn with_one_tag(options: HttpOptions) -> Setup {

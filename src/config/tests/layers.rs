@@ -142,6 +142,7 @@ fn everything_that_a_file_can_say_is_read() {
         concurrency = 3
         quota_reserve = 0
         token_hosts = ["Auth.Example"]
+        shared_anonymous_token = true
     "#;
     let config = load(file, &[], &[]).unwrap();
     assert_eq!(watched(&config), ["127.0.0.1:5000/team/app", "docker.io/library/alpine"]);
@@ -174,6 +175,7 @@ fn everything_that_a_file_can_say_is_read() {
         concurrency: Some(3),
         quota_reserve: Some(0.0),
         token_hosts: BTreeSet::from(["auth.example".to_owned()]),
+        shared_anonymous_token: Some(true),
         ..HostConfig::default()
     };
     assert_eq!(config.hosts, BTreeMap::from([("registry.example:5000".to_owned(), host)]));

@@ -24,7 +24,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
         ),
         (
             "hosts.'a.io'.rate = 3",
-            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: body_timeout, burst, ca_file, client_cert_file, client_key_file, cloud_identity, concurrency, connect_timeout, header_timeout, headers, list_timeout, mirrors, proxy, quota_reserve, rps, scheme, skip_verify, token_hosts, total_timeout",
+            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: body_timeout, burst, ca_file, client_cert_file, client_key_file, cloud_identity, concurrency, connect_timeout, header_timeout, headers, list_timeout, mirrors, proxy, quota_reserve, rps, scheme, shared_anonymous_token, skip_verify, token_hosts, total_timeout",
         ),
         (
             "cloud_identity = ['gcp']",

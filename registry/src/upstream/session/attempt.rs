@@ -20,6 +20,9 @@ use crate::credentials::Credentials;
 /// and with a fresh one as the registry asks for now.
 const MAX_LOGINS: usize = 4;
 
+/// How often a token for all repositories is waited for that is asked for in the name of one that may be refused.
+const MAX_SHARED_FETCHES: usize = 2;
+
 /// What the attempts at one question have in common.
 #[derive(Debug, Default)]
 pub(super) struct Conversation {
@@ -53,7 +56,12 @@ pub(super) enum Attempt {
 enum Presented {
     Nothing,
     Secret(HeaderValue),
-    Token { key: TokenKey, obtained: Obtained },
+    Token {
+        key: TokenKey,
+        obtained: Obtained,
+        /// It was asked for this repository, not for another one whose token is good for all.
+        is_own: bool,
+    },
 }
 
 /// There is no token to present.
@@ -108,6 +116,8 @@ impl Session {
         conversation: &mut Conversation,
     ) -> Result<Attempt, UpstreamError> {
         let mut logins = 0;
+        // The token that is good for all repositories is not for this one.
+        let mut needs_own_token = false;
         // A login that was remembered and got us no token, and what the token service said.
         let mut doubted: Option<(Login, UpstreamError)> = None;
         loop {
@@ -117,7 +127,7 @@ impl Session {
             let presented = if is_doubted {
                 Ok(Presented::Nothing)
             } else {
-                self.present(login.as_ref(), credentials).await
+                self.present(login.as_ref(), credentials, needs_own_token).await
             };
             let presented = match presented {
                 Ok(presented) => presented,
@@ -139,10 +149,17 @@ impl Session {
             let answer = self.send(question, login.as_ref(), presented.header(), credentials).await;
             let answer = answer.map_err(|kind| self.error(question.operation, kind))?;
             let Some(kind) = answer.refusal(credentials) else {
+                if needs_own_token && matches!(presented, Presented::Token { .. }) {
+                    self.host.keeps_tokens_apart();
+                }
                 return Ok(self.answered(answer, doubted, credentials));
             };
             let refusal =
                 doubted.as_ref().map_or(self.error(question.operation, kind), |(_, said)| said.clone());
+            if !needs_own_token && matches!(presented, Presented::Token { is_own: false, .. }) {
+                needs_own_token = true;
+                continue;
+            }
             if answer.status != StatusCode::UNAUTHORIZED {
                 return Ok(Attempt::refused(refusal, credentials));
             }
@@ -185,7 +202,7 @@ impl Session {
             (Some(wanted), Some(login)) => wanted.asks_for_more_than(login),
             _ => false,
         };
-        if let Presented::Token { key, obtained } = presented
+        if let Presented::Token { key, obtained, .. } = presented
             && !obtained.is_fresh
             && !asks_for_more
         {
@@ -203,7 +220,12 @@ impl Session {
         }
     }
 
-    async fn present(&self, login: Option<&Login>, credentials: &Credentials) -> Result<Presented, NoToken> {
+    async fn present(
+        &self,
+        login: Option<&Login>,
+        credentials: &Credentials,
+        needs_own_token: bool,
+    ) -> Result<Presented, NoToken> {
         let Some(login) = login else {
             return Ok(Presented::Nothing);
         };
@@ -217,13 +239,38 @@ impl Session {
         if let Some(kind) = self.logins.refusals.standing(bearer.realm(), credentials) {
             return Err(NoToken::KnownRefused(error(kind)));
         }
-        let key = self.token_key(bearer, credentials);
-        let fetch = || self.fetch_token(bearer, credentials).boxed();
-        match self.logins.tokens.get(&key, fetch).await {
-            Ok(obtained) => Ok(Presented::Token { key, obtained }),
-            Err(kind @ (ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })) => {
-                Err(NoToken::Refused(error(kind)))
+        let may_share = *credentials == Credentials::Anonymous && !needs_own_token;
+        if may_share && self.shares_anonymous_tokens() {
+            let key = TokenKey { scope: bearer.scope("*"), ..self.token_key(bearer, credentials) };
+            for _ in 0..MAX_SHARED_FETCHES {
+                let mut is_own = false;
+                let fetch = || {
+                    is_own = true;
+                    self.fetch_token(bearer, credentials).boxed()
+                };
+                let obtained = self.logins.tokens.get(&key, fetch).await;
+                // Who waited for a token that was asked for another repository is not refused with it.
+                if is_own || !obtained.as_ref().is_err_and(is_refusal) {
+                    return self.presented(login, key, obtained, is_own);
+                }
             }
+        }
+        let key = self.token_key(bearer, credentials);
+        let obtained = self.logins.tokens.get(&key, || self.fetch_token(bearer, credentials).boxed()).await;
+        self.presented(login, key, obtained, true)
+    }
+
+    fn presented(
+        &self,
+        login: &Login,
+        key: TokenKey,
+        obtained: Result<Obtained, ErrorKind>,
+        is_own: bool,
+    ) -> Result<Presented, NoToken> {
+        let error = |kind| self.error(Operation::Token, kind);
+        match obtained {
+            Ok(obtained) => Ok(Presented::Token { key, obtained, is_own }),
+            Err(kind) if is_refusal(&kind) => Err(NoToken::Refused(error(kind))),
             Err(kind) => {
                 // How often we asked says nothing of the way to log in.
                 if !matches!(kind, ErrorKind::RateLimited { .. }) {
@@ -232,6 +279,12 @@ impl Session {
                 Err(NoToken::Failed(error(kind)))
             }
         }
+    }
+
+    /// Whether the host's anonymous tokens are good for all that is public.
+    fn shares_anonymous_tokens(&self) -> bool {
+        self.transport.options.shares_anonymous_tokens(&self.host.name)
+            && !self.host.is_keeping_tokens_apart()
     }
 
     fn token_key(&self, bearer: &Bearer, credentials: &Credentials) -> TokenKey {
@@ -264,4 +317,8 @@ impl Session {
             result
         }
     }
+}
+
+fn is_refusal(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
 }
