@@ -98,6 +98,11 @@ impl Login {
         }
     }
 
+    /// The origin that was asked when the registry said so.
+    pub(super) fn challenged_at(&self) -> &str {
+        self.challenged_at.as_str()
+    }
+
     /// Whether the registry said so over plain http.
     pub(super) fn is_plain_http(&self) -> bool {
         self.challenged_at.scheme() == "http"

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use url::form_urlencoded;
 
+use crate::Secret;
+
 /// What stands where a secret was.
 const HIDDEN: &str = "…";
 
@@ -21,11 +23,22 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// What an `Authorization` header says of its sender: a token, or a password and the two with the name that carry it.
-    pub(super) fn in_header(authorization: Option<&HeaderValue>) -> Self {
+    /// What the `Authorization` header and the form of a request say of its sender.
+    pub(super) fn in_request(authorization: Option<&HeaderValue>, form: Option<&Secret>) -> Self {
+        let mut secrets = Self::in_header(authorization);
+        for (field, value) in form_urlencoded::parse(form.map_or("", Secret::reveal).as_bytes()) {
+            if matches!(&*field, "password" | "refresh_token") {
+                secrets.push(value.into_owned());
+            }
+        }
+        Self::of(secrets)
+    }
+
+    /// A token, or a password and the two with the name that carry it.
+    fn in_header(authorization: Option<&HeaderValue>) -> Vec<String> {
         let text = authorization.and_then(|header| header.to_str().ok());
         let Some((scheme, carried)) = text.and_then(|text| text.split_once(' ')) else {
-            return Self { secrets: Vec::new() };
+            return Vec::new();
         };
         let mut secrets = vec![carried.to_owned()];
         if scheme == "Basic"
@@ -34,7 +47,7 @@ impl Sent {
         {
             secrets.push(password.to_owned());
         }
-        Self::of(secrets)
+        secrets
     }
 
     fn of(mut secrets: Vec<String>) -> Self {
@@ -66,7 +79,7 @@ mod tests {
 
     fn hidden(authorization: &str, body: &'static str) -> String {
         let header = HeaderValue::from_str(authorization).unwrap();
-        String::from_utf8(Sent::in_header(Some(&header)).hidden_in(body.into()).to_vec()).unwrap()
+        String::from_utf8(Sent::in_request(Some(&header), None).hidden_in(body.into()).to_vec()).unwrap()
     }
 
     #[test]
@@ -106,6 +119,18 @@ mod tests {
             assert_eq!(hidden(authorization, "as it was"), "as it was", "{authorization}");
         }
         let body = Bytes::from_static(b"\xff\xfe");
-        assert_eq!(Sent::in_header(None).hidden_in(body.clone()), body);
+        assert_eq!(Sent::in_request(None, None).hidden_in(body.clone()), body);
+    }
+
+    #[test]
+    fn what_was_posted_is_hidden() {
+        for field in ["password", "refresh_token"] {
+            let form = Secret::new(format!("scope=a&{field}=open+%26+sesame&client_id=samovar"));
+            let sent = Sent::in_request(None, Some(&form));
+            for quoted in ["open & sesame", "open+%26+sesame", "open%20%26%20sesame"] {
+                let body = sent.hidden_in(format!("samovar sent {quoted}").into());
+                assert_eq!(body, "samovar sent …", "{quoted}");
+            }
+        }
     }
 }

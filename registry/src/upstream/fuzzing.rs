@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::pages::{Pager, Progress};
-use super::token::Token;
+use super::token::Granted;
 use super::{TagList, challenge, limits, link, media_type};
 
 /// A scheme and its parameters.
@@ -73,6 +73,6 @@ pub fn pause(header: &[u8]) -> Duration {
 /// How long the token in a token service's answer is used.
 pub fn token(body: &[u8]) -> Result<Duration, String> {
     let asked_at = Instant::now();
-    let token = Token::decode(body, asked_at).map_err(|error| error.to_string())?;
+    let Granted { token, .. } = Granted::decode(body, asked_at).map_err(|error| error.to_string())?;
     Ok(token.usable_until() - asked_at)
 }

@@ -1,23 +1,23 @@
-//! Passwords that a token service has refused: not tried again for every repository, lest the account be locked.
+//! Secrets that a registry or its token service has refused: not tried again for every repository, lest the account be
+//! locked.
 //!
-//! Only for who has never been given a token: from then on a refusal says something of the repository.
+//! Only for who has never been let in: from then on a refusal says something of the repository.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::token::Token;
 use super::{ErrorKind, limits};
 use crate::credentials::Credentials;
 
-/// How many users of token services are remembered. Beyond it only those are kept that are to wait now.
+/// How many users of registries and token services are remembered. Beyond it only those are kept that are to wait now.
 const MAX_USERS: usize = 4_096;
 
-/// A token service's URL, and who asks there.
+/// The URL of a registry or token service, and who asks there.
 type User = (String, Credentials);
 
-/// How all users stand with their token services.
+/// How all users stand with those whom they ask.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     standings: Mutex<HashMap<User, Standing>>,
@@ -30,16 +30,16 @@ enum Standing {
 }
 
 impl Refusals {
-    /// What the token service said, if it is not to be asked again yet.
-    pub(super) fn standing(&self, realm: &str, identity: &Credentials) -> Option<ErrorKind> {
-        match self.lock().get(&(realm.to_owned(), identity.clone()))? {
+    /// What was said, if the one at `url` is not to be asked again yet.
+    pub(super) fn standing(&self, url: &str, identity: &Credentials) -> Option<ErrorKind> {
+        match self.lock().get(&(url.to_owned(), identity.clone()))? {
             Standing::Refused { kind, until, .. } if *until > Instant::now() => Some(kind.clone()),
             _ => None,
         }
     }
 
-    /// What came of asking the token service: after each 401 in a row it is left alone for longer, 30 s to 1 h.
-    pub(super) fn note(&self, realm: &str, identity: &Credentials, result: &Result<Token, ErrorKind>) {
+    /// What came of asking: after each 401 in a row `url` is left alone for longer, 30 s to 1 h.
+    pub(super) fn note(&self, url: &str, identity: &Credentials, result: Result<(), &ErrorKind>) {
         if *identity == Credentials::Anonymous {
             return;
         }
@@ -48,9 +48,9 @@ impl Refusals {
         if standings.len() >= MAX_USERS {
             standings.retain(|_, known| matches!(known, Standing::Refused { until, .. } if *until > now));
         }
-        let user = (realm.to_owned(), identity.clone());
+        let user = (url.to_owned(), identity.clone());
         let standing = match (result, standings.get(&user)) {
-            (Ok(_), _) => Standing::Accepted,
+            (Ok(()), _) => Standing::Accepted,
             (Err(kind @ ErrorKind::Unauthorized { .. }), known) => {
                 let before = match known {
                     None => 0,
@@ -91,12 +91,8 @@ mod tests {
         }
     }
 
-    fn refused() -> Result<Token, ErrorKind> {
-        Err(ErrorKind::Unauthorized { credentials: "user".to_owned(), message: None })
-    }
-
-    fn accepted() -> Result<Token, ErrorKind> {
-        Token::decode(br#"{"token":"t"}"#, Instant::now())
+    fn refusal() -> ErrorKind {
+        ErrorKind::Unauthorized { credentials: "user".to_owned(), message: None }
     }
 
     #[tokio::test(start_paused = true)]
@@ -104,31 +100,31 @@ mod tests {
         let refusals = Refusals::default();
         for pause in [30, 60, 120, 240, 480, 960, 1920, 3600, 3600] {
             assert_eq!(refusals.standing(REALM, &user(1)), None);
-            refusals.note(REALM, &user(1), &refused());
+            refusals.note(REALM, &user(1), Err(&refusal()));
             // Who asked at the same time lengthens nothing.
-            refusals.note(REALM, &user(1), &refused());
+            refusals.note(REALM, &user(1), Err(&refusal()));
             tokio::time::advance(Duration::from_secs(pause - 1)).await;
-            assert_eq!(refusals.standing(REALM, &user(1)), refused().err());
+            assert_eq!(refusals.standing(REALM, &user(1)), Some(refusal()));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        refusals.note(REALM, &user(1), &accepted());
-        refusals.note(REALM, &user(1), &refused());
+        refusals.note(REALM, &user(1), Ok(()));
+        refusals.note(REALM, &user(1), Err(&refusal()));
         assert_eq!(refusals.standing(REALM, &user(1)), None, "that was about a repository");
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_passwords_that_were_refused_there() {
         let refusals = Refusals::default();
-        refusals.note(REALM, &Credentials::Anonymous, &refused());
+        refusals.note(REALM, &Credentials::Anonymous, Err(&refusal()));
         assert_eq!(refusals.standing(REALM, &Credentials::Anonymous), None);
-        refusals.note(REALM, &user(1), &refused());
+        refusals.note(REALM, &user(1), Err(&refusal()));
         assert_eq!(refusals.standing(REALM, &user(2)), None);
         assert_eq!(refusals.standing("https://other.example/token", &user(1)), None);
         for kind in [
             ErrorKind::Denied { credentials: "user".to_owned(), message: None },
             ErrorKind::Unavailable { status: 503, message: None },
         ] {
-            refusals.note(REALM, &user(3), &Err(kind));
+            refusals.note(REALM, &user(3), Err(&kind));
         }
         assert_eq!(refusals.standing(REALM, &user(3)), None);
     }
@@ -137,12 +133,12 @@ mod tests {
     async fn users_are_bounded() {
         let refusals = Refusals::default();
         for number in 0..MAX_USERS {
-            refusals.note(REALM, &user(number), &accepted());
+            refusals.note(REALM, &user(number), Ok(()));
         }
-        refusals.note(REALM, &user(MAX_USERS), &refused());
+        refusals.note(REALM, &user(MAX_USERS), Err(&refusal()));
         assert_eq!(refusals.lock().len(), 1);
         for number in 0..=MAX_USERS {
-            refusals.note(REALM, &user(number), &refused());
+            refusals.note(REALM, &user(number), Err(&refusal()));
         }
         assert_eq!(refusals.lock().len(), MAX_USERS);
         assert!(refusals.standing(REALM, &user(MAX_USERS)).is_some());

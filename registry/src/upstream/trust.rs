@@ -11,7 +11,7 @@ use super::HttpOptions;
 /// Registries (the host itself and its subdomains) whose token service stands under another domain, or would if they were
 /// reached by another host; each as its own challenges name it. The other well-known ones send us to themselves (Quay, GHCR,
 /// `registry.redhat.io`, `dhi.io`, `icr.io`, Azure, Google, Codeberg, Chainguard) or to a neighbour under their domain
-/// (DigitalOcean, Elastic, Alibaba Cloud).
+/// (`DigitalOcean`, Elastic, Alibaba Cloud).
 const WELL_KNOWN: [(&str, &str); 5] = [
     // Docker Hub is reached by several hosts.
     ("docker.io", "auth.docker.io"),

@@ -73,6 +73,39 @@ async fn a_wrong_password_is_tried_once_and_not_shown() {
 }
 
 #[tokio::test]
+async fn a_wrong_password_is_not_tried_at_the_registry_for_every_repository() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.push("team/other", "v1", &Image::new("seed"));
+    setup.registry.require_basic("alice", "another password");
+    let first = list(&setup, &alice()).await.unwrap_err();
+    assert_eq!(setup.counts(), [2, 0, 0, 0, 0]);
+    let other = setup.factory.upstream(&setup.name("team/other"), &alice().into());
+    let error = other.tags(Urgency::Background).await.unwrap_err();
+    assert_eq!((error.operation, &error.kind), (Operation::Tags, &first.kind));
+    assert_eq!(setup.counts(), [2, 0, 0, 0, 0], "nobody is asked");
+}
+
+#[tokio::test]
+async fn a_password_that_was_accepted_once_is_tried_for_every_repository() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_basic("alice", PASSWORD);
+    list(&setup, &alice()).await.unwrap();
+    setup.registry.require_basic("alice", "another password");
+    for requests in [3, 4] {
+        list(&setup, &alice()).await.unwrap_err();
+        assert_eq!(setup.counts(), [requests, 0, 0, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_realm_need_not_be_ascii() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_basic("alice", PASSWORD);
+    setup.registry.wrong_challenge("Basic realm=\"caf\u{e9}\"");
+    list(&setup, &alice()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_token_is_fetched_once_and_used_from_then_on() {
     let bearers = [
         Bearer::new(),

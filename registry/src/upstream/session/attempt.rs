@@ -68,7 +68,7 @@ enum Presented {
 enum NoToken {
     /// The token service has refused us, which may be because it is not the right one any more.
     Refused(UpstreamError),
-    /// It has refused us a short while ago, and was not asked again.
+    /// It, or the registry itself, has refused us a short while ago, and was not asked again.
     KnownRefused(UpstreamError),
     /// The secret must not go there.
     MustNotBeAsked(UpstreamError),
@@ -127,7 +127,7 @@ impl Session {
             let presented = if is_doubted {
                 Ok(Presented::Nothing)
             } else {
-                self.present(login.as_ref(), credentials, needs_own_token).await
+                self.present(login.as_ref(), credentials, needs_own_token, question.operation).await
             };
             let presented = match presented {
                 Ok(presented) => presented,
@@ -148,7 +148,14 @@ impl Session {
             };
             let answer = self.send(question, login.as_ref(), presented.header(), credentials).await;
             let answer = answer.map_err(|kind| self.error(question.operation, kind))?;
-            let Some(kind) = answer.refusal(credentials) else {
+            let refusal = answer.refusal(credentials);
+            if let (Presented::Secret(_), Some(login)) = (&presented, &login)
+                && (refusal.is_some() || answer.status.is_success())
+            {
+                let result = refusal.as_ref().map_or(Ok(()), Err);
+                self.logins.refusals.note(login.challenged_at(), credentials, result);
+            }
+            let Some(kind) = refusal else {
                 if needs_own_token && matches!(presented, Presented::Token { .. }) {
                     self.host.keeps_tokens_apart();
                 }
@@ -195,8 +202,11 @@ impl Session {
 
     /// Takes from a 401 of the registry what there is to learn.
     fn learn(&self, login: Option<&Login>, presented: &Presented, answer: &Answer) -> Lesson {
-        let values = answer.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let wanted = Login::from_challenges(&challenge::parse(values), &answer.hop.url, self.name.path())
+        // Realms are for people to read, and need not be ASCII.
+        let values = answer.headers.get_all(WWW_AUTHENTICATE).iter();
+        let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let challenges = challenge::parse(values.iter().map(AsRef::as_ref));
+        let wanted = Login::from_challenges(&challenges, &answer.hop.url, self.name.path())
             .map(|wanted| wanted.together_with(login));
         let asks_for_more = match (&wanted, login) {
             (Some(wanted), Some(login)) => wanted.asks_for_more_than(login),
@@ -225,6 +235,7 @@ impl Session {
         login: Option<&Login>,
         credentials: &Credentials,
         needs_own_token: bool,
+        operation: Operation,
     ) -> Result<Presented, NoToken> {
         let Some(login) = login else {
             return Ok(Presented::Nothing);
@@ -233,7 +244,12 @@ impl Session {
         let means = login.means(&self.host.name, credentials, &self.transport.options);
         let bearer = match means.map_err(|kind| NoToken::MustNotBeAsked(error(kind)))? {
             Means::Nothing => return Ok(Presented::Nothing),
-            Means::Secret(header) => return Ok(Presented::Secret(header)),
+            Means::Secret(header) => {
+                return match self.logins.refusals.standing(login.challenged_at(), credentials) {
+                    Some(kind) => Err(NoToken::KnownRefused(self.error(operation, kind))),
+                    None => Ok(Presented::Secret(header)),
+                };
+            }
             Means::Token(bearer) => bearer,
         };
         if let Some(kind) = self.logins.refusals.standing(bearer.realm(), credentials) {
@@ -313,7 +329,7 @@ impl Session {
         let (services, refusals) = (self.logins.services.clone(), self.logins.refusals.clone());
         async move {
             let result = services.token(&request).await;
-            refusals.note(request.bearer.realm(), &request.credentials, &result);
+            refusals.note(request.bearer.realm(), &request.credentials, result.as_ref().map(|_| ()));
             result
         }
     }
