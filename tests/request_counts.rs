@@ -6,7 +6,10 @@ use common::{
     and, image_path, refresh, repository, repository_path, samovar, wait_for_repository, wait_until_complete,
     watch,
 };
-use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, RequestKind};
+use samovar_registry::{Clock as _, SystemClock};
+use samovar_testing::fake::{
+    Action, Bearer, Dialect, FakeRegistry, Fault, Login, Recorded, RequestKind, dialects,
+};
 use samovar_testing::{Answer, Content as _, Image, Index, Samovar};
 use serde_json::json;
 
@@ -179,6 +182,36 @@ async fn a_forced_refresh_with_nothing_changed_asks_for_a_list_and_heads() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json()["generation"], before["generation"]);
     assert_eq!(counts(&registry), Counts { lists: 1, heads: 7, ..Counts::default() });
+}
+
+#[tokio::test]
+async fn a_tag_that_a_list_says_has_moved_costs_a_head_and_what_is_new_behind_it_and_the_others_nothing() {
+    let registry = FakeRegistry::start().await;
+    registry.speak(&Dialect { login: Login::Nobody, ..dialects::quay::dialect() });
+    for number in 0..5 {
+        registry.push("app", &format!("v{number}"), &Image::new(number.to_string()));
+    }
+    let (host, name) = (registry.host(), format!("{}/app", registry.host()));
+    let samovar = samovar();
+    let file = samovar.write_file("own.toml", &format!("[hosts.\"{host}\"]\nlisting = \"quay\"\n"));
+    let file = file.display().to_string();
+    // What is pushed before we have asked is nothing that we do not know.
+    let in_an_hour = SystemClock.now().as_millisecond() + 3_600_000;
+    let server = samovar.serve(and(watch([&name]), ["--poll-interval", "1s", "--config", &file])).await;
+    let before = wait_until_complete(&server, &name).await;
+    // The first reading of the registry's own list tells of everything, and nothing of it is news.
+    registry.wait_for(RequestKind::Other, 2).await;
+    let Counts { lists, heads, gets, blobs, .. } = counts(&registry);
+    assert_eq!((lists, heads, gets, blobs), (1, 0, 5, 5), "{:?}", registry.requests());
+
+    registry.clear_requests();
+    registry.push_from(in_an_hour);
+    registry.push("app", "v3", &Image::new("moved"));
+    let digest = |repository: &serde_json::Value| repository["images"]["v3"]["digest"].clone();
+    wait_for_repository(&server, &name, |repository| digest(repository) != digest(&before)).await;
+    let Counts { lists, heads, gets, blobs, others } = counts(&registry);
+    assert_eq!((lists, heads, gets, blobs), (0, 1, 1, 1), "{:?}", registry.requests());
+    assert!(others >= 1);
 }
 
 #[tokio::test]

@@ -81,7 +81,8 @@ pub fn weight(tag: &Tag, record: &TagRecord) -> usize {
         TagState::Excluded { reason, .. } | TagState::Failed { reason, .. } => 100 + text_weight(reason),
         TagState::Pending | TagState::Unknown => 0,
     };
-    80 + tag.as_str().len() + state
+    let pushed = if record.pushed.is_some() { 25 } else { 0 };
+    80 + tag.as_str().len() + state + pushed
 }
 
 /// The bytes of a text in JSON: a control character becomes six.
@@ -153,10 +154,10 @@ mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
     use samovar_registry::Digest;
-    use samovar_registry::upstream::ErrorClass;
+    use samovar_registry::upstream::{ErrorClass, HintSource};
 
     use super::*;
-    use crate::cache::records::{Exclusion, ImageRecord};
+    use crate::cache::records::{Exclusion, ImageRecord, Pushed};
 
     fn tag(text: &str) -> Tag {
         text.parse().unwrap()
@@ -185,7 +186,8 @@ mod tests {
         };
         let since = Timestamp::from_millisecond(1_700_000_000_000 + i64::from(seed)).unwrap();
         let moved_to = seed.is_multiple_of(11).then(|| Digest::sha256(b"elsewhere"));
-        TagRecord { state, since, first_seen: seed.is_multiple_of(2).then_some(since), moved_to }
+        let pushed = seed.is_multiple_of(3).then_some(Pushed { at: since, source: HintSource::Quay });
+        TagRecord { state, since, first_seen: seed.is_multiple_of(2).then_some(since), moved_to, pushed }
     }
 
     proptest! {
@@ -271,7 +273,7 @@ mod tests {
                     },
                 };
                 let tag = tag(&format!("{number:0>128}"));
-                (tag, TagRecord { state, since: Timestamp::UNIX_EPOCH, first_seen: None, moved_to: None })
+                (tag, TagRecord { state, ..TagRecord::pending(Timestamp::UNIX_EPOCH, None) })
             })
             .collect();
         let mut rest = &records[..];
@@ -281,6 +283,31 @@ mod tests {
             assert_eq!(open(&entry, hash).unwrap().tags, page, "it fits, or sealing would have panicked");
             rest = after;
         }
+    }
+
+    #[test]
+    fn knowing_when_tags_were_pushed_costs_a_few_bytes_each() {
+        let records = |told: bool| -> Vec<(Tag, TagRecord)> {
+            let record = |number: i64| {
+                let second = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
+                let at = second(number * 4_321 + number * number * 77);
+                let pushed = told.then_some(Pushed { at, source: HintSource::DockerHub });
+                let state = TagState::Ok(image(u16::try_from(number).unwrap()));
+                (
+                    tag(&format!("1.{number:03}")),
+                    TagRecord { state, pushed, ..TagRecord::pending(second(0), None) },
+                )
+            };
+            (0..64).map(record).collect()
+        };
+        let bytes = |told| {
+            let records = records(told);
+            let sealed = seal(records.iter().map(|(tag, record)| (tag, record)));
+            assert_eq!(open(&sealed.entry, sealed.hash).unwrap().tags, records);
+            sealed.entry.value.len()
+        };
+        let (without, with) = (bytes(false), bytes(true));
+        assert!(with - without <= 64 * 8, "{without} bytes without, {with} with");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use samovar_registry::upstream::ErrorClass;
+use samovar_registry::upstream::{ErrorClass, HintSource};
 use samovar_registry::{Digest, ImageInfo, Labels, Name, Reference, Tag};
 use serde::{Deserialize, Serialize};
 
@@ -150,12 +150,23 @@ pub struct TagRecord {
     /// The registry moved the tag to this digest, but what is behind it could not be fetched yet: the last good
     /// image is still offered, and the repository is not complete.
     pub moved_to: Option<Digest>,
+    /// When the tag was last pushed, where a list has said so.
+    pub pushed: Option<Pushed>,
+}
+
+/// When a tag was pushed, and whose word it is. To the millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// When.
+    pub at: Timestamp,
+    /// Who says so.
+    pub source: HintSource,
 }
 
 impl TagRecord {
     /// A tag just listed.
     pub fn pending(now: Timestamp, first_seen: Option<Timestamp>) -> Self {
-        Self { state: TagState::Pending, since: now, first_seen, moved_to: None }
+        Self { state: TagState::Pending, since: now, first_seen, moved_to: None, pushed: None }
     }
 
     /// Whether a complete repository may hold it: what the registry has behind it is known.

@@ -119,6 +119,8 @@ fn http_options(config: &Config) -> HttpOptions {
             mirrors: own.mirrors.clone(),
             server: own.server.clone(),
             shared_anonymous_token: own.shared_anonymous_token,
+            listing: own.listing,
+            ..HostOptions::default()
         };
         (host.clone(), options)
     });

@@ -155,6 +155,7 @@ fn hosts(section: Section<'_>) -> Vec<HostSettings> {
             connection: connection::read(&mut section),
             mirrors: connection::read_mirrors(&mut section),
             shared_anonymous_token: section.truth("shared_anonymous_token"),
+            listing: section.text("listing"),
         };
         section.finish();
         Some(settings)

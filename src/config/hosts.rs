@@ -55,6 +55,7 @@ fn host_config(setting: &HostSettings, host_policy: &HostPolicy, problems: &mut 
         token_hosts: host_set(&setting.token_hosts, &Aliases::default(), problems),
         shared_anonymous_token: setting.shared_anonymous_token,
         cloud_identity: checked(setting.cloud_identity.as_ref(), problems, host_identity),
+        listing: checked(setting.listing.as_ref(), problems, values::listing).unwrap_or_default(),
         connection: connection::connection(&setting.connection, problems),
         mirrors: connection::mirrors(&setting.mirrors, problems),
         server: None,

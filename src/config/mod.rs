@@ -35,7 +35,9 @@ use std::time::Duration;
 
 use samovar_registry::credentials::RepositoryCredentials;
 use samovar_registry::credentials::cloud::{Cloud, HostIdentity};
-use samovar_registry::upstream::{ConnectionOptions, EnvironmentProxies, HostPolicy, MirrorOptions};
+use samovar_registry::upstream::{
+    ConnectionOptions, EnvironmentProxies, HostPolicy, ListingChoice, MirrorOptions,
+};
 use samovar_registry::{Aliases, Globs, Platforms};
 
 pub use error::{ConfigError, Origin, Problem};
@@ -150,6 +152,8 @@ pub struct HostConfig {
     pub server: Option<MirrorOptions>,
     /// Whether one anonymous token is good for all its public repositories.
     pub shared_anonymous_token: Option<bool>,
+    /// Which list of tags it is asked for, besides that of the distribution protocol.
+    pub listing: ListingChoice,
 }
 
 impl Config {

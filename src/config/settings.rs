@@ -94,6 +94,7 @@ pub(super) struct HostSettings {
     pub(super) connection: ConnectionSettings,
     pub(super) mirrors: Vec<MirrorSettings>,
     pub(super) shared_anonymous_token: Option<bool>,
+    pub(super) listing: Option<Setting>,
 }
 
 /// Everything that one layer says. What a layer does not mention is `None`, so that the next one may speak;

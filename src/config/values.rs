@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
+use samovar_registry::upstream::ListingChoice;
 
 use super::error::quoted;
 
@@ -151,6 +152,14 @@ pub(super) fn new_directory(text: &str) -> Result<PathBuf, String> {
         return Err(format!("{} is a file, not a directory", quoted(text)));
     }
     Ok(path)
+}
+
+/// Which list of tags a host is asked for.
+pub(super) fn listing(text: &str) -> Result<ListingChoice, String> {
+    ListingChoice::from_word(text).ok_or_else(|| {
+        let words: Vec<&str> = ListingChoice::ALL.iter().map(|(word, _)| *word).collect();
+        format!("{} is none of {}", quoted(text), words.join(", "))
+    })
 }
 
 #[cfg(test)]

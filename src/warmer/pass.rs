@@ -279,6 +279,7 @@ impl Pass {
         let mut state = self.copy.state();
         match listing {
             Listing::Unchanged(left) => state.list_unchanged(left.clone(), filter, interval, at),
+            Listing::Newer(list, left) => state.apply_newer(list, left.clone(), filter, interval, at),
             Listing::Whole(list, left) => {
                 let invalid_before = state.invalid_tags;
                 let verdict = state.apply_list(list, filter, interval, at);

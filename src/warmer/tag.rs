@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use samovar_registry::upstream::ErrorClass;
+use samovar_registry::upstream::{ErrorClass, TagHint};
 use samovar_registry::{Digest, Tag, TagClass};
 
 use super::cadence;
 use super::change::Cause;
+use super::working_copy::CLOCKS_DIFFER;
 use crate::cache::page::bounded_reason;
-use crate::cache::records::{Exclusion, ImageRecord, TagRecord, TagSide, TagState};
+use crate::cache::records::{Exclusion, ImageRecord, Pushed, TagRecord, TagSide, TagState};
 use crate::sources::{TagFilter, Verdict};
 
 /// A tag to ask the registry about.
@@ -95,6 +96,32 @@ impl Kept {
         }
     }
 
+    /// Whether a list says otherwise of the tag than we know, and knows better: then the registry is to be asked now. It is
+    /// not where the registry has spoken of the tag itself since, nor while what it says cannot be had.
+    pub(super) fn makes_due(&self, hint: &TagHint, at: Circumstance) -> bool {
+        let says_otherwise = match (&hint.digest, self.record.state.digest()) {
+            (Some(said), Some(known)) => said != known,
+            (Some(_), None) => self.record.state == TagState::Unknown,
+            (None, Some(_)) => {
+                self.record.pushed.map(|pushed| pushed.at) != hint.pushed_at.map(to_the_millisecond)
+            }
+            (None, None) => false,
+        };
+        let has_spoken = self.side.last_fetched.is_some_and(|fetched| match hint.pushed_at {
+            Some(pushed_at) => pushed_at + CLOCKS_DIFFER <= fetched,
+            None => at.now < fetched + cadence::INITIAL,
+        });
+        let is_later = self.next().is_some_and(|next| next > at.now);
+        says_otherwise && !has_spoken && is_later && self.side.attempts == 0
+    }
+
+    /// Takes from a list when the tag was pushed. Says whether that is news.
+    pub(super) fn take_pushed(&mut self, hint: &TagHint) -> bool {
+        let Some(pushed_at) = hint.pushed_at else { return false };
+        let pushed = Some(Pushed { at: to_the_millisecond(pushed_at), source: hint.source });
+        std::mem::replace(&mut self.record.pushed, pushed) != pushed
+    }
+
     /// The tag after an answer: nothing but a function of what was, what was said, and when.
     pub(super) fn after(&self, answer: TagAnswer, at: Circumstance) -> Self {
         let looked_again = matches!(answer, TagAnswer::Image(_) | TagAnswer::Excluded { .. });
@@ -174,7 +201,13 @@ impl Kept {
         let before = &self.record;
         let same = state.name() == before.state.name() && state.digest() == before.state.digest();
         let since = if same { before.since } else { at.now };
-        TagRecord { state, since, first_seen: before.first_seen, moved_to: None }
+        // A push from before the registry last confirmed where the tag pointed is not the one that has moved it.
+        let has_moved = before.state.digest().is_some() && state.digest() != before.state.digest();
+        let is_older = |pushed: &Pushed| {
+            self.side.last_fetched.is_some_and(|fetched| pushed.at + CLOCKS_DIFFER <= fetched)
+        };
+        let pushed = before.pushed.filter(|pushed| !(has_moved && is_older(pushed)));
+        TagRecord { state, since, first_seen: before.first_seen, moved_to: None, pushed }
     }
 
     fn confirmed(&self, moved: bool, at: Circumstance) -> TagSide {
@@ -200,4 +233,9 @@ impl Kept {
         let next = Some(at.now + cadence::after_failure(attempts, at.jitter));
         TagSide { next, attempts, ..self.side }
     }
+}
+
+/// Times are kept to the millisecond.
+fn to_the_millisecond(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }

@@ -21,8 +21,8 @@ use crate::store::{ContentHash, Entry};
 
 /// No deadline is further away: a week for a tag or a list, and a margin for jitter.
 const LONGEST_DEADLINE: Duration = Duration::from_hours(8 * 24);
-/// Clocks of replicas may differ by this much.
-const CLOCKS_DIFFER: Duration = Duration::from_mins(5);
+/// Clocks of replicas, and those of registries, may differ by this much.
+pub(super) const CLOCKS_DIFFER: Duration = Duration::from_mins(5);
 
 /// When a repository's list is to be read next; `None`: now.
 pub(super) fn next_listing(side: &Side, filter: &TagFilter, poll_interval: Duration) -> Option<Timestamp> {
@@ -249,6 +249,38 @@ impl State {
         self.side.listing = Some(listing);
     }
 
+    /// Takes tags that have come or moved since the list that is known; of the others nothing was said.
+    pub(super) fn apply_newer(
+        &mut self,
+        list: &TagList,
+        listing: ListState,
+        filter: &TagFilter,
+        poll_interval: Duration,
+        at: Circumstance,
+    ) {
+        for tag in &list.tags {
+            self.apply_listed_tag(tag, left_out(filter, tag), Some(at.now), at);
+        }
+        self.apply_hints(list, at);
+        self.listed_now(filter, poll_interval, at);
+        self.side.listing = Some(listing.grown(self.tags.keys(), self.invalid_tags));
+    }
+
+    /// Takes what a list says of its tags beside their names. When a tag was pushed is believed; where it points is asked
+    /// the registry at once, if the list says otherwise than we know.
+    fn apply_hints(&mut self, list: &TagList, at: Circumstance) {
+        for (tag, hint) in &list.hints {
+            let Some(kept) = self.tags.get_mut(tag) else { continue };
+            if kept.makes_due(hint, at) {
+                kept.side.next = Some(at.now);
+                self.side_changed.insert(tag.clone());
+            }
+            if kept.take_pushed(hint) {
+                self.changed.insert(tag.clone());
+            }
+        }
+    }
+
     /// The list could be read: nothing of what went wrong before counts any more.
     fn listed_now(&mut self, filter: &TagFilter, poll_interval: Duration, at: Circumstance) {
         if self.side.attempts > 0 {
@@ -311,6 +343,7 @@ impl State {
         for tag in &list.tags {
             self.apply_listed_tag(tag, left_out(filter, tag), first_seen, at);
         }
+        self.apply_hints(list, at);
         self.listed = true;
         self.torn = false;
         self.held_back = false;
@@ -345,7 +378,7 @@ impl State {
             Some((why, reason)) => {
                 let state = TagState::Excluded { digest: None, why, reason };
                 let first_seen = known.map_or(first_seen, |record| record.first_seen);
-                TagRecord { state, since: at.now, first_seen, moved_to: None }
+                TagRecord { state, ..TagRecord::pending(at.now, first_seen) }
             }
         };
         if let Some(TagState::Ok(image)) = known.map(|record| &record.state) {

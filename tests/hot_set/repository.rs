@@ -68,6 +68,7 @@ impl Repository {
             since: start(),
             first_seen: None,
             moved_to: None,
+            pushed: None,
         };
         self.tags.iter().map(|(tag, number)| (tag.clone(), record(*number))).collect()
     }

@@ -122,7 +122,7 @@ impl Endpoint {
         }
     }
 
-    /// The URL of what is at `path` in the API of the repository.
+    /// The URL of what is at `path` in the API of the repository, or from the root if it begins with a slash.
     pub(super) fn url(
         &self,
         scheme: Scheme,
@@ -131,7 +131,12 @@ impl Endpoint {
         query: Option<&str>,
     ) -> Result<Url, ErrorKind> {
         let Self { authority, prefix, .. } = self;
-        let url = format!("{}://{authority}{prefix}/{repository}/{path}", scheme.as_str());
+        let scheme = scheme.as_str();
+        let url = if path.starts_with('/') {
+            format!("{scheme}://{authority}{path}")
+        } else {
+            format!("{scheme}://{authority}{prefix}/{repository}/{path}")
+        };
         let mut url = Url::parse(&url).map_err(|error| ErrorKind::Refused {
             message: format!("{authority} is not a host that can be connected to: {error}"),
         })?;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::addresses::is_private;
 use super::auth::Login;
 use super::budget::{Budget, BudgetSnapshot, RequestKind};
+use super::listing::Standing;
 use super::{ErrorKind, HttpOptions};
 use crate::Name;
 
@@ -25,6 +26,8 @@ pub(super) struct Host {
     /// Canonical, as in image names: `docker.io`.
     pub(super) name: Arc<str>,
     pub(super) budget: Arc<Budget>,
+    /// How its own list of tags stands, where it has one.
+    pub(super) own_list: Standing,
     learnt: Mutex<Learnt>,
 }
 
@@ -57,7 +60,7 @@ impl Scheme {
 impl Host {
     pub(super) fn new(name: &str, options: &HttpOptions) -> Arc<Self> {
         let budget = Budget::new(options.terms_of(name));
-        Arc::new(Self { name: name.into(), budget, learnt: Mutex::default() })
+        Arc::new(Self { name: name.into(), budget, own_list: Standing::default(), learnt: Mutex::default() })
     }
 
     /// How the host wants us to log in, as far as it has said so.

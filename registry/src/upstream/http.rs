@@ -15,7 +15,7 @@ use super::clients::ClientError;
 use super::endpoint::Endpoint;
 use super::flights::{Flights, Joined};
 use super::host::Hosts;
-use super::listing::PlainList;
+use super::listing::{Lists, OwnList};
 use super::mirror::MirrorOptions;
 use super::observe::RequestObserver;
 use super::referrers::Referrers;
@@ -23,8 +23,8 @@ use super::route::{Mirror, Route, Standing};
 use super::session::{Logins, Question, Session};
 use super::transport::{Answer, Transport};
 use super::{
-    Document, ErrorKind, HttpOptions, ListState, Listing, ManifestSelector, Operation, TlsFileError,
-    Upstream, UpstreamError, UpstreamFactory, Urgency,
+    Document, ErrorKind, HintSource, HttpOptions, ListState, Listing, ManifestSelector, Operation,
+    TlsFileError, Upstream, UpstreamError, UpstreamFactory, Urgency,
 };
 use super::{media_type, names, schema1};
 use crate::credentials::CredentialChain;
@@ -129,7 +129,43 @@ impl HttpUpstreams {
             transport: self.transport.clone(),
             logins: logins.clone(),
         };
-        HttpUpstream { session }
+        HttpUpstream { session, lists: Lists::default() }
+    }
+
+    /// A repository at its registry, with the lists that this one has.
+    fn at_registry(&self, name: &Name, credentials: &CredentialChain) -> HttpUpstream {
+        let options = &self.transport.options;
+        let endpoint = Endpoint::of_registry(self.hosts.of(name.host(), options), options);
+        let at_registry = self.at(endpoint, name, credentials.clone(), &self.logins);
+        // Who puts mirrors before a registry does not want it to be asked for its own lists beside them.
+        if !options.host(name.host()).mirrors.is_empty() {
+            return at_registry;
+        }
+        let lists = self.lists(&at_registry.session);
+        HttpUpstream { lists, ..at_registry }
+    }
+
+    /// Which lists of tags are read of the repository of a session.
+    fn lists(&self, session: &Session) -> Lists {
+        let options = &self.transport.options;
+        let (name, host) = (&session.name, session.name.host());
+        let Some(source) = options.host(host).listing.source(host) else { return Lists::default() };
+        let speaker = match options.own_list_host(host) {
+            Some(beside) => self.beside(beside, name),
+            None => Some(session.clone()),
+        };
+        let own = speaker.and_then(|session| OwnList::new(source, name, session));
+        Lists { own, may_hint: source == HintSource::Google }
+    }
+
+    /// With whom to speak of a repository at a host beside its registry, without any login; nobody, if that host is not
+    /// to be asked.
+    fn beside(&self, host: &str, name: &Name) -> Option<Session> {
+        let options = &self.transport.options;
+        // The same path, so that errors name the repository.
+        let name = format!("{host}/{}", name.path()).parse().ok().filter(|_| !options.policy.denies(host))?;
+        let endpoint = Endpoint::of_registry(self.hosts.of(host, options), options);
+        Some(self.at(endpoint, &name, CredentialChain::default(), &self.logins).session)
     }
 
     /// A repository at a mirror, which is not sent the registry's credentials.
@@ -161,8 +197,7 @@ impl UpstreamFactory for HttpUpstreams {
         let last = if let Some(server) = &own.server {
             self.at_mirror(name, server)
         } else {
-            let endpoint = Endpoint::of_registry(self.hosts.of(name.host(), options), options);
-            self.at(endpoint, name, credentials.clone(), &self.logins)
+            self.at_registry(name, credentials)
         };
         let upstream: Arc<dyn Upstream> = if mirrors.is_empty() {
             Arc::new(last)
@@ -186,7 +221,9 @@ impl UpstreamFactory for HttpUpstreams {
     }
 
     fn set_share(&self, host: &str, share: f64) {
-        self.hosts.of(host, &self.transport.options).budget.set_share(share);
+        for host in [Some(host), self.transport.options.own_list_host(host)].into_iter().flatten() {
+            self.hosts.of(host, &self.transport.options).budget.set_share(share);
+        }
     }
 
     fn budget_record(&self, host: &str) -> Option<BudgetRecord> {
@@ -204,6 +241,7 @@ impl UpstreamFactory for HttpUpstreams {
 #[derive(Debug)]
 struct HttpUpstream {
     session: Session,
+    lists: Lists,
 }
 
 impl HttpUpstream {
@@ -231,7 +269,7 @@ impl HttpUpstream {
 #[async_trait]
 impl Upstream for HttpUpstream {
     async fn list(&self, known: Option<&ListState>, urgency: Urgency) -> Result<Listing, UpstreamError> {
-        PlainList { session: &self.session, known, urgency }.read().await
+        self.lists.read(&self.session, known, urgency).await
     }
 
     async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError> {

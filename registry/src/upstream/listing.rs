@@ -1,4 +1,4 @@
-//! Lists of tags: what one says, and what is remembered of it so that the next one costs less.
+//! Lists of tags: which are read, what one says, and what is remembered of it so that the next one costs less.
 //!
 //! Invariants:
 //! - only the list of the distribution protocol, read to its end, says that a tag is gone;
@@ -9,13 +9,21 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::session::Session;
+use super::{UpstreamError, Urgency};
 use crate::{Digest, Tag};
 
+pub use choice::ListingChoice;
+pub(super) use google::ManifestMap;
+pub(super) use own::{OwnList, Standing};
 pub use plain::MAX_TAG_PAGE_BYTES;
-pub(super) use plain::PlainList;
+use plain::PlainList;
 pub use state::ListState;
 use validators::Validators;
 
+mod choice;
+mod google;
+mod own;
 mod plain;
 mod state;
 mod validators;
@@ -27,6 +35,9 @@ pub enum Listing {
     Unchanged(ListState),
     /// All tags.
     Whole(TagList, ListState),
+    /// Tags that have come or moved since the list that was known, and perhaps some that have not. Of others, and of any
+    /// that are gone, it says nothing.
+    Newer(TagList, ListState),
 }
 
 /// The tags of a repository, as the registry lists them.
@@ -70,4 +81,60 @@ pub enum HintSource {
     /// Harbor's list of artifacts.
     #[serde(rename = "h")]
     Harbor,
+}
+
+/// The lists of one repository.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// The registry's own, where it has one that is to be read.
+    pub(super) own: Option<OwnList>,
+    /// Whether the list of the protocol may say more of tags than their names, as Google's do.
+    pub(super) may_hint: bool,
+}
+
+impl Lists {
+    /// Reads one of them: the registry's own if that is enough, else, or if anything is wrong with it, that of the
+    /// protocol.
+    pub(super) async fn read(
+        &self,
+        session: &Session,
+        known: Option<&ListState>,
+        urgency: Urgency,
+    ) -> Result<Listing, UpstreamError> {
+        let now = session.transport.now();
+        let known = known.filter(|known| known.is_readable());
+        let mut remembered = known.map(|known| known.own.clone()).unwrap_or_default();
+        if let (Some(own), Some(known)) = (&self.own, known)
+            && remembered.may_be_read(now)
+            && own.may_be_tried()
+        {
+            match own.newer(known, urgency).await {
+                Ok(newer) => {
+                    own.worked();
+                    let state = known.clone();
+                    let state = state.with_own(remembered.after_newer(newer.cursor, newer.is_complete));
+                    return Ok(if newer.is_unchanged {
+                        Listing::Unchanged(state)
+                    } else {
+                        Listing::Newer(newer.list, state)
+                    });
+                }
+                Err(setback) if setback.is_of_repository => {
+                    tracing::debug!(image.name = %session.name, error = %setback.error, "the usual list of tags is read");
+                    remembered = remembered.private(now);
+                }
+                Err(setback) => own.failed(&setback),
+            }
+        }
+        let listing = PlainList { session, known, urgency, may_hint: self.may_hint }.read().await?;
+        if self.own.is_none() {
+            return Ok(listing);
+        }
+        let own = remembered.after_plain(now);
+        Ok(match listing {
+            Listing::Unchanged(state) => Listing::Unchanged(state.with_own(own)),
+            Listing::Whole(list, state) => Listing::Whole(list, state.with_own(own)),
+            newer @ Listing::Newer(..) => newer,
+        })
+    }
 }

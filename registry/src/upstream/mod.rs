@@ -37,7 +37,7 @@ pub use host::Scheme;
 pub use http::{HttpSetupError, HttpUpstreams, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 pub use image_config::ImageConfig;
 pub use limits::Quota;
-pub use listing::{HintSource, ListState, Listing, MAX_TAG_PAGE_BYTES, TagHint, TagList};
+pub use listing::{HintSource, ListState, Listing, ListingChoice, MAX_TAG_PAGE_BYTES, TagHint, TagList};
 pub use mirror::{Capabilities, MirrorOptions, MirrorUrl, MirrorUrlError};
 pub use observe::{Outcome, RequestObserver, RequestRecord};
 pub use options::{HostOptions, HttpOptions};
@@ -152,7 +152,7 @@ pub trait Upstream: Debug + Send + Sync {
     async fn tags(&self, urgency: Urgency) -> Result<TagList, UpstreamError> {
         match self.list(None, urgency).await? {
             Listing::Whole(list, _) => Ok(list),
-            Listing::Unchanged(_) => unreachable!("nothing is known that could be unchanged"),
+            Listing::Unchanged(_) | Listing::Newer(..) => unreachable!("nothing is known to compare with"),
         }
     }
 

@@ -10,11 +10,15 @@ use super::budget::{Limits, Terms};
 use super::connection::ConnectionOptions;
 use super::endpoint::Schemes;
 use super::host::Scheme;
+use super::listing::{HintSource, ListingChoice};
 use super::mirror::MirrorOptions;
 use super::policy::HostPolicy;
 use super::presets;
 use super::proxy::EnvironmentProxies;
 use crate::canonical_host;
+
+/// Where Docker Hub gives its own list of tags.
+const DOCKER_HUB_LISTS: &str = "hub.docker.com";
 
 /// How the client over HTTP behaves. The defaults suit a registry on the internet.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +77,10 @@ pub struct HostOptions {
     /// Whether one anonymous token is good for all its public repositories. `None`: as is known of it; so it is of
     /// `ghcr.io`.
     pub shared_anonymous_token: Option<bool>,
+    /// Which list of tags it is asked for, besides that of the distribution protocol.
+    pub listing: ListingChoice,
+    /// The host, canonical, that gives Docker Hub's own list of tags in place of `hub.docker.com`.
+    pub own_list_host: Option<String>,
 }
 
 impl Default for HttpOptions {
@@ -116,6 +124,13 @@ impl HttpOptions {
             counting: presets::counting(host),
             quota_reserve: own.quota_reserve.unwrap_or(self.quota_reserve),
         }
+    }
+
+    /// The host beside a canonical one that gives its own list of tags.
+    pub(super) fn own_list_host(&self, host: &str) -> Option<&str> {
+        let is_elsewhere = self.host(host).listing.source(host) == Some(HintSource::DockerHub);
+        let named = || self.host(host).own_list_host.as_deref();
+        is_elsewhere.then(|| named().unwrap_or(DOCKER_HUB_LISTS))
     }
 
     /// What is different for the registry at a canonical host.

@@ -6,12 +6,13 @@
 //! - a list is whole or an error: no failure half way, and no page that cannot be read, shortens it;
 //! - it ends: pages and tags are bounded, and a page that brings nothing while promising more is an error.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use super::listed_tags::{ListedTags, MAX_TAGS};
-use super::{ErrorKind, TagList, link};
+use super::listing::ManifestMap;
+use super::{ErrorKind, TagHint, TagList, link};
 use crate::Tag;
 use crate::{json, words};
 
@@ -34,6 +35,8 @@ pub(super) struct Pager {
     /// What the tags take, in bytes.
     bytes: usize,
     invalid: usize,
+    /// What pages say of their tags, if that is to be looked for.
+    hints: Option<BTreeMap<Tag, TagHint>>,
 }
 
 /// Whether there is more to ask for.
@@ -51,9 +54,15 @@ struct Page {
     tags: ListedTags,
 }
 
+#[derive(Deserialize)]
+struct HintingPage {
+    tags: ListedTags,
+    manifest: ManifestMap,
+}
+
 impl Pager {
     /// Before the first page.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(may_hint: bool) -> Self {
         Self {
             query: Some(format!("n={PAGE_SIZE}")),
             without_size: false,
@@ -62,6 +71,7 @@ impl Pager {
             tags: BTreeSet::new(),
             bytes: 0,
             invalid: 0,
+            hints: may_hint.then(BTreeMap::new),
         }
     }
 
@@ -92,8 +102,7 @@ impl Pager {
         body: &[u8],
         links: impl IntoIterator<Item = &'a str>,
     ) -> Result<Progress, ErrorKind> {
-        let page: Page =
-            json::object(body).map_err(|error| protocol(format!("not a list of tags: {error}")))?;
+        let page = self.read(body)?;
         let known_before = self.tags.len() + self.invalid;
         self.listed += page.tags.len();
         self.invalid += page.tags.invalid;
@@ -128,9 +137,22 @@ impl Pager {
         Ok(Progress::More)
     }
 
+    /// Reads a page, and its hints if they are where they should be: else it is a page as any other.
+    fn read(&mut self, body: &[u8]) -> Result<Page, ErrorKind> {
+        if let Some(hints) = &mut self.hints
+            && let Ok(HintingPage { tags, manifest }) = json::object(body)
+        {
+            hints.extend(manifest.0);
+            return Ok(Page { tags });
+        }
+        json::object(body).map_err(|error| protocol(format!("not a list of tags: {error}")))
+    }
+
     /// What was read.
     pub(super) fn into_list(self) -> TagList {
-        TagList { tags: self.tags.into_iter().collect(), invalid: self.invalid, ..TagList::default() }
+        let mut hints = self.hints.unwrap_or_default();
+        hints.retain(|tag, _| self.tags.contains(tag));
+        TagList { tags: self.tags.into_iter().collect(), invalid: self.invalid, hints }
     }
 }
 
@@ -154,7 +176,7 @@ mod tests {
 
     #[test]
     fn one_page_sorted_without_repetitions_and_invalid_tags() {
-        let mut pager = Pager::new();
+        let mut pager = Pager::new(false);
         assert_eq!(pager.query(), Some("n=1000"));
         let body =
             br#"{"name":"x","tags":["b","a","b","not valid",null,7,"\u00e9"],"manifest":{"sha256:x":{}}}"#;
@@ -167,7 +189,7 @@ mod tests {
     #[test]
     fn null_and_no_tags_are_none() {
         for body in [&br#"{"tags":null}"#[..], br#"{"name":"x","tags":[]}"#] {
-            let mut pager = Pager::new();
+            let mut pager = Pager::new(false);
             assert_eq!(pager.accept(body, []), Ok(Progress::End));
             assert_eq!(pager.into_list(), TagList::default());
         }
@@ -181,7 +203,7 @@ mod tests {
             r#"<list?last=a%2Fb&n=1#top>; rel="next""#,
             r#"<?last=a%2Fb&n=1>; rel="next""#,
         ] {
-            let mut pager = Pager::new();
+            let mut pager = Pager::new(false);
             assert_eq!(pager.accept(br#"{"tags":["a"]}"#, [link]), Ok(Progress::More), "{link}");
             assert_eq!(pager.query(), Some("last=a%2Fb&n=1"), "{link}");
             assert!(!pager.is_first());
@@ -190,12 +212,12 @@ mod tests {
 
     #[test]
     fn the_page_size_is_dropped_once_and_only_before_the_first_page() {
-        let mut pager = Pager::new();
+        let mut pager = Pager::new(false);
         assert!(pager.drop_page_size());
         assert_eq!(pager.query(), None);
         assert!(!pager.drop_page_size());
 
-        let mut pager = Pager::new();
+        let mut pager = Pager::new(false);
         pager.accept(br#"{"tags":["a"]}"#, ["<?last=a>; rel=next"]).unwrap();
         assert!(!pager.drop_page_size());
     }
@@ -205,14 +227,14 @@ mod tests {
         for body in
             [&b"{}"[..], b"", b"[]", b"[null]", b"null", br#"{"tags":"a"}"#, br#"{"tags":["a"]"#, b"<html>"]
         {
-            let error = Pager::new().accept(body, []).unwrap_err();
+            let error = Pager::new(false).accept(body, []).unwrap_err();
             assert!(matches!(error, ErrorKind::Protocol { .. }), "{error}");
         }
     }
 
     #[test]
     fn endless_paging_is_an_error() {
-        let mut pager = Pager::new();
+        let mut pager = Pager::new(false);
         pager.accept(br#"{"tags":["a","b"]}"#, ["<?last=b>; rel=next"]).unwrap();
         let error = pager.accept(br#"{"tags":["b","a"]}"#, ["<?last=c>; rel=next"]).unwrap_err();
         assert_eq!(error.to_string(), "bad answer: a page that brings no new tag but promises another page");
@@ -220,7 +242,7 @@ mod tests {
 
     #[test]
     fn pages_are_bounded() {
-        let mut pager = Pager::new();
+        let mut pager = Pager::new(false);
         for page in 1..MAX_PAGES {
             let body = format!(r#"{{"tags":["t{page}"]}}"#);
             assert_eq!(pager.accept(body.as_bytes(), ["<?last=x>; rel=next"]), Ok(Progress::More));
@@ -232,7 +254,7 @@ mod tests {
     #[test]
     fn tags_are_bounded_over_all_pages() {
         let half = format!(r#"{{"tags":[{}null]}}"#, "null,".repeat(MAX_TAGS / 2 - 1));
-        let mut pager = Pager::new();
+        let mut pager = Pager::new(false);
         for _ in 0..2 {
             assert_eq!(pager.accept(half.as_bytes(), ["<?last=x>; rel=next"]), Ok(Progress::More));
         }
@@ -248,7 +270,7 @@ mod tests {
                 (0..ON_A_PAGE).map(|tag| format!(r#""{:0>128}""#, number * ON_A_PAGE + tag)).collect();
             format!(r#"{{"tags":[{}]}}"#, tags.join(","))
         };
-        let mut pager = Pager::new();
+        let mut pager = Pager::new(false);
         for number in 0..MAX_TAG_BYTES / (128 * ON_A_PAGE) {
             let progress = pager.accept(page(number).as_bytes(), ["<?last=x>; rel=next"]);
             assert_eq!(progress, Ok(Progress::More), "{number}");
@@ -262,8 +284,29 @@ mod tests {
         for link in
             ["</v2/x/tags/list>; rel=next", "<>; rel=next", "<list?#x>; rel=next", "list?last=a; rel=next"]
         {
-            let error = Pager::new().accept(br#"{"tags":["a"]}"#, [link]).unwrap_err();
+            let error = Pager::new(false).accept(br#"{"tags":["a"]}"#, [link]).unwrap_err();
             assert!(matches!(error, ErrorKind::Protocol { .. }), "{link}: {error}");
         }
+    }
+
+    #[test]
+    fn hints_are_read_where_they_are_wanted_and_as_they_should_be() {
+        let digest = crate::Digest::sha256(b"x");
+        let body = |tags: &str| {
+            format!(
+                r#"{{"tags":["a","b"],"manifest":{{"{digest}":{{"tag":{tags},"timeUploadedMs":"1700000000000"}}}}}}"#
+            )
+        };
+        let read = |may_hint: bool, body: &str| {
+            let mut pager = Pager::new(may_hint);
+            assert_eq!(pager.accept(body.as_bytes(), []), Ok(Progress::End));
+            let list = pager.into_list();
+            assert_eq!(tags(&list), ["a", "b"]);
+            list.hints.into_keys().map(|tag| tag.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(read(true, &body(r#"["a","not-listed"]"#)), ["a"]);
+        assert!(read(false, &body(r#"["a"]"#)).is_empty());
+        assert!(read(true, &body("7")).is_empty(), "what is otherwise does not spoil the list");
+        assert!(read(true, r#"{"tags":["a","b"]}"#).is_empty());
     }
 }

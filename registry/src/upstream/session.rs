@@ -32,7 +32,7 @@ mod attempt;
 const LONGEST_PROVISION: Duration = Duration::from_secs(30);
 
 /// One repository with the credentials to try.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Session {
     pub(super) name: Name,
     pub(super) chain: CredentialChain,
@@ -58,7 +58,7 @@ pub(super) struct Question<'a> {
     pub(super) operation: Operation,
     pub(super) urgency: Urgency,
     pub(super) method: Method,
-    /// After `/v2/{repository}/`.
+    /// After `/v2/{repository}/`, or from the root if it begins with a slash.
     pub(super) path: &'a str,
     pub(super) query: Option<&'a str>,
     pub(super) accept: Option<HeaderValue>,
@@ -127,6 +127,12 @@ impl Session {
             }
         }
         most_telling.expect("a chain is never empty").result
+    }
+
+    /// Asks without any login, and takes no offer of one. The answer may have any status but 429.
+    pub(super) async fn ask_openly(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
+        let answer = self.send(question, None, None, &Credentials::Anonymous).await;
+        answer.map_err(|kind| self.error(question.operation, kind))
     }
 
     /// Says where and at what something went wrong.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{
     BudgetSnapshot, HttpOptions, HttpUpstreams, Limits, Operation, Outcome, RequestObserver, RequestRecord,
@@ -36,6 +38,22 @@ pub(crate) fn trusting<const N: usize>(insecure_hosts: [String; N]) -> HttpOptio
         limits: Limits { rate: 10_000.0, burst: 1_000, concurrency: 10 },
         insecure_hosts: BTreeSet::from(insecure_hosts),
         ..HttpOptions::default()
+    }
+}
+
+/// A clock that the test sets: time that tokio pauses leaps while a server is waited for.
+#[derive(Debug, Default)]
+pub(crate) struct SetClock(Mutex<Timestamp>);
+
+impl SetClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        *self.0.lock().unwrap() += by;
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
     }
 }
 

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use samovar_registry::Tag;
 use samovar_registry::upstream::{
     ErrorKind, HttpOptions, ListState, Listing, Operation, Outcome, Stage, TagList, UpstreamError, Urgency,
 };
-use samovar_registry::{Tag, TokioClock};
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, FakeRegistry, Fault, Paging, RequestKind, TagsOrder};
 
-use crate::setup::{REPOSITORY, Setup, options};
+use crate::setup::{REPOSITORY, SetClock, Setup, options};
 
 async fn list(setup: &Setup) -> Result<TagList, UpstreamError> {
     setup.upstream().tags(Urgency::Background).await
@@ -257,16 +256,17 @@ async fn a_registry_that_says_unasked_that_nothing_changed_is_not_believed() {
     assert_eq!(error.kind.to_string(), "bad answer: unexpected status 304");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_registry_that_says_for_a_day_that_nothing_changed_has_to_send_its_list_again() {
     let registry = FakeRegistry::start().await;
     let options = HttpOptions { insecure_hosts: [registry.host()].into(), ..options() };
-    let setup = Setup::at(registry, options, Arc::new(TokioClock::starting_at(Timestamp::UNIX_EPOCH)));
+    let clock = Arc::new(SetClock::default());
+    let setup = Setup::at(registry, options, clock.clone());
     push_tags(&setup.registry, 3);
     setup.registry.add_header("etag", r#""always the same""#);
     let known = first_list(&setup).await;
     for (hours, is_conditional) in [(23, true), (2, false)] {
-        tokio::time::advance(Duration::from_hours(hours)).await;
+        clock.advance(Duration::from_hours(hours));
         list_again(&setup, &known).await;
         let last = setup.registry.requests().pop().unwrap();
         assert_eq!(last.headers.contains_key("if-none-match"), is_conditional);

@@ -13,13 +13,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use samovar_registry::upstream::ErrorClass;
+use samovar_registry::upstream::{ErrorClass, HintSource};
 use samovar_registry::{Digest, Labels, Tag};
 use serde::{Deserialize, Serialize};
 
 use super::Page;
 use super::texts::{Reader, Text, Writer};
-use crate::cache::records::{Exclusion, ImageRecord, TagRecord, TagState};
+use crate::cache::records::{Exclusion, ImageRecord, Pushed, TagRecord, TagState};
 
 /// Bytes of a digest in the tail where nothing else is said: sha256.
 const USUAL_DIGEST_BYTES: usize = 32;
@@ -45,6 +45,9 @@ struct PackedTag<'a> {
     /// Bytes of the digest in the tail.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     moved_to: Option<usize>,
+    /// Milliseconds from the push until `since`, and who told.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pushed: Option<(i64, HintSource)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -145,6 +148,7 @@ impl Packer {
             state,
             first_seen: record.first_seen.map(|first_seen| since - first_seen.as_millisecond()),
             moved_to: record.moved_to.as_ref().map(|digest| self.digest(digest)),
+            pushed: record.pushed.map(|pushed| (since - pushed.at.as_millisecond(), pushed.source)),
         }
     }
 
@@ -211,13 +215,19 @@ impl<'a> Unpacker<'a> {
             }
         };
         self.since = self.since.checked_add(packed.since)?;
+        let before =
+            |milliseconds: i64| Timestamp::from_millisecond(self.since.checked_sub(milliseconds)?).ok();
         let first_seen = match packed.first_seen {
-            Some(before) => Some(Timestamp::from_millisecond(self.since.checked_sub(before)?).ok()?),
+            Some(milliseconds) => Some(before(milliseconds)?),
+            None => None,
+        };
+        let pushed = match packed.pushed {
+            Some((milliseconds, source)) => Some(Pushed { at: before(milliseconds)?, source }),
             None => None,
         };
         let since = Timestamp::from_millisecond(self.since).ok()?;
         let moved_to = self.optional_digest(packed.moved_to)?;
-        Some((tag, TagRecord { state, since, first_seen, moved_to }))
+        Some((tag, TagRecord { state, since, first_seen, moved_to, pushed }))
     }
 
     fn image(&mut self, packed: &PackedImage<'a>) -> Option<Arc<ImageRecord>> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use samovar_registry::Name;
 use samovar_registry::credentials::{Login, SecretSource};
+use samovar_registry::upstream::{HintSource, ListingChoice};
 
 use super::load;
 use crate::config::{
@@ -143,6 +144,7 @@ fn everything_that_a_file_can_say_is_read() {
         quota_reserve = 0
         token_hosts = ["Auth.Example"]
         shared_anonymous_token = true
+        listing = "harbor"
     "#;
     let config = load(file, &[], &[]).unwrap();
     assert_eq!(watched(&config), ["127.0.0.1:5000/team/app", "docker.io/library/alpine"]);
@@ -176,6 +178,7 @@ fn everything_that_a_file_can_say_is_read() {
         quota_reserve: Some(0.0),
         token_hosts: BTreeSet::from(["auth.example".to_owned()]),
         shared_anonymous_token: Some(true),
+        listing: ListingChoice::Own(HintSource::Harbor),
         ..HostConfig::default()
     };
     assert_eq!(config.hosts, BTreeMap::from([("registry.example:5000".to_owned(), host)]));

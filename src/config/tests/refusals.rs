@@ -24,7 +24,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
         ),
         (
             "hosts.'a.io'.rate = 3",
-            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: body_timeout, burst, ca_file, client_cert_file, client_key_file, cloud_identity, concurrency, connect_timeout, header_timeout, headers, list_timeout, mirrors, proxy, quota_reserve, rps, scheme, shared_anonymous_token, skip_verify, token_hosts, total_timeout",
+            "samovar.toml:1: key hosts.\"a.io\".rate: unknown key; known here: body_timeout, burst, ca_file, client_cert_file, client_key_file, cloud_identity, concurrency, connect_timeout, header_timeout, headers, list_timeout, listing, mirrors, proxy, quota_reserve, rps, scheme, shared_anonymous_token, skip_verify, token_hosts, total_timeout",
         ),
         (
             "cloud_identity = ['gcp']",
@@ -232,6 +232,10 @@ fn files_are_refused_with_the_place_and_the_reason() {
             "samovar.toml:1: key hosts.\"a.io\".quota_reserve: \"-0.1\" is not a share from 0 to 0.9",
         ),
         ("[hosts]\n'a.io' = 1", "samovar.toml:2: key hosts.\"a.io\": expected a table, found the number 1"),
+        (
+            "hosts.'a.io'.listing = 'Quay'",
+            "samovar.toml:1: key hosts.\"a.io\".listing: \"Quay\" is none of auto, plain, google, docker-hub, quay, acr, harbor",
+        ),
         (
             "hosts.plain.rps = 1",
             "samovar.toml:1: key hosts.plain: invalid registry host \"plain\" at offset ",

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use samovar_registry::upstream::ErrorKind;
+use samovar_registry::upstream::{ErrorKind, HintSource, TagHint};
 use samovar_registry::{Globs, Labels};
 
 use super::*;
@@ -520,4 +520,80 @@ fn an_unchanged_list_heals_what_a_failure_left_and_touches_no_tag() {
     assert_eq!((state.side.last_error.as_ref(), state.side.attempts), (None, 0));
     assert_eq!((state.side.last_update, state.side.listing.as_ref()), (Some(at(2).now), Some(&left)));
     assert!(state.side_header_changed && state.changed.is_empty() && state.side_changed.is_empty());
+}
+
+fn hint(digest: Option<&str>, pushed_at: Option<Timestamp>) -> TagHint {
+    let digest = digest.map(|seed| Digest::sha256(seed.as_bytes()));
+    TagHint { digest, pushed_at, source: HintSource::DockerHub }
+}
+
+/// What a list that says this of the tag `a`, pushed at an hour, makes of it at another: is it due?
+fn due_after(state: &mut State, digest: Option<&str>, pushed_hour: Option<i64>, now_hour: i64) -> bool {
+    let hint = hint(digest, pushed_hour.map(|hour| at(hour).now));
+    let hinted = TagList { hints: [(tag("a"), hint)].into(), ..list(&["a"]) };
+    state.apply_newer(&hinted, ListState::of(&hinted), &TagFilter::All, POLL, at(now_hour));
+    !state.due(at(now_hour).now, false).is_empty()
+}
+
+/// `a` was confirmed at hour 10 and is due again much later.
+fn confirmed_at_ten() -> State {
+    let mut state = warmed(&["a"]);
+    for _ in 0..4 {
+        state.apply_answer(&tag("a"), TagAnswer::Same, at(10));
+    }
+    state
+}
+
+#[test]
+fn a_hint_that_says_otherwise_makes_a_tag_due_and_changes_no_digest() {
+    let mut state = confirmed_at_ten();
+    assert!(!due_after(&mut state, Some("a"), Some(11), 11), "it says the same");
+    assert!(due_after(&mut state, Some("other"), Some(11), 11));
+    assert_eq!(
+        state.tags[&tag("a")].record.state.digest(),
+        Some(&Digest::sha256(b"a")),
+        "the registry has not said so"
+    );
+    // The registry's own word is newer than the push that the list tells of.
+    assert!(!due_after(&mut confirmed_at_ten(), Some("other"), Some(9), 11));
+    // A list that tells no digest tells of a push; one that tells no time is asked about once an hour.
+    assert!(due_after(&mut confirmed_at_ten(), None, Some(11), 11));
+    assert!(!due_after(&mut confirmed_at_ten(), None, Some(9), 11));
+    assert!(!due_after(&mut confirmed_at_ten(), Some("other"), None, 10));
+    assert!(due_after(&mut confirmed_at_ten(), Some("other"), None, 11));
+    // What cannot be had now is asked for when its time comes.
+    let mut failing = confirmed_at_ten();
+    failing.apply_answer(&tag("a"), TagAnswer::failed(ErrorClass::Timeout, &"late"), at(10));
+    assert!(!due_after(&mut failing, Some("other"), Some(10), 10));
+}
+
+#[test]
+fn when_a_tag_was_pushed_is_kept_until_it_moves_without_a_word_of_when() {
+    let pushed = |state: &State| state.tags[&tag("a")].record.pushed.map(|pushed| pushed.at);
+    let mut state = confirmed_at_ten();
+    state.changed.clear();
+    due_after(&mut state, Some("a"), Some(9), 11);
+    assert_eq!(pushed(&state), Some(at(9).now));
+    assert!(state.changed.contains(&tag("a")), "it is stored");
+    state.apply_answer(&tag("a"), TagAnswer::Same, at(12));
+    assert_eq!(pushed(&state), Some(at(9).now));
+    // Found by asking: the push that we know is of before.
+    let mut moved = state;
+    moved.apply_answer(&tag("a"), TagAnswer::Image(image("b")), at(13));
+    assert_eq!(pushed(&moved), None);
+    // Told by the list, then found.
+    due_after(&mut moved, Some("c"), Some(14), 15);
+    moved.apply_answer(&tag("a"), TagAnswer::Image(image("c")), at(15));
+    assert_eq!(pushed(&moved), Some(at(14).now));
+}
+
+#[test]
+fn what_is_newer_takes_nothing_away_and_is_remembered_as_what_is_here() {
+    let mut state = warmed(&["a", "b"]);
+    state.side.listing = Some(ListState::of(&list(&["a", "b"])));
+    let newer = list(&["c"]);
+    state.apply_newer(&newer, state.side.listing.clone().unwrap(), &TagFilter::All, POLL, at(1));
+    assert_eq!(state.tags.keys().map(Tag::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(state.tags[&tag("c")].record.first_seen, Some(at(1).now));
+    assert_eq!(state.known_list(&TagFilter::All), Some(&ListState::of(&list(&["a", "b", "c"]))));
 }

@@ -25,6 +25,8 @@ pub(in crate::upstream) struct PlainList<'a> {
     pub(in crate::upstream) session: &'a Session,
     pub(in crate::upstream) known: Option<&'a ListState>,
     pub(in crate::upstream) urgency: Urgency,
+    /// Whether the list may say more of tags than their names, as Google's do.
+    pub(in crate::upstream) may_hint: bool,
 }
 
 impl PlainList<'_> {
@@ -35,7 +37,7 @@ impl PlainList<'_> {
         let known = self.known.filter(|known| known.is_readable());
         let mut condition =
             known.filter(|known| may_be_unsent(known, now)).and_then(|known| known.validators.as_ref());
-        let mut pager = Pager::new();
+        let mut pager = Pager::new(self.may_hint);
         let mut spent = Duration::ZERO;
         let limit = self.session.endpoint.connection.timeouts.list;
         loop {

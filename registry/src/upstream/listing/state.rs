@@ -1,11 +1,16 @@
 //! What is remembered of a list from one time to the next.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{TagHint, TagList, Validators};
 use crate::{Digest, Tag};
+pub(super) use own::{Cursor, OwnState};
+
+mod own;
 
 /// Of a state that was written by another version than this, nothing is believed.
 const VERSION: u8 = 1;
@@ -27,6 +32,13 @@ pub struct ListState {
     /// When the registry last sent the list, rather than to say that it is unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sent_at: Option<Timestamp>,
+    /// Of the registry's own list, where it is read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) own: OwnState,
+}
+
+fn is_default(own: &OwnState) -> bool {
+    *own == OwnState::default()
 }
 
 impl ListState {
@@ -35,9 +47,10 @@ impl ListState {
         Self {
             version: VERSION,
             names: Some(hash_of_names(&list.tags, list.invalid)),
-            hints: hash_of_hints(list),
+            hints: hash_of_hints(&list.hints),
             validators: None,
             sent_at: None,
+            own: OwnState::default(),
         }
     }
 
@@ -49,6 +62,20 @@ impl ListState {
     /// The same, for asking somebody else than who sent the list.
     pub(in crate::upstream) fn without_validators(&self) -> Self {
         Self { validators: None, ..self.clone() }
+    }
+
+    /// The same, with what is to be remembered of the registry's own list.
+    pub(super) fn with_own(self, own: OwnState) -> Self {
+        Self { own, ..self }
+    }
+
+    /// The same after more tags have been taken in: now of these, in ascending order, and so many invalid ones. What the
+    /// list of the protocol was recognised by does not count for them.
+    #[must_use]
+    pub fn grown<'a>(self, tags: impl IntoIterator<Item = &'a Tag>, invalid: usize) -> Self {
+        let names = Some(hash_of_names(tags, invalid));
+        let validators = self.validators.filter(|_| self.names == names);
+        Self { names, validators, ..self }
     }
 
     /// Whether a list of these tags, in ascending order, and so many invalid ones left this behind.
@@ -78,13 +105,13 @@ fn hash_of_names<'a>(tags: impl IntoIterator<Item = &'a Tag>, invalid: usize) ->
     digest(hash)
 }
 
-fn hash_of_hints(list: &TagList) -> Option<Digest> {
+pub(super) fn hash_of_hints(hints: &BTreeMap<Tag, TagHint>) -> Option<Digest> {
     let mut hash = Sha256::new();
-    for (tag, TagHint { digest, pushed_at, source }) in &list.hints {
+    for (tag, TagHint { digest, pushed_at, source }) in hints {
         let pushed_at = pushed_at.map(jiff::Timestamp::as_millisecond);
         hash.update(format!("{tag} {digest:?} {pushed_at:?} {source:?}\n"));
     }
-    (!list.hints.is_empty()).then(|| digest(hash))
+    (!hints.is_empty()).then(|| digest(hash))
 }
 
 fn digest(hash: Sha256) -> Digest {

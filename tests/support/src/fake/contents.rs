@@ -18,10 +18,15 @@ pub enum TagsOrder {
     Directory,
 }
 
+/// When the first push begins, unless it is said: 14 November 2023, in milliseconds since 1970.
+const FIRST_PUSH: i64 = 1_700_000_000_000;
+
 /// All repositories by name.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     repositories: HashMap<String, Repository>,
+    /// When something was pushed last, in milliseconds since 1970: every push takes half a second.
+    pub(super) last_push: Option<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +34,8 @@ pub(super) struct Repository {
     /// In the order in which they were pushed first.
     tags: Vec<String>,
     digests: HashMap<String, String>,
+    /// When each tag was pushed last, in milliseconds since 1970.
+    pushed_at: HashMap<String, i64>,
     manifests: HashMap<String, Document>,
     blobs: HashMap<String, Document>,
     /// Listed after the tags, whatever they are.
@@ -38,6 +45,8 @@ pub(super) struct Repository {
 impl Contents {
     /// Stores everything that belongs to `content`, under a tag where there is one.
     pub(super) fn push(&mut self, repository: &str, tag: Option<&str>, content: &dyn Content) -> String {
+        let now = self.last_push.unwrap_or(FIRST_PUSH) + 500;
+        self.last_push = Some(now);
         let repository = self.repository_mut(repository);
         for blob in content.blobs() {
             repository.blobs.insert(blob.digest.clone(), blob);
@@ -48,6 +57,9 @@ impl Contents {
         let manifest = content.manifest();
         let digest = manifest.digest.clone();
         repository.manifests.insert(digest.clone(), manifest);
+        if let Some(tag) = tag {
+            repository.pushed_at.insert(tag.to_owned(), now);
+        }
         if let Some(tag) = tag
             && repository.digests.insert(tag.to_owned(), digest.clone()).is_none()
         {
@@ -107,6 +119,15 @@ impl Repository {
     /// The tags and the digests that they point at, in the order in which they were pushed first.
     pub(super) fn tagged(&self) -> impl Iterator<Item = (&str, &Document)> {
         self.tags.iter().filter_map(|tag| Some((tag.as_str(), self.manifests.get(self.digests.get(tag)?)?)))
+    }
+
+    /// The same with when each was pushed last, the last first.
+    pub(super) fn by_change(&self) -> Vec<(&str, &Document, i64)> {
+        let with_time =
+            |(tag, manifest)| (tag, manifest, self.pushed_at.get(tag).copied().unwrap_or(FIRST_PUSH));
+        let mut tags: Vec<_> = self.tagged().map(with_time).collect();
+        tags.sort_by_key(|(_, _, at)| std::cmp::Reverse(*at));
+        tags
     }
 
     pub(super) fn blob(&self, digest: &str) -> Option<&Document> {

@@ -2,6 +2,7 @@
 
 use super::auth::Bearer;
 use super::fault::Action;
+use super::own_lists::OwnList;
 use super::paging::Listing;
 use super::record::{Recorded, RequestKind};
 
@@ -20,6 +21,8 @@ pub struct Dialect {
     pub unknown_repository: Option<Action>,
     /// How many manifests may be fetched by GET, where there is such a limit.
     pub pulls: Option<PullQuota>,
+    /// Its own list of tags, where it has one.
+    pub own_list: Option<OwnList>,
 }
 
 /// How HEAD of a manifest is answered.

@@ -30,6 +30,7 @@ pub use contents::TagsOrder;
 pub use dialect::{Dialect, Head, Login, PullQuota};
 pub use fault::{Action, Fault};
 pub use issuer::IssuedToken;
+pub use own_lists::OwnList;
 pub use paging::{Listing, Paging};
 pub use record::{Recorded, RequestKind};
 pub use silent::SilentHost;
@@ -41,6 +42,7 @@ mod dialect;
 pub mod dialects;
 mod fault;
 mod issuer;
+mod own_lists;
 mod paging;
 mod record;
 mod route;
@@ -118,6 +120,12 @@ impl FakeRegistry {
     /// Puts an image or an index under a tag, which moves there if it exists. Returns the digest of the manifest.
     pub fn push(&self, repository: &str, tag: &str, content: &dyn Content) -> String {
         self.shared.settings().contents.push(repository, Some(tag), content)
+    }
+
+    /// The next push is of this time, in milliseconds since 1970, and each one after it of half a second later. Only what
+    /// tells when tags were pushed tells so.
+    pub fn push_from(&self, millisecond: i64) {
+        self.shared.settings().contents.last_push = Some(millisecond - 500);
     }
 
     /// Puts an image or an index there without a tag. Returns the digest of the manifest.
@@ -324,6 +332,7 @@ impl Settings {
         let reference = request.reference.as_deref().unwrap_or_default();
         match (request.kind, found) {
             (RequestKind::Ping, _) => Answer::json(200, &Value::Object(serde_json::Map::new())),
+            (RequestKind::Other, _) if let Some(answer) = self.own_list(request) => answer,
             (RequestKind::Token | RequestKind::Other, _) => {
                 Answer::error(404, "UNSUPPORTED", "this is not part of the registry's pull protocol")
             }
@@ -344,6 +353,10 @@ impl Settings {
                 None => Answer::error(404, "BLOB_UNKNOWN", "blob unknown to registry"),
             },
         }
+    }
+
+    fn own_list(&self, request: &Recorded) -> Option<Answer> {
+        self.dialect.own_list.and_then(|list| list.answer(request, &self.contents))
     }
 
     /// Counts a pull, where they are counted, and says what is left of them.

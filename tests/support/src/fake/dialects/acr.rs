@@ -1,11 +1,13 @@
 //! Azure Container Registry.
 //!
+//! - It has a list of tags of its own ([`own_lists`](super::super::own_lists)).
 //! - A page has at most 1,000 tags, whatever `n` says, and 100 where there is none (issue 749 of Azure's `acr`).
 //! - `Link` is a path from the root.
 //! - Reading a list of tags takes a scope of its own, `metadata_read`, besides `pull` (unverified).
 
 use super::super::auth::Bearer;
 use super::super::dialect::{Dialect, Login};
+use super::super::own_lists::OwnList;
 use super::super::paging::{Listing, Paging};
 
 /// The most tags on a page.
@@ -22,6 +24,7 @@ pub fn dialect() -> Dialect {
     Dialect {
         listing,
         login: Login::Bearer(Bearer::new().token_field("access_token").tags_action("metadata_read")),
+        own_list: Some(OwnList::Acr),
         ..Dialect::of("Azure Container Registry")
     }
 }

@@ -1,5 +1,6 @@
 //! Docker Hub.
 //!
+//! - It has a list of tags of its own ([`own_lists`](super::super::own_lists)).
 //! - The list of tags is sorted and has everything on one page where no `n` is sent; with `n` there are pages and links
 //!   (observed).
 //! - Tokens last 300 seconds (unverified).
@@ -11,6 +12,7 @@
 use super::super::auth::Bearer;
 use super::super::dialect::{Dialect, Login, PullQuota};
 use super::super::fault::Action;
+use super::super::own_lists::OwnList;
 
 /// How it speaks.
 pub fn dialect() -> Dialect {
@@ -22,6 +24,7 @@ pub fn dialect() -> Dialect {
             source: "192.0.2.7".to_owned(),
             refusal: pull_limit(),
         }),
+        own_list: Some(OwnList::DockerHub),
         ..Dialect::of("Docker Hub")
     }
 }

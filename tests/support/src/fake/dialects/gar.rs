@@ -20,7 +20,7 @@ pub fn dialect() -> Dialect {
 /// `manifest` and `child`.
 fn manifests(repository: &Repository) -> Map<String, Value> {
     let mut manifests = Map::new();
-    for (tag, manifest) in repository.tagged() {
+    for (tag, manifest, pushed_at) in repository.by_change() {
         let known = manifests.entry(manifest.digest.clone()).or_insert_with(|| {
             json!({
                 "imageSizeBytes": manifest.bytes.len().to_string(),
@@ -28,7 +28,7 @@ fn manifests(repository: &Repository) -> Map<String, Value> {
                 "mediaType": manifest.media_type,
                 "tag": [],
                 "timeCreatedMs": "0",
-                "timeUploadedMs": "1700000000000",
+                "timeUploadedMs": pushed_at.to_string(),
             })
         });
         if let Some(tags) = known["tag"].as_array_mut() {
