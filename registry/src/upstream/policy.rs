@@ -5,6 +5,9 @@ use url::Url;
 use crate::name::{DOCKER_HUB, DOCKER_HUB_OLD_HOSTS};
 use crate::{Globs, canonical_host};
 
+/// Hosts that are asked only on behalf of a registry, and are allowed where it is.
+const COMPANIONS: [(&str, &str); 1] = [("hub.docker.com", DOCKER_HUB)];
+
 /// Which upstream hosts may be asked. `deny` wins; where `allow` is empty, everything else may be.
 ///
 /// Globs are matched against canonical hosts (`docker.io`, `registry.example:5000`, `[::1]:5000`), for Docker Hub also
@@ -21,8 +24,10 @@ pub struct HostPolicy {
 impl HostPolicy {
     /// Whether the registry at this host may be asked.
     pub fn allows(&self, host: &str) -> bool {
-        let is_listed = || self.allow.is_empty() || matches_host(&self.allow, host);
-        !self.denies(host) && is_listed()
+        let companion = COMPANIONS.into_iter().find(|(companion, _)| *companion == host);
+        let registry = companion.map(|(_, registry)| registry);
+        let is_listed = |host| self.allow.is_empty() || matches_host(&self.allow, host);
+        !self.denies(host) && (is_listed(host) || registry.is_some_and(is_listed))
     }
 
     /// Whether this host is never asked, whoever sends us there.
@@ -82,6 +87,7 @@ mod tests {
         let policy = policy(&["registry-1.docker.io", "*.corp.example", "r.example:5000"], &[]);
         for (host, expected) in [
             ("docker.io", true),
+            ("hub.docker.com", true),
             ("a.corp.example", true),
             ("corp.example", false),
             ("r.example:5000", true),
@@ -113,6 +119,7 @@ mod tests {
             assert_eq!(policy.denies(host), expected, "{host}");
             assert_eq!(policy.allows(host), !expected, "{host}");
         }
+        assert!(!policy.denies("hub.docker.com"), "its own name counts");
         let denies = |url: &str| policy.denies_url(&Url::parse(url).unwrap());
         assert!(denies("https://vault.internal/x") && denies("http://10.0.0.1/x") && denies("http://[::1]/"));
         assert!(denies("http://r.example:5000/x") && !denies("https://r.example/x"));

@@ -120,7 +120,7 @@ async fn http_2_where_it_is_offered() {
         let nginx = nginx.start().await;
         let options = with_host(&nginx.host(), trusting(&certificates));
         assert_eq!(ask_anonymously(options, &nginx.host()).await, Ok(digest.clone()));
-        assert_eq!(nginx.protocols(), [protocol; 3]);
+        assert_eq!(nginx.protocols(3).await, [protocol; 3]);
     }
 }
 

@@ -115,9 +115,18 @@ impl Nginx {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The protocol of each request that it has logged, `HTTP/1.1` or `HTTP/2.0`.
-    pub fn protocols(&self) -> Vec<String> {
-        let log = std::fs::read_to_string(self.server.directory().join("access.log"));
-        log.expect("there is a log").lines().map(str::to_owned).collect()
+    /// The protocol of each request, `HTTP/1.1` or `HTTP/2.0`, once so many are logged: a request is logged after it has
+    /// been answered.
+    pub async fn protocols(&self, requests: usize) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            let log = std::fs::read_to_string(self.server.directory().join("access.log"));
+            let protocols: Vec<_> = log.expect("there is a log").lines().map(str::to_owned).collect();
+            if protocols.len() >= requests {
+                return protocols;
+            }
+            assert!(start.elapsed() < PATIENCE, "{requests} requests are not logged: {protocols:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
