@@ -127,8 +127,7 @@ async fn images_of_schema_1_are_images() {
     let app = App::new();
     let old = Schema1Image::new("old").created("2015-06-01T02:03:04Z").label("k", "v");
     let signed = app.push("signed", &old);
-    let unsigned = app.push("unsigned", &old.clone().unsigned());
-    assert_eq!(signed, unsigned, "the same is signed");
+    let unsigned = app.push("unsigned", &Schema1Image::new("unsigned").unsigned());
     app.push("z80", &old.clone().architecture("z80"));
     app.push("broken", &Document::new(samovar_testing::media_type::DOCKER_SCHEMA1, "{\"schemaVersion\": 1}"));
     let samovar = app.start();
@@ -138,7 +137,9 @@ async fn images_of_schema_1_are_images() {
     assert_eq!(image.image_id, Some(format!("sha256:{}", old.id()).parse().unwrap()));
     assert_eq!((image.created_at, image.size), (Some("2015-06-01T02:03:04Z".parse().unwrap()), None));
     assert_eq!((&image.labels["k"], &image.platforms[..]), ("v", &["linux/amd64".to_owned()][..]));
+    assert!(repository.metadata.images.contains_key(&tag("unsigned")));
     assert!(app.stores(&signed).await, "by the digest of what was signed");
+    assert!(app.stores(&unsigned).await);
     let reason = |text: &str| repository.unavailable[&tag(text)].reason.clone().unwrap();
     assert!(reason("z80").starts_with("no wanted platform: it offers linux/z80"), "{}", reason("z80"));
     assert!(reason("broken").contains("Docker schema 1 manifest cannot be decoded"), "{}", reason("broken"));
@@ -266,28 +267,50 @@ async fn each_repository_has_the_platforms_of_its_watch() {
     assert_eq!(app.world.count(Operation::Manifest) + app.world.count(Operation::Config), 0);
 }
 
+/// An image for amd64 and arm64 that says by a label which of them it was looked at for.
+fn for_both(number: usize) -> Index {
+    let amd = Image::new(format!("amd {number}")).label("for", "amd64");
+    Index::of([&amd, &arm(&format!("arm {number}")).label("for", "arm64")])
+}
+
+fn all_are_for_arm(repository: &ImageRepository) -> bool {
+    repository.metadata.images.values().all(|image| &image.labels["for"] == "arm64")
+}
+
 #[tokio::test(start_paused = true)]
 async fn platforms_that_change_during_a_pass_hold_from_then_on() {
     let app = App::new();
     app.world.set_latency("registry.example", Duration::from_secs(5));
     for number in 0..50 {
-        let (amd, arm) =
-            (Image::new(format!("amd {number}")), arm(&format!("arm {number}")).label("for", "arm64"));
-        app.push(&format!("v{number}"), &Index::of([&amd, &arm]));
+        app.push(&format!("v{number}"), &for_both(number));
     }
     let samovar = app.start();
     samovar.until(&app.name, |repository| !repository.metadata.images.is_empty()).await;
     let mut list = watching(&[&app.name]);
     list.0.get_mut(&app.name).unwrap().platforms = platforms(&["linux/arm64"]);
     samovar.watch.send_replace(list);
-    let repository = samovar
-        .until(&app.name, |repository| {
-            let mut images = repository.metadata.images.values();
-            repository.complete
-                && images.all(|image| image.labels.get("for").is_some() && image.labels.len() == 1)
-        })
-        .await;
+    let repository =
+        samovar.until(&app.name, |repository| repository.complete && all_are_for_arm(repository)).await;
     assert_eq!(repository.metadata.images.len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn platforms_that_change_while_a_tag_is_asked_about_hold_at_once() {
+    let app = App::new();
+    app.push("v1", &for_both(1));
+    app.push("v2", &for_both(2));
+    let samovar = app.start();
+    samovar.complete(&app.name).await;
+    app.world.set_latency("registry.example", Duration::from_secs(20));
+    let ticket = samovar.handle.refresh(&app.name, Some(tag("v1"))).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut list = watching(&[&app.name]);
+    list.0.get_mut(&app.name).unwrap().platforms = platforms(&["linux/arm64"]);
+    let began = tokio::time::Instant::now();
+    samovar.watch.send_replace(list);
+    ticket.done().await.unwrap();
+    samovar.until(&app.name, all_are_for_arm).await;
+    assert!(began.elapsed() < 3 * MINUTE, "{:?}", began.elapsed());
 }
 
 /// The image with everything addressed by sha512.
