@@ -139,6 +139,32 @@ async fn status_tells_of_hosts_queue_sources_store_and_version() {
 }
 
 #[tokio::test]
+async fn what_a_registry_said_of_its_limits_survives_a_restart() {
+    let registry = FakeRegistry::start().await;
+    registry.push("app", "v1", &Image::new("1"));
+    registry.fault(Fault::on(RequestKind::Tags), Action::too_many_requests(3_600));
+    let name = format!("{}/app", registry.host());
+    let samovar = samovar();
+    let mut server = samovar.serve(watch([&name])).await;
+    let is_blocked = |answer: &Answer| answer.json()["hosts"][0]["blocked_for_seconds"].is_f64();
+    server.wait_until("/api/v1/status", is_blocked, common::PATIENCE).await;
+    assert!(server.terminate().await.success());
+    registry.clear_faults();
+    registry.clear_requests();
+
+    let server = samovar.serve(watch([&name])).await;
+    let status = server.wait_until("/api/v1/status", is_blocked, common::PATIENCE).await.json();
+    let host = &status["hosts"][0];
+    assert!(host["blocked_for_seconds"].as_f64().is_some_and(|left| left > 3_000.0), "{host}");
+    assert_eq!(host["blocked_by"], "rate_limit");
+    assert_eq!((&host["rate"], &host["configured_rate"]), (&json!(5000.0), &json!(10000.0)));
+    assert_eq!(registry.requests().len(), 0, "it is left alone");
+    let page = Page::parse(&server.get_text("/metrics").await);
+    let rate = format!("samovar_budget_rate{{host=\"{}\"}}", registry.host());
+    assert_eq!(page.samples.get(&rate).map(String::as_str), Some("5000"));
+}
+
+#[tokio::test]
 async fn timestamp_labels_tell_when_images_of_matching_names_were_built() {
     let registry = FakeRegistry::start().await;
     let image = || Image::new("x").created("1970-01-01T00:00:00Z");

@@ -2,6 +2,7 @@
 
 use samovar::warmer::LaneStanding;
 use samovar_registry::Digest;
+use samovar_registry::upstream::BudgetRecord;
 
 use super::shared_store::{Server, View};
 use super::*;
@@ -64,6 +65,23 @@ async fn three_replicas_list_every_repository_once_an_interval_in_all_and_answer
         let ours = replicas.iter().filter(|replica| standing(replica, &host) == LaneStanding::Ours).count();
         assert_eq!(ours, 1, "{host}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_a_host_over_knows_of_its_limits_first() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let app = filled(&world, "registry.example/team/app", 3);
+    let first = replica(&world, &View::of(&server), "a", &[&app]);
+    first.complete(&app).await;
+    let second = replica(&world, &View::of(&server), "b", &[&app]);
+    let record: BudgetRecord = serde_json::from_str(r#"{"rate": 0.5}"#).unwrap();
+    world.set_budget("registry.example", &record);
+    tokio::time::sleep(MINUTE).await;
+    world.take_restored("registry.example");
+    first.kill().await;
+    within(MINUTE, || standing(&second, "registry.example") == LaneStanding::Ours).await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(world.take_restored("registry.example"), [record]);
 }
 
 #[tokio::test(start_paused = true)]
