@@ -19,14 +19,17 @@ use tokio::time::{Instant, sleep_until};
 use super::limits::Quota;
 use super::{ErrorKind, Urgency};
 use crate::credentials::Identity;
-use state::{Admission, Gate, MAX_WAITING, MOST_IDENTITIES, Place, State, Turn};
+use gate::{Admission, Gate, Place, Turn};
+use state::{MAX_WAITING, MOST_IDENTITIES, State};
 
 pub(super) use account::Counting;
 pub use record::BudgetRecord;
 pub use snapshot::{BlockReason, BreakerSnapshot, BudgetSnapshot, IdentityQuota};
 
 mod account;
+mod answers;
 mod breaker;
+mod gate;
 mod hold;
 mod rate;
 mod record;

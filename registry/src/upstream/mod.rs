@@ -10,9 +10,9 @@
 //!
 //! From the outside in: `flights` makes one request of those for the same thing; `route` asks mirrors first; `http` holds
 //! the operations (`referrers`); `session` chooses the credentials (`sticking`) and gets past logins (`auth`, `challenge`,
-//! `trust`, `token_service`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` and follows
-//! redirects, over `clients` that connect as each `endpoint` wants it. The rest is pure: `listing`, `pages` and `link` read
-//! lists of tags, `document`, `schema1` and
+//! `trust`, `token_service`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` (`presets`)
+//! and follows redirects, over `clients` that connect as each `endpoint` wants it; `retry` tries again, and tells the
+//! budget what was said of `limits`. The rest is pure: `listing`, `pages` and `link` read lists of tags, `document`, `schema1` and
 //! `image_config` what came.
 
 use std::fmt::Debug;

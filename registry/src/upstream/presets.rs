@@ -20,10 +20,12 @@ const fn preset(hosts: &'static [&'static str], rate: f64, burst: u32, concurren
 /// The registry that counts GETs of manifests.
 const DOCKER_HUB: &str = "docker.io";
 
-const PRESETS: [Preset; 11] = [
+const PRESETS: [Preset; 12] = [
     // docs.docker.com/docker-hub/usage: an abuse limit in the order of thousands of requests a minute for an address, beside
     // the pull quota, which the registry announces.
     preset(&[DOCKER_HUB], 10.0, 10, 6),
+    // The same page: the abuse limit counts what its own interface is asked, too.
+    preset(&["hub.docker.com"], 5.0, 10, 5),
     // Not published. Its 429 says "allowed: 44000/minute" for a bucket that is shared by many; 2,000 a minute for one user
     // is what other clients report.
     preset(&["ghcr.io"], 20.0, 10, 10),
@@ -107,6 +109,7 @@ mod tests {
         let all = Limits::default();
         for (host, rate) in [
             ("docker.io", 10.0),
+            ("hub.docker.com", 5.0),
             ("ghcr.io", 20.0),
             ("quay.io", 5.0),
             ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", 20.0),

@@ -19,8 +19,8 @@ use tokio::time::Instant;
 
 use super::super::Urgency;
 use super::super::limits::{self, LONGEST_PAUSE, Quota};
+use super::gate::Place;
 use super::hold::Hold;
-use super::state::Place;
 
 /// Which requests count against a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,10 +11,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::super::Urgency;
 use super::super::limits::{LONGEST_PAUSE, Quota};
-use super::super::{ErrorKind, Urgency};
 use super::account::{Account, Admittance, Counting, Sent};
 use super::breaker::{Breaker, Passage};
+use super::gate::{Admission, Gate, Opening, Place, Turn};
 use super::hold::Hold;
 use super::rate::Rate;
 use super::{Draw, RequestKind, Terms};
@@ -32,7 +33,7 @@ const LONGEST_WAIT_FOR_QUOTA: Duration = Duration::from_secs(30);
 pub(super) struct State {
     pub(super) terms: Terms,
     /// What counts against a quota, as far as it is known.
-    counting: Counting,
+    pub(super) counting: Counting,
     /// The part of the rate that is ours, above 0 and at most 1.
     pub(super) share: f64,
     pub(super) rate: Rate,
@@ -44,7 +45,7 @@ pub(super) struct State {
     pub(super) accounts: BTreeMap<Identity, Account>,
     arrivals: u64,
     /// Counts admissions, to tell what was under way before a 429 from what came after it.
-    admissions: u64,
+    pub(super) admissions: u64,
     pub(super) holds: [Hold; RequestKind::COUNT],
     pub(super) breaker: Breaker,
     /// The quota that was announced last, to whomever.
@@ -52,62 +53,6 @@ pub(super) struct State {
 }
 
 type Queue = BTreeMap<Place, Arc<Notify>>;
-
-/// A place in a queue: urgency first, then arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    urgency: Urgency,
-    arrival: u64,
-}
-
-/// What a waiter stands before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Gate {
-    /// What is open to all requests of a kind.
-    Kind(RequestKind),
-    /// The quota that requests to the registry by this identity count against.
-    Quota(Identity),
-}
-
-impl Gate {
-    pub(super) fn kind(&self) -> RequestKind {
-        match self {
-            Self::Kind(kind) => *kind,
-            Self::Quota(_) => RequestKind::Registry,
-        }
-    }
-}
-
-/// Whether a gate lets its first waiter through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opening {
-    Open,
-    At(Instant),
-    /// When one that is under way has ended.
-    AfterOther,
-    /// Only after so long that waiting does not pay.
-    NotSoon(Instant),
-}
-
-/// What a waiter is to do.
-pub(super) enum Turn {
-    /// It may go.
-    Go(Admission),
-    /// Look again then, or when notified.
-    At(Instant),
-    /// Look again when notified.
-    Later,
-    /// Give up, and come back after this time.
-    ComeBack { after: Duration, quota: Option<Quota> },
-}
-
-/// What is remembered of a request that is under way.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Admission {
-    pub(super) number: u64,
-    pub(super) sent: Sent,
-    pub(super) is_probe: bool,
-}
 
 impl State {
     pub(super) fn new(terms: Terms, now: Instant) -> Self {
@@ -231,90 +176,6 @@ impl State {
             self.call_kind(RequestKind::Registry);
         }
         self.call_front(now);
-    }
-
-    /// A request was answered without a pause being asked for. Whether a breaker that had tripped is closed by it.
-    pub(super) fn accepted(&mut self, kind: RequestKind, admission: Admission, now: Instant) -> bool {
-        self.settle(now);
-        self.holds[kind.index()].accepted(admission.number);
-        if kind != RequestKind::Registry {
-            return false;
-        }
-        if self.rate.accepted(admission.number, now) {
-            self.call_front(now);
-        }
-        let is_closed = self.breaker.answered();
-        if is_closed {
-            self.tokens = 0.0;
-            self.call_kind(kind);
-        }
-        is_closed
-    }
-
-    /// A request failed in a way that may pass; `random` is from 0 to 1. For how long the host is left alone, if this is
-    /// the failure that makes it so.
-    pub(super) fn failed(
-        &mut self,
-        kind: RequestKind,
-        admission: Admission,
-        failure: &ErrorKind,
-        random: f64,
-        now: Instant,
-    ) -> Option<Duration> {
-        if kind != RequestKind::Registry {
-            return None;
-        }
-        let pause = self.breaker.failed(admission.number, self.admissions, failure, random, now);
-        if pause.is_some() {
-            self.call_front(now);
-            self.call_kind(kind);
-        }
-        pause
-    }
-
-    pub(super) fn note_quota(
-        &mut self,
-        identity: &Identity,
-        quota: Quota,
-        admission: Admission,
-        now: Instant,
-    ) {
-        self.settle(now);
-        self.announced = Some(quota.clone());
-        if quota.source.is_some() {
-            // Who says so is Docker Hub, or speaks for it.
-            self.counting = Counting::ManifestGets;
-        }
-        if let Some(account) = self.account(identity, now) {
-            account.announce(quota, admission.sent, now);
-            self.call_front(now);
-            self.call_first_of(&Gate::Quota(identity.clone()));
-        }
-    }
-
-    /// What counts against a quota was answered without one being announced.
-    pub(super) fn note_no_quota(&mut self, identity: &Identity, now: Instant) {
-        if let Some(account) = self.accounts.get_mut(identity) {
-            account.announce_none();
-            self.call_front(now);
-            self.call_first_of(&Gate::Quota(identity.clone()));
-        }
-    }
-
-    /// The identity's quota is used up, says the host: what counts against it is held back. For how long from now.
-    pub(super) fn use_up_quota(
-        &mut self,
-        identity: &Identity,
-        admission: Admission,
-        asked: Option<Duration>,
-        now: Instant,
-    ) -> Option<Duration> {
-        let admissions = self.admissions;
-        let account = self.account(identity, now)?;
-        let pause = account.use_up(asked, admission.number, admissions, now);
-        self.call_front(now);
-        self.call_first_of(&Gate::Quota(identity.clone()));
-        Some(pause)
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -479,21 +340,21 @@ impl State {
     }
 
     /// Tells the first of the queues to look again.
-    fn call_front(&self, now: Instant) {
+    pub(super) fn call_front(&self, now: Instant) {
         if let Some((_, called)) = self.front(now) {
             called.notify_one();
         }
     }
 
     /// Tells the first before a gate to look again: who was not first, or not held back, keeps no time.
-    fn call_first_of(&self, gate: &Gate) {
+    pub(super) fn call_first_of(&self, gate: &Gate) {
         if let Some((_, called)) = self.queue(gate).and_then(|queue| queue.first_key_value()) {
             called.notify_one();
         }
     }
 
     /// Tells the first before each gate of a kind to look again.
-    fn call_kind(&self, kind: RequestKind) {
+    pub(super) fn call_kind(&self, kind: RequestKind) {
         self.call_first_of(&Gate::Kind(kind));
         if kind == RequestKind::Registry {
             let firsts = self.accounts.values().filter_map(|account| account.queue.first_key_value());
@@ -507,27 +368,5 @@ impl State {
         for kind in RequestKind::ALL {
             self.call_kind(kind);
         }
-    }
-
-    /// A request was limited: its kind is held back, and the rate reduced if it was for being too fast. For how long from
-    /// now.
-    pub(super) fn hold_back(
-        &mut self,
-        kind: RequestKind,
-        admission: Admission,
-        asked: Option<Duration>,
-        is_too_fast: bool,
-        now: Instant,
-    ) -> Duration {
-        self.settle(now);
-        let until = self.holds[kind.index()].hold(admission.number, self.admissions, asked, now);
-        if is_too_fast && kind == RequestKind::Registry {
-            self.rate.reduce(admission.number, self.admissions, until);
-            self.breaker.answered();
-        }
-        self.tokens = 0.0;
-        self.call_front(now);
-        self.call_kind(kind);
-        until - now
     }
 }
