@@ -126,6 +126,8 @@ impl Watched {
         let log = server.log();
         assert!(log.contains("\"TRACE\""), "it tells everything");
         planted.assert_absent("the log", &log);
+        // Made for this run, and found by their names: the tokens of the fake.
+        assert!(!log.contains("-for-fake-registry"), "a token is logged");
         let exported = samovar.run(["store", "export", "exported"]).await;
         planted.assert_absent("samovar store export", format!("{exported:?}"));
         // What the test wrote is not what samovar wrote.
@@ -170,30 +172,125 @@ async fn what_is_planted_is_found() {
     assert!(found.is_err());
 }
 
+/// Ways to log in with what `docker/config.json` says about the host, and what the registry wants.
+fn logins_of_docker() -> Vec<(Value, Bearer)> {
+    let by_password = || Bearer::new().credentials(USER, PASSWORD);
+    let password = json!({"username": USER, "password": PASSWORD});
+    let identity_token = json!({"auth": basic(USER, ""), "identitytoken": PASSWORD});
+    vec![
+        (password.clone(), by_password()),
+        (json!({"auth": basic(USER, PASSWORD)}), by_password()),
+        (password, by_password().without("GET", 405)),
+        (identity_token.clone(), Bearer::new().identity_token(PASSWORD, USER)),
+        (identity_token, Bearer::new().identity_token(PASSWORD, USER).rotating_identity_tokens()),
+    ]
+}
+
 #[tokio::test]
-async fn a_login_that_works_is_not_shown() {
-    let token = basic(USER, PASSWORD);
-    for (auth, bearer) in [
-        (json!({"username": USER, "password": PASSWORD}), None),
-        (json!({"auth": token}), None),
-        (json!({"auth": token}), Some(Bearer::new().credentials(USER, PASSWORD))),
-    ] {
+async fn a_login_for_tokens_is_not_shown() {
+    for (auth, bearer) in logins_of_docker() {
         let (registry, name) = registry().await;
-        match bearer {
-            Some(bearer) => registry.require_bearer(bearer),
-            None => registry.require_basic(USER, PASSWORD),
-        }
+        registry.require_bearer(bearer);
         let watched = serve_with(&name, &auth, &[PASSWORD, "token-1-for-fake-registry"]).await;
         wait_until_complete(&watched.server, &name).await;
         watched.search().await;
     }
 }
 
+#[tokio::test]
+async fn a_password_that_goes_to_the_registry_is_not_shown() {
+    for auth in [json!({"username": USER, "password": PASSWORD}), json!({"auth": basic(USER, PASSWORD)})] {
+        let (registry, name) = registry().await;
+        registry.require_basic(USER, PASSWORD);
+        let watched = serve_with(&name, &auth, &[PASSWORD]).await;
+        wait_until_complete(&watched.server, &name).await;
+        watched.search().await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_the_registry_itself_is_not_shown() {
+    let (registry, name) = registry().await;
+    registry.require_bearer(Bearer::new().credentials(USER, PASSWORD));
+    let token = registry.hand_out_token("team/app", USER);
+    let watched = serve_with(&name, &json!({"registrytoken": token}), &[&token]).await;
+    wait_until_complete(&watched.server, &name).await;
+    watched.search().await;
+}
+
+/// Serves with this configuration, which is written before what it names.
+async fn serve_configured(samovar: Samovar, name: &str, file: &str) -> Watched {
+    let file = samovar.write_file("planted.toml", file).display().to_string();
+    let server = samovar.serve(and(watch([name]), ["--config", &file])).await;
+    Watched { samovar, server, name: name.to_owned(), planted: Planted::new([PASSWORD]) }
+}
+
+#[tokio::test]
+async fn what_a_program_says_is_not_shown() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let (registry, name) = registry().await;
+    registry.require_basic(USER, PASSWORD);
+    let samovar = talkative();
+    let reply = json!({"ServerURL": "x", "Username": USER, "Secret": PASSWORD});
+    let script = format!("#!/bin/sh\ncat <<'END'\n{reply}\nEND\n");
+    let program = samovar.write_file("docker/docker-credential-planted", &script);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    samovar.write_docker_config(&json!({"credHelpers": {registry.host(): "planted"}}).to_string());
+    let path = std::env::var("PATH").unwrap();
+    let directory = program.parent().unwrap().display().to_string();
+    let samovar = samovar.variable("PATH", format!("{directory}:{path}"));
+    let watched = serve_configured(samovar, &name, "").await;
+    wait_until_complete(&watched.server, &name).await;
+    watched.search().await;
+}
+
+#[tokio::test]
+async fn what_the_configuration_says_of_single_repositories_is_not_shown() {
+    let in_toml = PASSWORD.replace('"', "\\\"");
+    for (login, bearer) in [
+        (format!("username = \"{USER}\"\npassword = \"{in_toml}\""), None),
+        (format!("username = \"{USER}\"\npassword_file = \"FILE\""), None),
+        (format!("username = \"{USER}\"\npassword_env = \"PLANTED\""), None),
+        ("identity_token_file = \"FILE\"".to_owned(), Some(Bearer::new().identity_token(PASSWORD, USER))),
+        ("identity_token_env = \"PLANTED\"".to_owned(), Some(Bearer::new().identity_token(PASSWORD, USER))),
+    ] {
+        let (registry, name) = registry().await;
+        match bearer {
+            Some(bearer) => registry.require_bearer(bearer),
+            None => registry.require_basic(USER, PASSWORD),
+        }
+        let samovar = talkative().variable("PLANTED", PASSWORD);
+        let file = samovar.write_file("docker/planted", &format!("{PASSWORD}\n")).display().to_string();
+        let login = login.replace("FILE", &file);
+        let watched =
+            serve_configured(samovar, &name, &format!("[[credentials]]\nrepositories = \"*\"\n{login}\n"))
+                .await;
+        wait_until_complete(&watched.server, &name).await;
+        let checked = watched.samovar.run(["check-config", "planted.toml"]).await;
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        watched.planted.assert_absent("check-config", format!("{checked:?}"));
+        watched.search().await;
+    }
+}
+
+#[tokio::test]
+async fn a_pull_secret_is_not_shown() {
+    let (registry, name) = registry().await;
+    registry.require_basic(USER, PASSWORD);
+    let samovar = talkative();
+    let document = json!({"auths": {registry.host(): {"username": USER, "password": PASSWORD}}}).to_string();
+    let secret = json!({"kind": "Secret", "data": {".dockerconfigjson": STANDARD.encode(&document)}});
+    let file = samovar.write_file("docker/pull.json", &secret.to_string()).display().to_string();
+    let watched = serve_configured(samovar, &name, &format!("kubernetes_secrets = [\"{file}\"]\n")).await;
+    wait_until_complete(&watched.server, &name).await;
+    watched.search().await;
+}
+
 /// Answers that quote what was sent, as broken and as hostile servers do.
-fn quoting() -> Vec<Action> {
-    let login = basic(USER, WRONG_PASSWORD);
+fn quoting(sent: &str) -> Vec<Action> {
     let in_url = url_encoded(WRONG_PASSWORD);
-    let message = format!("bad header: Basic {login}; no password {WRONG_PASSWORD} ({in_url}) for {USER}");
+    let message = format!("bad request: {sent}; no login {WRONG_PASSWORD} ({in_url}) for {USER}");
     let mut actions = Vec::new();
     for status in [400, 401, 403, 404, 429, 500, 503] {
         actions.push(Action::error(status, "DENIED", &message));
@@ -201,7 +298,7 @@ fn quoting() -> Vec<Action> {
             code: status,
             headers: vec![
                 ("content-type".to_owned(), "text/plain".to_owned()),
-                ("x-you-sent".to_owned(), login.clone()),
+                ("x-you-sent".to_owned(), sent.to_owned()),
             ],
             body: message.clone(),
         });
@@ -220,6 +317,7 @@ fn url_encoded(text: &str) -> String {
 #[tokio::test]
 async fn a_login_that_is_refused_and_quoted_is_not_shown() {
     let auth = json!({"username": USER, "password": WRONG_PASSWORD});
+    let sent = format!("Basic {}", basic(USER, WRONG_PASSWORD));
     for kind in [RequestKind::Tags, RequestKind::ManifestGet, RequestKind::Token] {
         let (registry, name) = registry().await;
         // The fake lets in whoever it is, and says so in the words of the fault.
@@ -230,12 +328,35 @@ async fn a_login_that_is_refused_and_quoted_is_not_shown() {
         }
         let watched = serve_with(&name, &auth, &[WRONG_PASSWORD]).await;
         wait_until_complete(&watched.server, &name).await;
-        for (number, action) in quoting().into_iter().enumerate() {
+        for (number, action) in quoting(&sent).into_iter().enumerate() {
             registry.clear_faults();
             registry.expire_tokens();
             registry.push("team/app", "v1", &Image::new(number.to_string()));
             registry.fault(Fault::on(kind), action);
             common::refresh(&watched.server, &format!("{name}:v1")).await;
+            common::refresh(&watched.server, &name).await;
+        }
+        watched.search().await;
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_is_refused_and_quoted_is_not_shown() {
+    let password = json!({"username": USER, "password": WRONG_PASSWORD});
+    let identity_token = json!({"identitytoken": WRONG_PASSWORD});
+    for (auth, bearer) in [
+        (password, Bearer::new().credentials(USER, WRONG_PASSWORD).without("GET", 405)),
+        (identity_token, Bearer::new().identity_token(WRONG_PASSWORD, USER)),
+    ] {
+        let (registry, name) = registry().await;
+        registry.require_bearer(bearer);
+        let watched = serve_with(&name, &auth, &[WRONG_PASSWORD]).await;
+        wait_until_complete(&watched.server, &name).await;
+        let sent = format!("grant_type=x&password={}", url_encoded(WRONG_PASSWORD));
+        for action in quoting(&sent) {
+            registry.clear_faults();
+            registry.expire_tokens();
+            registry.fault(Fault::on(RequestKind::Token), action);
             common::refresh(&watched.server, &name).await;
         }
         watched.search().await;

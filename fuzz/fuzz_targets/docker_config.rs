@@ -1,20 +1,25 @@
-//! Docker's `config.json`: whatever stands in it, no secret of it is shown.
+//! Docker's `config.json`, and the documents of Kubernetes that hold the like: whatever stands in them, no secret is shown.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use samovar_fuzz::within;
-use samovar_registry::credentials::DockerConfig;
+use samovar_registry::credentials::{Credentials, DockerConfig, PullSecret};
 use serde_json::Value;
+
+/// Names of every kind, to be logged in for.
+const NAMES: [&str; 4] =
+    ["docker.io/library/alpine", "ghcr.io/a/b", "localhost:5000/a", "registry.example.com/a/b/c"];
 
 /// The values that must not be seen, where they cannot be mistaken for something else in the file.
 fn secrets(data: &[u8]) -> Vec<String> {
     let Ok(file) = serde_json::from_slice::<Value>(data) else { return Vec::new() };
-    let Some(auths) = file["auths"].as_object() else { return Vec::new() };
+    let auths = file["auths"].as_object().into_iter().flatten();
+    let older = file.as_object().into_iter().flatten();
     let text = String::from_utf8_lossy(data);
     auths
-        .values()
-        .flat_map(|entry| {
+        .chain(older)
+        .flat_map(|(_, entry)| {
             ["auth", "password", "identitytoken", "registrytoken"].map(|field| entry[field].as_str())
         })
         .flatten()
@@ -24,27 +29,34 @@ fn secrets(data: &[u8]) -> Vec<String> {
         .collect()
 }
 
+/// What anybody may see of credentials.
+fn shown(credentials: &[Credentials]) -> String {
+    credentials.iter().map(|one| format!("{one} {one:?} ")).collect()
+}
+
 fuzz_target!(|data: &[u8]| {
     let secrets = secrets(data);
     within(256, data.len(), || {
-        let mut shown = String::new();
+        let names = NAMES.map(|name| name.parse().expect("a name"));
+        let mut seen = String::new();
         match DockerConfig::parse(data, "config.json") {
             Ok(config) => {
-                shown += &format!("{config:?} {:?}", config.problems());
-                for name in [
-                    "docker.io/library/alpine",
-                    "ghcr.io/a/b",
-                    "localhost:5000/a",
-                    "registry.example.com/a/b/c",
-                ] {
-                    let found = config.credentials_for(&name.parse().expect("a name"));
-                    shown += &format!("{found} {found:?}");
-                }
+                seen += &format!("{config:?} {:?}", config.problems());
+                names.iter().for_each(|name| seen += &shown(&config.credentials_for(name)));
             }
-            Err(error) => shown += &format!("{error} {error:?}"),
+            Err(error) => seen += &format!("{error} {error:?}"),
+        }
+        for file in ["pull.json", "pull.dockercfg"] {
+            match PullSecret::parse(data, file) {
+                Ok(secret) => {
+                    seen += &format!("{secret:?} {:?}", secret.problems());
+                    names.iter().for_each(|name| seen += &shown(&secret.credentials_for(name)));
+                }
+                Err(error) => seen += &error,
+            }
         }
         for secret in &secrets {
-            assert!(!shown.contains(secret.as_str()), "{secret} is shown: {shown}");
+            assert!(!seen.contains(secret.as_str()), "{secret} is shown: {seen}");
         }
     });
 });

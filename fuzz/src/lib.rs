@@ -53,6 +53,6 @@ pub fn first_line(data: &[u8]) -> (&[u8], &[u8]) {
 
 /// Panics unless a message from outside is fit to be shown: short, in one line, without control characters.
 pub fn assert_presentable(message: &str) {
-    assert!(message.chars().count() <= 1_000, "{} characters: {message}", message.chars().count());
+    assert!(message.chars().count() <= 4_000, "{} characters: {message}", message.chars().count());
     assert!(!message.chars().any(char::is_control), "control characters in {message:?}");
 }

@@ -1,4 +1,5 @@
-//! Ways to what is private, for the fuzz targets. Thin: whatever is decided is decided elsewhere.
+//! Ways to what is private, for the fuzz targets. Thin: whatever is decided is decided elsewhere. Built with the unit
+//! tests too, so that what no longer fits is noticed there.
 
 pub use crate::upstream::fuzzing::*;
 

@@ -9,7 +9,7 @@
 mod clock;
 pub mod credentials;
 mod digest;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod glob;

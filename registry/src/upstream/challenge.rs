@@ -28,7 +28,7 @@ impl Challenge {
     }
 
     /// The scheme and all parameters.
-    #[cfg(feature = "fuzzing")]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn into_parts(self) -> (String, Vec<(String, String)>) {
         (self.scheme, self.parameters)
     }

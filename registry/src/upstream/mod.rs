@@ -58,7 +58,7 @@ mod echo;
 mod endpoint;
 mod error;
 mod flights;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod host;
 mod http;

@@ -8,6 +8,7 @@ mod failures;
 mod limits;
 mod manifests;
 mod mirrors;
+mod overheard;
 mod own_lists;
 mod policy;
 mod redirects;

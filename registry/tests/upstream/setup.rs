@@ -13,6 +13,8 @@ use samovar_registry::upstream::{
 use samovar_registry::{Clock, Name, Secret, SystemClock, Tag};
 use samovar_testing::fake::{FakeRegistry, RequestKind};
 
+use crate::overheard::Listening;
+
 /// The repository that the tests ask for, unless they need another.
 pub(crate) const REPOSITORY: &str = "team/app";
 /// Never to be seen in an error.
@@ -74,11 +76,12 @@ impl RequestObserver for Observed {
     }
 }
 
-/// A fake registry and a client.
+/// A fake registry and a client. At its end no secret may have been logged.
 pub(crate) struct Setup {
     pub(crate) registry: FakeRegistry,
     pub(crate) factory: HttpUpstreams,
     pub(crate) observed: Arc<Observed>,
+    _listening: Listening,
 }
 
 impl Setup {
@@ -102,7 +105,7 @@ impl Setup {
     pub(crate) fn at(registry: FakeRegistry, options: HttpOptions, clock: Arc<dyn Clock>) -> Self {
         let observed = Arc::new(Observed::default());
         let factory = HttpUpstreams::new(options, clock, observed.clone()).unwrap();
-        Self { registry, factory, observed }
+        Self { registry, factory, observed, _listening: Listening::start() }
     }
 
     pub(crate) fn name(&self, repository: &str) -> Name {

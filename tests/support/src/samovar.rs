@@ -11,6 +11,9 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::answer::Answer;
+use crate::docker_registry::DockerRegistry;
+use crate::fake::dialects;
+use crate::planted::Planted;
 use crate::pusher::http_client;
 use crate::server::{Launch, Server};
 
@@ -100,6 +103,7 @@ impl Samovar {
             .without_variables("SAMOVAR_")
             .without_variables("STATE_DIRECTORY")
             .variable("SAMOVAR_LOG_FORMAT", "json")
+            .variable("SAMOVAR_LOG", std::env::var_os("SAMOVAR_LOG").unwrap_or_default())
             .variable("HOME", home)
             .variable("XDG_DATA_HOME", home.join("data"))
             .variable("DOCKER_CONFIG", home.join("docker"));
@@ -126,7 +130,8 @@ impl Output {
     }
 }
 
-/// A running `samovar serve`. Killed when dropped.
+/// A running `samovar serve`. Killed when dropped; what it has logged until then must hold none of the passwords that the
+/// tests' own servers want. `SAMOVAR_LOG=trace` in the tests' environment makes it log more.
 #[derive(Debug)]
 pub struct SamovarServer {
     server: Server,
@@ -220,6 +225,15 @@ impl SamovarServer {
     async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let answer = async { Answer::read(request.timeout(PATIENCE).send().await?).await };
         answer.await.unwrap_or_else(|error| panic!("{error:?}\nlog:\n{}", self.log()))
+    }
+}
+
+impl Drop for SamovarServer {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            Planted::new([DockerRegistry::PASSWORD, dialects::ecr::PASSWORD])
+                .assert_absent("the log", self.log());
+        }
     }
 }
 
