@@ -3,7 +3,7 @@
 mod common;
 
 use common::{and, keys, samovar, wait_until_complete, watch};
-use samovar_testing::fake::{Bearer, FakeRegistry, Paging, RequestKind, TagsOrder};
+use samovar_testing::fake::{Bearer, FakeRegistry, Paging, RequestKind, TagsOrder, dialects};
 use samovar_testing::{Content as _, DockerRegistry, Image, Index, media_type};
 use serde_json::json;
 
@@ -43,6 +43,29 @@ async fn lists_are_read_to_the_end_in_every_form_of_pages() {
                 "{paging:?} {order:?}: {:?}",
                 registry.requests()
             );
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_well_known_registry_is_warmed() {
+    for dialect in dialects::all() {
+        let registry = FakeRegistry::start().await;
+        registry.speak(&dialect);
+        registry.page_size(2);
+        let digests: Vec<String> = (0..5)
+            .rev()
+            .map(|number| registry.push("team/app", &format!("v{number}"), &Image::new(number.to_string())))
+            .collect();
+        let name = format!("{}/team/app", registry.host());
+        let samovar = samovar();
+        let login = json!({"username": "AWS", "password": dialects::ecr::PASSWORD});
+        samovar.write_docker_config(&json!({"auths": {registry.host(): login}}).to_string());
+        let server = samovar.serve(and(watch([&name]), ["--store", "memory:"])).await;
+        let found = wait_until_complete(&server, &name).await;
+        assert_eq!(found["tags"], json!(["v0", "v1", "v2", "v3", "v4"]), "{}", dialect.name);
+        for (number, digest) in (0..5).rev().zip(&digests) {
+            assert_eq!(found["images"][format!("v{number}")]["digest"], **digest, "{}", dialect.name);
         }
     }
 }

@@ -9,8 +9,8 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::{and, image_path, repository_path, samovar, wait_until_complete, watch};
-use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, RequestKind};
-use samovar_testing::{Answer, Image, Planted, RedisServer, Samovar, SamovarServer};
+use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, RequestKind};
+use samovar_testing::{Answer, ForwardProxy, Image, Planted, RedisServer, Samovar, SamovarServer};
 use serde_json::{Value, json};
 
 const USER: &str = "alice";
@@ -284,6 +284,52 @@ async fn a_pull_secret_is_not_shown() {
     let file = samovar.write_file("docker/pull.json", &secret.to_string()).display().to_string();
     let watched = serve_configured(samovar, &name, &format!("kubernetes_secrets = [\"{file}\"]\n")).await;
     wait_until_complete(&watched.server, &name).await;
+    watched.search().await;
+}
+
+#[tokio::test]
+async fn the_password_of_a_proxy_is_not_shown() {
+    for (given, is_right) in [(PASSWORD, true), (WRONG_PASSWORD, false)] {
+        let (_registry, name) = registry().await;
+        let proxy = ForwardProxy::start_for(USER, PASSWORD, &[]).await;
+        let host = name.split_once('/').unwrap().0;
+        let url = format!("http://{USER}:{}@{}", url_encoded(given), proxy.host());
+        let file = format!("[hosts.\"{host}\"]\nscheme = \"http\"\nproxy = \"{url}\"\n");
+        let mut watched = serve_configured(talkative(), &name, &file).await;
+        watched.planted = Planted::new([given]);
+        if is_right {
+            wait_until_complete(&watched.server, &name).await;
+            assert!(!proxy.requests().is_empty());
+        } else {
+            wait_until_failed(&watched).await;
+        }
+        watched.search().await;
+    }
+}
+
+#[tokio::test]
+async fn configured_headers_are_not_shown() {
+    let (registry, name) = registry().await;
+    let host = registry.host();
+    let in_toml = PASSWORD.replace('"', "\\\"");
+    let file = format!("[hosts.\"{host}\"]\nheaders = {{ X-Gate = \"{in_toml}\" }}\n");
+    let watched = serve_configured(talkative(), &name, &file).await;
+    wait_until_complete(&watched.server, &name).await;
+    let gate = |request: &Recorded| request.headers.get("x-gate").is_some_and(|value| value == PASSWORD);
+    assert!(registry.requests().iter().all(gate), "{:?}", registry.requests());
+    for status in [400, 403, 404, 500] {
+        registry.clear_faults();
+        registry
+            .fault(Fault::on(RequestKind::Tags), Action::error(status, "X", &format!("X-Gate: {PASSWORD}")));
+        common::refresh(&watched.server, &name).await;
+    }
+    let elsewhere = FakeRegistry::start().await;
+    registry.clear_faults();
+    registry.fault(Fault::on(RequestKind::Tags), Action::RedirectTo(format!("{}/list", elsewhere.url())));
+    common::refresh(&watched.server, &name).await;
+    watched.planted.assert_absent("what another host was asked", format!("{:?}", elsewhere.requests()));
+    let checked = watched.samovar.run(["check-config", "planted.toml"]).await;
+    watched.planted.assert_absent("check-config", format!("{checked:?}"));
     watched.search().await;
 }
 

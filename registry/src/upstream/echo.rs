@@ -8,13 +8,15 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use url::form_urlencoded;
 
 use crate::Secret;
 
 /// What stands where a secret was.
 const HIDDEN: &str = "…";
+/// Shorter values of configured headers are numbers and switches, and stand anywhere. Bytes.
+const SHORTEST_CONFIGURED: usize = 4;
 
 /// What must not be shown of what was sent with a request.
 pub(super) struct Sent {
@@ -23,9 +25,16 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// What the `Authorization` header and the form of a request say of its sender.
-    pub(super) fn in_request(authorization: Option<&HeaderValue>, form: Option<&Secret>) -> Self {
+    /// What the `Authorization` header and the form of a request say of its sender, and what the headers say that are
+    /// configured for its host.
+    pub(super) fn in_request(
+        authorization: Option<&HeaderValue>,
+        form: Option<&Secret>,
+        configured: &HeaderMap,
+    ) -> Self {
         let mut secrets = Self::in_header(authorization);
+        let configured = configured.values().filter_map(|value| value.to_str().ok());
+        secrets.extend(configured.filter(|value| value.len() >= SHORTEST_CONFIGURED).map(str::to_owned));
         for (field, value) in form_urlencoded::parse(form.map_or("", Secret::reveal).as_bytes()) {
             if matches!(&*field, "password" | "refresh_token") {
                 secrets.push(value.into_owned());
@@ -75,11 +84,16 @@ impl Sent {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn hidden(authorization: &str, body: &'static str) -> String {
         let header = HeaderValue::from_str(authorization).unwrap();
-        String::from_utf8(Sent::in_request(Some(&header), None).hidden_in(body.into()).to_vec()).unwrap()
+        String::from_utf8(
+            Sent::in_request(Some(&header), None, &HeaderMap::new()).hidden_in(body.into()).to_vec(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -119,14 +133,24 @@ mod tests {
             assert_eq!(hidden(authorization, "as it was"), "as it was", "{authorization}");
         }
         let body = Bytes::from_static(b"\xff\xfe");
-        assert_eq!(Sent::in_request(None, None).hidden_in(body.clone()), body);
+        assert_eq!(Sent::in_request(None, None, &HeaderMap::new()).hidden_in(body.clone()), body);
+    }
+
+    #[test]
+    fn configured_headers_are_hidden() {
+        let headers = HeaderMap::from_iter([
+            (HeaderName::from_static("x-gate"), HeaderValue::from_static("sesame")),
+            (HeaderName::from_static("x-try"), HeaderValue::from_static("1")),
+        ]);
+        let body = Sent::in_request(None, None, &headers).hidden_in("x-gate: sesame, x-try: 1".into());
+        assert_eq!(body, "x-gate: …, x-try: 1");
     }
 
     #[test]
     fn what_was_posted_is_hidden() {
         for field in ["password", "refresh_token"] {
             let form = Secret::new(format!("scope=a&{field}=open+%26+sesame&client_id=samovar"));
-            let sent = Sent::in_request(None, Some(&form));
+            let sent = Sent::in_request(None, Some(&form), &HeaderMap::new());
             for quoted in ["open & sesame", "open+%26+sesame", "open%20%26%20sesame"] {
                 let body = sent.hidden_in(format!("samovar sent {quoted}").into());
                 assert_eq!(body, "samovar sent …", "{quoted}");

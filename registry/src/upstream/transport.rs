@@ -325,7 +325,8 @@ impl Transport {
             // Until it is read, others are sent at the rate that was too high.
             let deadlines = if is_limit { deadlines.ending_within(LONGEST_LIMIT) } else { deadlines };
             let body = read_beginning(&mut response, &deadlines, recording).await;
-            Sent::in_request(request.authorization.as_ref(), request.form.as_ref()).hidden_in(body)
+            let form = request.form.as_ref();
+            Sent::in_request(request.authorization.as_ref(), form, &connection.headers).hidden_in(body)
         };
         Ok(Received { status, headers, body, sent_at })
     }
