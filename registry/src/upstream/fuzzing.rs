@@ -32,7 +32,7 @@ pub struct TagPages(Pager);
 impl TagPages {
     /// Before the first page.
     pub fn new() -> Self {
-        Self(Pager::new())
+        Self(Pager::new(true))
     }
 
     /// Takes over a page. The query of the next one, if there is a next one.
