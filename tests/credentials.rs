@@ -72,7 +72,7 @@ async fn sources_are_tried_in_their_order_until_one_works_and_bad_ones_are_named
     let name = format!("{}/team/app", registry.host());
     let samovar = common::samovar();
     let programs = samovar.home().join("programs");
-    install_helper(&programs, "broken", "echo the vault is locked; exit 1");
+    install_helper(&programs, "broken", "echo wrong-four; echo wrong-four >&2; exit 7");
     let reply = json!({"Username": DockerRegistry::USER, "Secret": DockerRegistry::PASSWORD});
     install_helper(
         &programs,
@@ -115,8 +115,8 @@ async fn sources_are_tried_in_their_order_until_one_works_and_bad_ones_are_named
     let server = samovar.serve(["--config", file.to_str().unwrap()]).await;
     wait_until_complete(&server, &name).await;
     assert_eq!(std::fs::read_to_string(programs.join("asked")).unwrap(), registry.host());
-    wait_for_log(&server, "the vault is locked").await;
-    let broken = |answer: &Answer| answer.text.contains("the vault is locked");
+    wait_for_log(&server, "exit status: 7").await;
+    let broken = |answer: &Answer| answer.text.contains("exit status: 7");
     let status = server.wait_until("/api/v1/status", broken, PATIENCE).await.json();
     let problems = status["sources"][0]["problems"].to_string();
     for expected in ["pull.json: it is no document", "auths[\\\"nodot\\\"]", "docker-credential-broken for "]
@@ -129,7 +129,7 @@ async fn sources_are_tried_in_their_order_until_one_works_and_bad_ones_are_named
     replace(&pull_secret, &login(&registry, DockerRegistry::PASSWORD));
     wait_for_log(&server, "credentials that could not be used are mended or gone").await;
     let log = server.log();
-    for secret in ["wrong-one", "wrong-two", "wrong-three", DockerRegistry::PASSWORD] {
+    for secret in ["wrong-one", "wrong-two", "wrong-three", "wrong-four", DockerRegistry::PASSWORD] {
         let seen = [&log, &problems, &checked.stdout, &checked.stderr, &told.stdout];
         assert!(!seen.iter().any(|text| text.contains(secret)), "{secret} is shown: {seen:?}");
     }

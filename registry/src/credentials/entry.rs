@@ -33,7 +33,7 @@ pub(super) type RawAuths = std::collections::BTreeMap<String, serde_json::Value>
 pub struct EntryProblem {
     /// The section of the document.
     pub section: &'static str,
-    /// Its key there, cut to a bound.
+    /// Its key there, without a login in it, cut to a bound.
     pub key: String,
     /// Why.
     pub reason: &'static str,
@@ -41,8 +41,17 @@ pub struct EntryProblem {
 
 impl EntryProblem {
     pub(super) fn new(section: &'static str, key: &str, reason: &'static str) -> Self {
-        Self { section, key: printable(key), reason }
+        Self { section, key: shown_key(key), reason }
     }
+}
+
+/// A key as it may be shown: one that was made of a URL with a login in it is shown without that. No registry and no path has
+/// an `@`.
+fn shown_key(key: &str) -> String {
+    let Some((login, rest)) = key.rsplit_once('@') else { return printable(key) };
+    let scheme = login.split_once("://").map_or("", |(scheme, _)| scheme);
+    let scheme = if matches!(scheme, "https" | "http") { format!("{scheme}://") } else { String::new() };
+    printable(&format!("{scheme}…@{rest}"))
 }
 
 #[derive(Deserialize)]
@@ -89,7 +98,7 @@ pub(super) fn read_auths(
 fn entry(key: &str, value: serde_json::Value, file: &str) -> Result<(Scope, Vec<Credentials>), &'static str> {
     let scope = Scope::parse(key).ok_or("the key is not a registry")?;
     let raw: RawEntry = serde_json::from_value(value).map_err(|_| "the entry is not an object of strings")?;
-    let provenance = format!("{file} (entry {key:?})").into();
+    let provenance = format!("{file} (entry {:?})", shown_key(key)).into();
     Ok((scope, raw.into_credentials(&provenance)?))
 }
 
@@ -140,5 +149,33 @@ pub(super) fn login(
         (TOKEN_USER, "") => Err("the token is empty"),
         (TOKEN_USER, _) => Ok(Some(Credentials::IdentityToken { token: Secret::new(password), provenance })),
         _ => Ok(Some(Credentials::Basic { username, password: Secret::new(password), provenance })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_in_a_key_is_not_shown() {
+        for (key, shown) in [
+            ("https://ci:topsecret@registry.example/team", "https://…@registry.example/team"),
+            ("ci:topsecret@registry.example", "…@registry.example"),
+            ("http://ci:top/s@cret@registry.example", "http://…@registry.example"),
+            ("topsecret://x@registry.example", "…@registry.example"),
+            ("https://registry.example/ci:topsecret@team", "https://…@team"),
+            ("registry.example:5000/team", "registry.example:5000/team"),
+        ] {
+            let entry = serde_json::json!({"username": "u", "password": "p"});
+            let auths = RawAuths::from([(key.to_owned(), entry)]);
+            let mut problems = Vec::new();
+            let credentials = read_auths(auths, "config.json", false, &mut problems);
+            assert_eq!(shown_key(key), shown);
+            let told = format!("{problems:?} {:?}", credentials.iter().collect::<Vec<_>>());
+            assert!(
+                told.contains(shown) && !told.contains("ci:top") && !told.contains("topsecret"),
+                "{told}"
+            );
+        }
     }
 }

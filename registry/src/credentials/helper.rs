@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 use super::entry::login;
 use super::{CredentialError, CredentialProvider, Credentials};
-use crate::words::printable;
 use crate::{Name, json};
+
+use program::Output;
 
 mod program;
 
@@ -241,7 +242,7 @@ impl Helper {
             self.shared.find(&self.of.helper).ok_or_else(|| failed("the program is not found in PATH"))?;
         let output = program::run(&program, &self.of.server, self.shared.options.time_limit).await;
         let output = output.map_err(NoCredentials::Failed)?;
-        if output.success { self.credentials_in(&output.text) } else { Err(refusal(&output.text)) }
+        if output.status.success() { self.credentials_in(&output.text) } else { Err(refusal(&output)) }
     }
 
     fn credentials_in(&self, text: &[u8]) -> Result<Credentials, NoCredentials> {
@@ -287,16 +288,13 @@ impl Helper {
     }
 }
 
-/// What a program that failed says about it. By the protocol that is a sentence; what could be anything else is not shown.
-fn refusal(text: &[u8]) -> NoCredentials {
-    let said = printable(&String::from_utf8_lossy(text));
-    if said.contains(NOT_FOUND) {
+/// Why a program failed. By the protocol it says so where otherwise the secret would be, and nothing tells the two apart for
+/// certain: only the one sentence that is known is heeded, and nothing is shown.
+fn refusal(output: &Output) -> NoCredentials {
+    if String::from_utf8_lossy(&output.text).contains(NOT_FOUND) {
         return NoCredentials::NotFound;
     }
-    if said.is_empty() || said.contains(['{', '"']) {
-        return NoCredentials::Failed("it failed without saying why".to_owned());
-    }
-    NoCredentials::Failed(format!("it says: {said}"))
+    NoCredentials::Failed(format!("it failed ({})", output.status))
 }
 
 #[async_trait]

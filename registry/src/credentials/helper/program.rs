@@ -1,7 +1,7 @@
 //! Running one program to its end, or to the end of its time.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -14,7 +14,7 @@ const MAX_HELPER_OUTPUT_BYTES: u64 = 64 * 1024;
 /// What a program said.
 pub(super) struct Output {
     pub(super) text: Vec<u8>,
-    pub(super) success: bool,
+    pub(super) status: ExitStatus,
 }
 
 /// A process group that is killed when this is dropped. Its leader must not have been waited for by then: until it has, its
@@ -73,5 +73,5 @@ async fn run_to_end(program: &Path, server: &str) -> Result<Output, String> {
     }
     let status = child.wait().await.map_err(failed)?;
     group.ended();
-    Ok(Output { text, success: status.success() })
+    Ok(Output { text, status })
 }

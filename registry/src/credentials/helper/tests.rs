@@ -101,6 +101,8 @@ async fn what_a_program_can_do_wrong_is_said_without_its_secret() {
     programs.install("empty", r#"echo '{"ServerURL":"","Username":"","Secret":""}'"#);
     programs.install("locked", "printf 'the vault\\nis locked'; exit 2");
     programs.install("mute", "exit 2");
+    programs.install("plain", "echo topsecret; echo topsecret >&2; exit 1");
+    programs.install("killed", "echo topsecret; kill -9 $$");
     programs.install("confused", r#"echo '{"Username":"u","Secret":"topsecret"}'; exit 2"#);
     programs.install("chatty", "echo topsecret");
     programs.install("nobody", r#"echo '{"Username":"","Secret":"topsecret"}'"#);
@@ -111,9 +113,11 @@ async fn what_a_program_can_do_wrong_is_said_without_its_secret() {
     for (helper, expected, is_problem) in [
         ("none", "it has none", false),
         ("empty", "it has none", false),
-        ("locked", "it says: the vault is locked", true),
-        ("mute", "it failed without saying why", true),
-        ("confused", "it failed without saying why", true),
+        ("locked", "it failed (exit status: 2)", true),
+        ("mute", "it failed (exit status: 2)", true),
+        ("confused", "it failed (exit status: 2)", true),
+        ("plain", "it failed (exit status: 1)", true),
+        ("killed", "it failed (signal: 9 (SIGKILL))", true),
         ("chatty", "its answer is not of the protocol", true),
         ("nobody", "the user name is empty", true),
         ("flood", "it says more than 65536 bytes", true),
