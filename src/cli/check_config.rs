@@ -29,7 +29,7 @@ pub fn run(
     format: OutputFormat,
 ) -> Result<(), Failure> {
     let config = Config::from_file(&args.file, environment)?;
-    let problems = Keychain::new(keychain_options(&config)).problems();
+    let problems = credential_problems(&config);
     let text = match format {
         OutputFormat::Table => page(&args.file, &config),
         OutputFormat::Json => summary(&args.file, &config, &problems).to_string(),
@@ -42,6 +42,16 @@ pub fn run(
         output::note("hint: nothing is watched; list image repositories under `watch`");
     }
     Ok(())
+}
+
+/// What is wrong with the credentials, as far as it can be told without asking anybody.
+fn credential_problems(config: &Config) -> Vec<String> {
+    let keychain = Keychain::new(keychain_options(config));
+    let mut problems = keychain.problems();
+    for entry in &config.watch {
+        keychain.chain_for(&entry.name, &mut problems);
+    }
+    problems
 }
 
 fn path(path: Option<&Path>) -> String {
@@ -188,7 +198,7 @@ quay.io/*               registry token given       nothing else
 *                       docker-credential-pass     other sources
 ";
         assert!(page.contains(credentials), "{page}");
-        let problems = Keychain::new(keychain_options(&config)).problems();
+        let problems = credential_problems(&config);
         assert_eq!(problems, ["docker-credential-pass is not found in PATH"]);
         let summary = summary(&args.file, &config, &problems).to_string();
         assert!(summary.contains(&problems[0]));

@@ -71,17 +71,18 @@ impl Reader {
     fn read(&self) -> WatchList {
         let mut keychain = self.keychain.lock().unwrap_or_else(PoisonError::into_inner);
         keychain.read_again();
+        let mut problems = keychain.problems();
         let watches = self.entries.iter().map(|entry| {
             let watch = Watch {
                 tags: entry.tags.clone(),
-                credentials: keychain.chain_for(&entry.name),
+                credentials: keychain.chain_for(&entry.name, &mut problems),
                 poll_interval: Some(entry.poll_interval),
                 platforms: Some(entry.platforms.clone()),
             };
             (entry.name.clone(), watch)
         });
         let list = WatchList(watches.collect());
-        self.problems.replace(keychain.problems(), keychain.helper_problems());
+        self.problems.replace(problems, keychain.helper_problems());
         list
     }
 }

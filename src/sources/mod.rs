@@ -43,7 +43,8 @@ pub struct Watch {
 
 impl WatchList {
     /// Adds another source's list. A repository that is in both is kept as both want: their tags together, the
-    /// shorter interval, the platforms of both, credentials before none. What only one of them says holds.
+    /// shorter interval, the platforms of both, credentials before none unless one of them says that nothing else is to be
+    /// tried. What only one of them says holds.
     #[must_use]
     pub fn merged(mut self, other: Self) -> Self {
         for (name, watch) in other.0 {
@@ -59,7 +60,9 @@ impl WatchList {
 
 impl Watch {
     fn merged(self, other: Self) -> Self {
-        let credentials = if self.credentials.is_anonymous() { other.credentials } else { self.credentials };
+        let gives_way =
+            !self.credentials.is_ended() && (other.credentials.is_ended() || self.credentials.is_anonymous());
+        let credentials = if gives_way { other.credentials } else { self.credentials };
         let poll_interval = match (self.poll_interval, other.poll_interval) {
             (Some(one), Some(another)) => Some(one.min(another)),
             (one, another) => one.or(another),
@@ -74,7 +77,37 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use samovar_registry::Secret;
+    use samovar_registry::credentials::Credentials;
+
     use super::*;
+
+    #[test]
+    fn what_is_said_to_be_all_wins_over_other_credentials_and_credentials_win_over_none() {
+        let login = |username: &str| {
+            let password = Secret::new("p");
+            CredentialChain::from(Credentials::Basic {
+                username: username.to_owned(),
+                password,
+                provenance: "x".into(),
+            })
+        };
+        let anonymous = CredentialChain::default;
+        let list = |credentials: CredentialChain| {
+            let watch = Watch { tags: TagFilter::All, credentials, poll_interval: None, platforms: None };
+            WatchList(BTreeMap::from([("alpine".parse().unwrap(), watch)]))
+        };
+        for (one, another, expected) in [
+            (anonymous(), login("b"), login("b")),
+            (login("a"), anonymous(), login("a")),
+            (login("a"), login("b"), login("a")),
+            (anonymous().ended(), login("b"), anonymous().ended()),
+            (login("a"), anonymous().ended(), anonymous().ended()),
+            (login("a").ended(), login("b").ended(), login("a").ended()),
+        ] {
+            assert_eq!(list(one).merged(list(another)), list(expected));
+        }
+    }
 
     #[test]
     fn a_repository_in_two_lists_is_kept_for_the_platforms_of_both() {

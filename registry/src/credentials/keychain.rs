@@ -19,9 +19,10 @@ use super::watched_file::WatchedFile;
 use super::{Candidate, CredentialChain, CredentialError, CredentialProvider, Credentials, ProviderSource};
 use crate::{Globs, Name, Secret};
 
-/// How many credentials are tried for one repository, anonymous access besides. A login that fails costs requests, and too
-/// many of them a ban.
-const MAX_CANDIDATES: usize = 16;
+/// How many image pull secrets are tried for one repository. A login that fails costs requests, and too many of them a ban.
+const MOST_PULL_SECRETS_TRIED: usize = 8;
+/// How many credentials of every other source are tried for one repository, anonymous access besides.
+const MOST_CREDENTIALS_TRIED: usize = 4;
 
 /// Where credentials come from.
 #[derive(Debug, Clone, Default)]
@@ -185,21 +186,25 @@ impl Keychain {
         }
     }
 
-    /// What to try for a repository, in order. Equal to what it was as long as nothing has changed.
-    pub fn chain_for(&self, name: &Name) -> CredentialChain {
+    /// What to try for a repository, in order. Equal to what it was as long as nothing has changed. A source of which more
+    /// fits than is tried becomes a problem, once for all repositories of a registry.
+    pub fn chain_for(&self, name: &Name, problems: &mut Vec<String>) -> CredentialChain {
         let mut links = Links::default();
+        links.begin("entries of credentials", MOST_CREDENTIALS_TRIED);
         for rule in self.rules.iter().filter(|rule| rule.written.repositories.matches_name(name)) {
             links.push(self.of_rule(rule, name));
             if rule.written.is_last() {
-                return links.into_chain();
+                return links.into_chain(name, problems).ended();
             }
         }
+        links.begin("image pull secrets", MOST_PULL_SECRETS_TRIED);
         let mut of_kubernetes: Vec<_> =
             self.kubernetes.iter().flat_map(|secrets| secrets.fitting(name)).collect();
         of_kubernetes.sort_by_key(|(fit, _)| Reverse(*fit));
         for (_, credentials) in of_kubernetes {
             links.push(Candidate::Fixed(credentials.clone()));
         }
+        links.begin("credentials of docker's configuration", MOST_CREDENTIALS_TRIED);
         if let Some(config) = self.docker_config.as_ref().and_then(WatchedFile::content) {
             for server in config.helpers_for(name) {
                 links.push(Candidate::Provided(self.helpers.provider(server)));
@@ -208,11 +213,12 @@ impl Keychain {
                 links.push(Candidate::Fixed(credentials));
             }
         }
+        links.begin("identities in clouds", MOST_CREDENTIALS_TRIED);
         for provider in self.clouds.iter().filter_map(|cloud| cloud.provider_for(name)) {
             links.push(Candidate::Provided(provider));
         }
-        links.push_anonymous();
-        links.into_chain()
+        links.push(Candidate::Fixed(Credentials::Anonymous));
+        links.into_chain(name, problems)
     }
 
     fn of_rule(&self, rule: &Rule, name: &Name) -> Candidate {
@@ -306,23 +312,47 @@ fn secret(text: &[u8]) -> Result<Secret, String> {
     }
 }
 
-/// A chain in the making: each thing once, and no more than are bearable.
+/// A chain in the making: each thing once, and of each source no more than are bearable, so that the sources after one that
+/// has many keep their places.
 #[derive(Default)]
-struct Links(Vec<Candidate>);
+struct Links {
+    candidates: Vec<Candidate>,
+    /// The source whose credentials follow, and how many of them are tried.
+    source: (&'static str, usize),
+    /// How many of them there are so far.
+    taken: usize,
+    /// The sources of which not all are tried.
+    crowded: Vec<(&'static str, usize)>,
+}
 
 impl Links {
+    fn begin(&mut self, source: &'static str, most: usize) {
+        self.source = (source, most);
+        self.taken = 0;
+    }
+
     fn push(&mut self, candidate: Candidate) {
-        if self.0.len() < MAX_CANDIDATES && !self.0.iter().any(|known| is_same_login(known, &candidate)) {
-            self.0.push(candidate);
+        if self.candidates.iter().any(|known| is_same_login(known, &candidate)) {
+            return;
+        }
+        let is_login = candidate != Candidate::Fixed(Credentials::Anonymous);
+        if !is_login || self.taken < self.source.1 {
+            self.taken += usize::from(is_login);
+            self.candidates.push(candidate);
+        } else if self.crowded.last() != Some(&self.source) {
+            self.crowded.push(self.source);
         }
     }
 
-    fn push_anonymous(&mut self) {
-        self.0.push(Candidate::Fixed(Credentials::Anonymous));
-    }
-
-    fn into_chain(self) -> CredentialChain {
-        CredentialChain::new(self.0)
+    fn into_chain(self, name: &Name, problems: &mut Vec<String>) -> CredentialChain {
+        for (source, most) in self.crowded {
+            let problem =
+                format!("{}: more than {most} {source} fit, and the others are not tried", name.host());
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+        CredentialChain::new(self.candidates)
     }
 }
 

@@ -163,7 +163,10 @@ impl PartialEq for Candidate {
 /// What to try for a repository, in order: the first that works is kept to. Never empty: where nothing else is known it
 /// is anonymous access.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CredentialChain(Arc<[Candidate]>);
+pub struct CredentialChain {
+    candidates: Arc<[Candidate]>,
+    is_ended: bool,
+}
 
 impl CredentialChain {
     /// These, in order; anonymous access if there are none.
@@ -171,17 +174,28 @@ impl CredentialChain {
         if candidates.is_empty() {
             return Self::default();
         }
-        Self(candidates.into())
+        Self { candidates: candidates.into(), is_ended: false }
+    }
+
+    /// The same, where somebody has said that nothing else is to be tried.
+    #[must_use]
+    pub fn ended(self) -> Self {
+        Self { is_ended: true, ..self }
+    }
+
+    /// Whether somebody has said that nothing else is to be tried.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended
     }
 
     /// What to try, in order. At least one.
     pub fn candidates(&self) -> &[Candidate] {
-        &self.0
+        &self.candidates
     }
 
     /// Whether there is nothing but anonymous access.
     pub fn is_anonymous(&self) -> bool {
-        self.0.iter().all(|candidate| *candidate == Candidate::Fixed(Credentials::Anonymous))
+        self.candidates.iter().all(|candidate| *candidate == Candidate::Fixed(Credentials::Anonymous))
     }
 }
 
@@ -195,7 +209,7 @@ impl Default for CredentialChain {
 /// Only these.
 impl From<Credentials> for CredentialChain {
     fn from(credentials: Credentials) -> Self {
-        Self(Arc::new([Candidate::Fixed(credentials)]))
+        Self { candidates: Arc::new([Candidate::Fixed(credentials)]), is_ended: false }
     }
 }
 

@@ -52,9 +52,13 @@ fn given(secret: &str) -> SecretSource {
     SecretSource::Given(Secret::new(secret))
 }
 
+fn chain(keychain: &Keychain, name: &str) -> CredentialChain {
+    keychain.chain_for(&name.parse().unwrap(), &mut Vec::new())
+}
+
 /// What is tried for a repository, in order.
 fn tried(keychain: &Keychain, name: &str) -> Vec<String> {
-    let chain = keychain.chain_for(&name.parse().unwrap());
+    let chain = chain(keychain, name);
     let shown = |candidate: &Candidate| match candidate {
         Candidate::Provided(provider) => provider.provenance().to_owned(),
         Candidate::Fixed(Credentials::Anonymous) => "nobody".to_owned(),
@@ -140,10 +144,15 @@ fn a_chain_ends_where_the_configuration_says_so() {
     assert_eq!(tried(&keychain, "a.example/private/x"), ["all:p", "private:p"]);
     let others = ["all:p", "never for the private:p", "the machine", "nobody"];
     assert_eq!(tried(&keychain, "a.example/x"), others);
+    for (name, expected) in
+        [("a.example/public/x", true), ("a.example/private/x", true), ("a.example/x", false)]
+    {
+        assert_eq!(chain(&keychain, name).is_ended(), expected, "{name}");
+    }
 }
 
 #[test]
-fn the_same_login_is_tried_once_and_too_many_are_cut() {
+fn the_same_login_is_tried_once() {
     let directory = tempfile::tempdir().unwrap();
     let options = KeychainOptions {
         repositories: vec![rule("*", basic("u", given("p"))), rule("*", Login::IdentityToken(given("p")))],
@@ -151,12 +160,44 @@ fn the_same_login_is_tried_once_and_too_many_are_cut() {
         ..KeychainOptions::default()
     };
     assert_eq!(tried(&Keychain::new(options), "a.example/x"), ["u:p", "identity p", "nobody"]);
+}
 
-    let many = (0..40).map(|number| rule("*", basic(&format!("u{number}"), given("p")))).collect();
-    let keychain = Keychain::new(KeychainOptions { repositories: many, ..KeychainOptions::default() });
-    let tried = tried(&keychain, "a.example/x");
-    assert_eq!(tried.len(), MAX_CANDIDATES + 1);
-    assert_eq!((tried[0].as_str(), tried.last().unwrap().as_str()), ("u0:p", "nobody"));
+#[test]
+fn a_source_with_many_leaves_the_others_their_places_and_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, user: &str| {
+        write(&directory.path().join(name), &auths(&[("a.example", user), ("b.example", user)]))
+    };
+    let mut repositories: Vec<_> =
+        (0..40).map(|number| rule("*", basic(&format!("rule-{number}"), given("p")))).collect();
+    repositories.push(rule("b.example/*", Login::Anonymous));
+    let keychain = Keychain::new(KeychainOptions {
+        repositories,
+        kubernetes_secrets: (0..9)
+            .map(|number| file(&format!("{number}.json"), &format!("pull-{number}")))
+            .collect(),
+        docker_config: Some(file("config.json", "docker")),
+        clouds: vec![cloud("a.example")],
+        ..KeychainOptions::default()
+    });
+    let of_rules = ["rule-0:p", "rule-1:p", "rule-2:p", "rule-3:p"].map(str::to_owned);
+    let of_secrets: Vec<_> = (0..8).map(|number| format!("pull-{number}:p")).collect();
+    let others = ["docker:p", "the machine", "nobody"].map(str::to_owned);
+    assert_eq!(tried(&keychain, "a.example/x"), [&of_rules[..], &of_secrets, &others].concat());
+    assert_eq!(tried(&keychain, "b.example/x"), [&of_rules[..], &["nobody".to_owned()]].concat(), "ended");
+
+    let mut problems = Vec::new();
+    for name in ["a.example/x", "a.example/y", "b.example/x"] {
+        keychain.chain_for(&name.parse().unwrap(), &mut problems);
+    }
+    assert_eq!(
+        problems,
+        [
+            "a.example: more than 4 entries of credentials fit, and the others are not tried",
+            "a.example: more than 8 image pull secrets fit, and the others are not tried",
+            "b.example: more than 4 entries of credentials fit, and the others are not tried",
+        ]
+    );
 }
 
 #[test]
@@ -171,20 +212,19 @@ fn a_chain_stays_equal_until_something_changes() {
         clouds: vec![cloud("a.example")],
         ..KeychainOptions::default()
     });
-    let name: Name = "a.example/x".parse().unwrap();
-    let chain = keychain.chain_for(&name);
+    let before = chain(&keychain, "a.example/x");
     assert_eq!(
         tried(&keychain, "a.example/x"),
         ["u:one", "docker-credential-pass for a.example", "the machine", "nobody"]
     );
     write(&config, " {\"credsStore\": \"pass\"}");
     keychain.read_again();
-    assert_eq!(keychain.chain_for(&name), chain, "another text that says the same");
+    assert_eq!(chain(&keychain, "a.example/x"), before, "another text that says the same");
 
     write(&password, "two");
-    assert_eq!(keychain.chain_for(&name), chain, "nothing is read unless told");
+    assert_eq!(chain(&keychain, "a.example/x"), before, "nothing is read unless told");
     keychain.read_again();
-    assert_ne!(keychain.chain_for(&name), chain);
+    assert_ne!(chain(&keychain, "a.example/x"), before);
     assert_eq!(tried(&keychain, "a.example/x")[0], "u:two");
 
     write(&password, "");
@@ -192,7 +232,7 @@ fn a_chain_stays_equal_until_something_changes() {
     assert_eq!(tried(&keychain, "a.example/x")[0], "u:two", "what it said last stays");
     write(&password, "one");
     keychain.read_again();
-    assert_eq!(keychain.chain_for(&name), chain);
+    assert_eq!(chain(&keychain, "a.example/x"), before);
 }
 
 #[test]
@@ -241,13 +281,12 @@ async fn nothing_takes_the_place_of_a_secret_that_cannot_be_read() {
         ..KeychainOptions::default()
     };
     let mut keychain = Keychain::new(options);
-    let name: Name = "a.example/x".parse().unwrap();
-    let chain = keychain.chain_for(&name);
-    let [Candidate::Provided(without)] = chain.candidates() else { panic!("{chain:?}") };
-    let error = without.credentials(&name).await.unwrap_err();
+    let before = chain(&keychain, "a.example/x");
+    let [Candidate::Provided(without)] = before.candidates() else { panic!("{before:?}") };
+    let error = without.credentials(&"a.example/x".parse().unwrap()).await.unwrap_err();
     assert_eq!(error.to_string(), "samovar.toml: the file of the secret cannot be read, or holds none");
     keychain.read_again();
-    assert_eq!(keychain.chain_for(&name), chain);
+    assert_eq!(chain(&keychain, "a.example/x"), before);
     write(&file, "t");
     keychain.read_again();
     assert_eq!(tried(&keychain, "a.example/x"), ["registry t"]);
@@ -264,6 +303,6 @@ fn secrets_do_not_print_themselves() {
     };
     assert!(!format!("{options:?}").contains("topsecret"));
     let keychain = Keychain::new(options);
-    let chain = keychain.chain_for(&"a.example/x".parse().unwrap());
+    let chain = chain(&keychain, "a.example/x");
     assert!(!format!("{keychain:?} {chain:?}").contains("topsecret"));
 }
