@@ -260,6 +260,7 @@ impl Helper {
         };
         let answer = answer.map_err(|none| CredentialError {
             provenance: Arc::clone(&self.provenance),
+            is_none: none == NoCredentials::NotFound,
             message: match none {
                 NoCredentials::NotFound => "it has none".to_owned(),
                 NoCredentials::Failed(reason) => reason,

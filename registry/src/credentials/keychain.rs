@@ -145,7 +145,7 @@ impl CredentialProvider for WithoutSecret {
 
     async fn credentials(&self, _: &Name) -> Result<Credentials, CredentialError> {
         let message = "the file of the secret cannot be read, or holds none".to_owned();
-        Err(CredentialError { provenance: Arc::clone(&self.provenance), message })
+        Err(CredentialError { provenance: Arc::clone(&self.provenance), message, is_none: false })
     }
 
     fn refused(&self, _: &Credentials) {}

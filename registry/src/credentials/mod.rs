@@ -138,6 +138,8 @@ pub struct CredentialError {
     pub provenance: Arc<str>,
     /// Why.
     pub message: String,
+    /// Whether nothing is wrong: it knows of none for this registry, such as a cloud that we are not in.
+    pub is_none: bool,
 }
 
 /// One thing to try.

@@ -22,7 +22,9 @@ use super::token_service::TokenServices;
 use super::transport::{Answer, Failure, Request, Transport};
 use super::{ErrorKind, Operation, UpstreamError, Urgency};
 use crate::Name;
-use crate::credentials::{Candidate, CredentialChain, CredentialProvider, Credentials, Identity};
+use crate::credentials::{
+    Candidate, CredentialChain, CredentialError, CredentialProvider, Credentials, Identity,
+};
 use crate::words;
 use attempt::{Attempt, Conversation};
 
@@ -80,9 +82,11 @@ struct Setback {
 enum Telling {
     /// Nobody in particular was refused.
     AnonymousRefused,
+    /// Whoever could have had credentials has none.
+    NoneGiven,
     /// The registry says that it is not there.
     Missing,
-    /// There were no credentials to be had, or they must not be sent.
+    /// There were no credentials to be had though there should be, or they must not be sent.
     Unusable,
     SecretRefused,
 }
@@ -110,7 +114,7 @@ impl Session {
             let setback = match self.try_candidate(question, &candidates[position], &mut conversation).await?
             {
                 Attempt::Answered(answer) if works_here || !is_missing(&answer) => {
-                    if !works_here {
+                    if !works_here && is_success(&answer) {
                         self.note_works(position, most_telling.as_ref());
                     }
                     return Ok(answer);
@@ -160,7 +164,9 @@ impl Session {
         };
         let credentials = match self.ask_provider(&**provider).await {
             Ok(credentials) => credentials,
-            Err(kind) => return Ok(Attempt::unusable(self.error(question.operation, kind))),
+            Err((telling, kind)) => {
+                return Ok(Attempt::unusable(self.error(question.operation, kind), telling));
+            }
         };
         let attempt = self.attempt(question, &credentials, conversation).await?;
         if !matches!(attempt, Attempt::Refused { was_asked: true, .. }) {
@@ -174,15 +180,19 @@ impl Session {
         }
     }
 
-    async fn ask_provider(&self, provider: &dyn CredentialProvider) -> Result<Credentials, ErrorKind> {
+    async fn ask_provider(
+        &self,
+        provider: &dyn CredentialProvider,
+    ) -> Result<Credentials, (Telling, ErrorKind)> {
         let answer = tokio::time::timeout(LONGEST_PROVISION, provider.credentials(&self.name)).await;
-        let message = match answer {
+        let (telling, message) = match answer {
             Ok(Ok(credentials)) => return Ok(credentials),
-            Ok(Err(error)) => error.message,
-            Err(_) => format!("nothing came within {} s", LONGEST_PROVISION.as_secs()),
+            Ok(Err(CredentialError { is_none: true, message, .. })) => (Telling::NoneGiven, message),
+            Ok(Err(CredentialError { message, .. })) => (Telling::Unusable, message),
+            Err(_) => (Telling::Unusable, format!("nothing came within {} s", LONGEST_PROVISION.as_secs())),
         };
         let credentials = format!("no credentials from {}", provider.provenance());
-        Err(ErrorKind::Unauthorized { credentials, message: Some(words::printable(&message)) })
+        Err((telling, ErrorKind::Unauthorized { credentials, message: Some(words::printable(&message)) }))
     }
 
     /// Sends to the registry, with the scheme that it speaks.
@@ -263,6 +273,11 @@ impl Session {
 /// Whether the registry itself says that there is no such thing.
 fn is_missing(answer: &Answer) -> bool {
     answer.status == StatusCode::NOT_FOUND && answer.hop.is_at_origin
+}
+
+/// Whether it is what was asked for. Any other answer, such as that of a server in trouble, may come to anybody.
+fn is_success(answer: &Answer) -> bool {
+    answer.status.is_success() || answer.status == StatusCode::NOT_MODIFIED
 }
 
 #[cfg(test)]

@@ -97,6 +97,11 @@ impl Tokens {
         result.map(|token| Obtained { token, is_fresh: true })
     }
 
+    /// Whether there is a token that need not be waited for.
+    pub(super) fn is_kept(&self, key: &TokenKey) -> bool {
+        self.entries.lock().get(key).and_then(Entry::usable_token).is_some()
+    }
+
     /// The registry does not accept this token any more.
     pub(super) fn forget(&self, key: &TokenKey, refused: &Token) {
         let mut entries = self.entries.lock();

@@ -1,11 +1,13 @@
 //! Logging in: exactly as many requests as needed, and no secret where it does not belong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{
-    ErrorKind, HostOptions, HttpOptions, Operation, TagList, UpstreamError, UpstreamFactory, Urgency,
+    ErrorKind, HostOptions, HttpOptions, Operation, TagList, Upstream, UpstreamError, UpstreamFactory,
+    Urgency,
 };
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, Recorded, RequestKind};
@@ -85,16 +87,84 @@ async fn a_wrong_password_is_not_tried_at_the_registry_for_every_repository() {
     assert_eq!(setup.counts(), [2, 0, 0, 0, 0], "nobody is asked");
 }
 
+/// Ten repositories.
+fn several(setup: &Setup) -> Vec<Arc<dyn Upstream>> {
+    let upstream = |number| {
+        let repository = format!("team/app{number}");
+        setup.registry.push(&repository, "v1", &Image::new("seed"));
+        setup.factory.upstream(&setup.name(&repository), &alice().into())
+    };
+    (0..10).map(upstream).collect()
+}
+
+/// The requests that carried the password, by Basic or to the token service.
+fn logins(registry: &FakeRegistry) -> usize {
+    authorizations(registry).iter().filter(|sent| sent.as_deref() == Some(BASIC_ALICE)).count()
+}
+
 #[tokio::test]
-async fn a_password_that_was_accepted_once_is_tried_for_every_repository() {
+async fn a_wrong_password_is_tried_once_by_many_who_ask_at_once() {
+    for bearer in [None, Some(Bearer::new().credentials("alice", "another password"))] {
+        let setup = with_one_tag(options()).await;
+        match bearer {
+            Some(bearer) => setup.registry.require_bearer(bearer),
+            None => setup.registry.require_basic("alice", "another password"),
+        }
+        let upstreams = several(&setup);
+        let lists = join_all(upstreams.iter().map(|upstream| upstream.tags(Urgency::Background))).await;
+        for error in lists.into_iter().map(Result::unwrap_err) {
+            let ErrorKind::Unauthorized { credentials, .. } = &error.kind else { panic!("{error}") };
+            assert_eq!(credentials, r#"user "alice" from the test"#);
+        }
+        assert_eq!(logins(&setup.registry), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_right_password_is_good_for_many_who_ask_at_once() {
+    for bearer in [None, Some(Bearer::new().credentials("alice", PASSWORD))] {
+        let setup = with_one_tag(options()).await;
+        match bearer {
+            Some(bearer) => setup.registry.require_bearer(bearer),
+            None => setup.registry.require_basic("alice", PASSWORD),
+        }
+        let upstreams = several(&setup);
+        let lists = join_all(upstreams.iter().map(|upstream| upstream.tags(Urgency::Background))).await;
+        assert!(lists.iter().all(Result::is_ok), "{lists:?}");
+        assert_eq!(logins(&setup.registry), 10);
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_not_accepted_any_more_is_tried_for_three_repositories() {
     let setup = with_one_tag(options()).await;
     setup.registry.require_basic("alice", PASSWORD);
-    list(&setup, &alice()).await.unwrap();
+    let upstreams = several(&setup);
+    for upstream in &upstreams {
+        upstream.tags(Urgency::Background).await.unwrap();
+    }
     setup.registry.require_basic("alice", "another password");
-    for requests in [3, 4] {
-        list(&setup, &alice()).await.unwrap_err();
+    setup.registry.clear_requests();
+    for (upstream, requests) in upstreams.iter().zip([1, 2, 3, 3, 3]) {
+        upstream.tags(Urgency::Background).await.unwrap_err();
         assert_eq!(setup.counts(), [requests, 0, 0, 0, 0]);
     }
+}
+
+#[tokio::test]
+async fn a_token_service_that_does_not_accept_a_password_any_more_hears_it_three_times() {
+    let setup = with_one_tag(options()).await;
+    setup.registry.require_bearer(Bearer::new().credentials("alice", PASSWORD));
+    let upstreams = several(&setup);
+    upstreams[9].tags(Urgency::Background).await.unwrap();
+    setup.registry.require_bearer(Bearer::new().credentials("alice", "another password"));
+    setup.registry.clear_requests();
+    for (upstream, logged_in) in upstreams.iter().zip([1, 2, 3, 3, 3]) {
+        upstream.tags(Urgency::Background).await.unwrap_err();
+        assert_eq!(logins(&setup.registry), logged_in);
+    }
+    upstreams[9].tags(Urgency::Background).await.unwrap();
+    assert_eq!(logins(&setup.registry), 3, "the token that is there is good");
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@
 //! Deliberately absent: single sign-on and credential processes, which are for people at terminals, and the public gallery,
 //! whose anonymous access needs no account.
 
+use std::error::Error;
+use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,14 +26,15 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_sdk_ecr::types::AuthorizationData;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
-use super::failure::{shown, without_secrets};
-use super::keeper::{Grant, Login};
+use super::failure::{MAX_CAUSES, shown, without_secrets};
+use super::keeper::{Grant, Login, NoGrant};
 use crate::credentials::Credentials;
 use crate::{Clock, Secret};
 
@@ -61,7 +64,7 @@ impl EcrLogin {
 
 #[async_trait]
 impl Login for EcrLogin {
-    async fn log_in(&self) -> Result<Grant, String> {
+    async fn log_in(&self) -> Result<Grant, NoGrant> {
         let metadata = aws_config::imds::Client::builder()
             .max_attempts(METADATA_ATTEMPTS)
             .connect_timeout(METADATA_TIMEOUT)
@@ -72,7 +75,8 @@ impl Login for EcrLogin {
             None => own_region(metadata.clone()).await,
         };
         let Some(region) = region else {
-            return Err("neither the registry's host nor the environment names a region".to_owned());
+            let message = "neither the registry's host nor the environment names a region".to_owned();
+            return Err(NoGrant { message, is_none: true });
         };
         let found = Found::default();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
@@ -89,14 +93,14 @@ impl Login for EcrLogin {
             Some(error) => {
                 let (code, message) = (error.meta().code(), error.meta().message());
                 let said = [code.unwrap_or("failed"), message.unwrap_or_default()].join(": ");
-                format!("{}: {}", found.source(), without_secrets(&said))
+                NoGrant::from(format!("{}: {}", found.source(), without_secrets(&said)))
             }
-            None => shown(&error),
+            None => NoGrant { message: shown(&error), is_none: has_no_identity(&error) },
         })?;
         let [data, ..] = answer.authorization_data() else {
-            return Err("an answer without a token".to_owned());
+            return Err("an answer without a token".into());
         };
-        grant(data, found.source(), self.clock.now())
+        Ok(grant(data, found.source(), self.clock.now())?)
     }
 }
 
@@ -141,6 +145,12 @@ fn identities(
     .or_else("WebIdentityToken", found.noting("web identity", web_identity))
     .or_else("EcsContainer", found.noting("container", container))
     .or_else("Ec2InstanceMetadata", found.noting("instance role", instance))
+}
+
+/// Whether none of the sources knows of an identity; what one knows and cannot use is another matter.
+fn has_no_identity(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = iter::successors(Some(error), |&error| error.source()).take(MAX_CAUSES);
+    causes.any(|cause| matches!(cause.downcast_ref(), Some(CredentialsError::CredentialsNotLoaded(_))))
 }
 
 /// Which source gave the identity.

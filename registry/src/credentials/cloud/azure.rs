@@ -27,7 +27,7 @@ use url::Url;
 
 use self::client::BoundedClient;
 use super::failure::shown;
-use super::keeper::{Grant, Login};
+use super::keeper::{Grant, Login, NoGrant};
 use super::{CloudOptions, Environment, token_endpoint};
 use crate::credentials::Credentials;
 use crate::upstream::guarded;
@@ -91,13 +91,18 @@ impl AcrLogin {
 
 #[async_trait]
 impl Login for AcrLogin {
-    async fn log_in(&self) -> Result<Grant, String> {
+    async fn log_in(&self) -> Result<Grant, NoGrant> {
         let identity = Identity::of(&self.environment);
         let source = identity.source();
+        // Where nothing describes one, machines that are not Azure's have none.
+        let is_none = matches!(identity, Identity::Managed { client: None });
         let credential = identity.credential(&self.registry, &self.environment, &self.user_agent);
         let credential = credential.map_err(|error| format!("{source}: {}", shown(&error)))?;
         let token = credential.get_token(&[SCOPE], None).await;
-        let token = token.map_err(|error| format!("{source}: {}", shown(&error)))?;
+        let token = token.map_err(|error| {
+            let message = format!("{source}: {}", shown(&error));
+            NoGrant { message, is_none }
+        })?;
 
         let tenant = self.environment.variable("AZURE_TENANT_ID");
         let mut form = vec![("grant_type", "access_token"), ("service", &self.registry)];
@@ -108,7 +113,7 @@ impl Login for AcrLogin {
         let exchanged: Exchanged =
             token_endpoint::post(&self.registry_client()?, self.exchange_url()?, &form).await?;
         if exchanged.refresh_token.is_empty() {
-            return Err("the registry gave no token".to_owned());
+            return Err("the registry gave no token".into());
         }
         Ok(Grant {
             lifetime: lifetime(&exchanged.refresh_token, self.clock.now()),

@@ -8,8 +8,8 @@ use std::error::Error;
 /// A run of so many characters of which tokens consist is not shown, unless it is the origin and path of a URL.
 const SUSPICIOUS_LENGTH: usize = 32;
 
-/// How many causes are shown, so that one that names itself as its cause does no harm.
-const MAX_CAUSES: usize = 8;
+/// How many causes are looked at, so that one that names itself as its cause does no harm.
+pub(super) const MAX_CAUSES: usize = 8;
 
 /// The error and its causes in one line, each said once.
 pub(super) fn shown(error: &(dyn Error + 'static)) -> String {

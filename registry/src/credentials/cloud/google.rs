@@ -30,7 +30,7 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
 use super::failure::{shown, without_secrets};
-use super::keeper::{Grant, Login};
+use super::keeper::{Grant, Login, NoGrant};
 use super::{CloudOptions, Environment, token_endpoint};
 use crate::credentials::Credentials;
 use crate::{Clock, Secret};
@@ -181,7 +181,7 @@ impl GoogleLogin {
     }
 
     /// The token that the library keeps.
-    async fn kept_by_library(&self, source: Source) -> Result<Grant, String> {
+    async fn kept_by_library(&self, source: Source) -> Result<Grant, NoGrant> {
         // Taken out while it is asked: if that fails or is given up, it is dropped and with it what it does by itself.
         let running = self.engine().take().filter(|engine| engine.source == source);
         let engine = match running {
@@ -189,8 +189,13 @@ impl GoogleLogin {
             None => Engine::start(source)?,
         };
         let source = engine.source.name();
+        // Where nothing describes one, machines that are not Google's have none.
+        let is_none = matches!(engine.source, Source::Metadata { .. });
         let token = engine.credentials.access_token().await;
-        let token = token.map_err(|error| format!("{source}: {}", shown(&error)))?;
+        let token = token.map_err(|error| {
+            let message = format!("{source}: {}", shown(&error));
+            NoGrant { message, is_none }
+        })?;
         *self.engine() = Some(engine);
         Ok(grant(token.token, source, ASK_EVERY))
     }
@@ -198,7 +203,7 @@ impl GoogleLogin {
 
 #[async_trait]
 impl Login for GoogleLogin {
-    async fn log_in(&self) -> Result<Grant, String> {
+    async fn log_in(&self) -> Result<Grant, NoGrant> {
         let identity = identity(&self.environment)?;
         let source = identity.name();
         let key = match identity {

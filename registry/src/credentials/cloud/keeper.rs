@@ -50,11 +50,26 @@ pub(super) struct Grant {
     pub(super) lifetime: Duration,
 }
 
+/// Why a login gave nothing. The message shows no secret; its length does not matter.
+#[derive(Debug)]
+pub(super) struct NoGrant {
+    pub(super) message: String,
+    /// Whether it is only that there is no identity here.
+    pub(super) is_none: bool,
+}
+
+/// Something is wrong.
+impl<T: Into<String>> From<T> for NoGrant {
+    fn from(message: T) -> Self {
+        Self { message: message.into(), is_none: false }
+    }
+}
+
 /// One way to log in.
 #[async_trait]
 pub(super) trait Login: Debug + Send + Sync + 'static {
-    /// Logs in. Dropped when it takes too long. The message of a failure shows no secret; its length does not matter.
-    async fn log_in(&self) -> Result<Grant, String>;
+    /// Logs in. Dropped when it takes too long.
+    async fn log_in(&self) -> Result<Grant, NoGrant>;
 
     /// The registry has refused what was given: nothing that the login keeps by itself is to be used again.
     fn forget(&self) {}
@@ -198,9 +213,11 @@ impl Keeper {
         let state = Arc::clone(&self.state);
         let provenance = Arc::clone(&self.provenance);
         let task = tokio::spawn(async move {
-            let result = bounded(&*login)
-                .await
-                .map_err(|message| CredentialError { provenance, message: words::printable(&message) });
+            let result = bounded(&*login).await.map_err(|NoGrant { message, is_none }| CredentialError {
+                provenance,
+                message: words::printable(&message),
+                is_none,
+            });
             let mut state = lock(&state);
             state.land(result);
             let flight = state.flight.take();
@@ -213,11 +230,11 @@ impl Keeper {
 }
 
 /// Logs in, in time; a panic in a library is a failure like others.
-async fn bounded(login: &dyn Login) -> Result<Grant, String> {
+async fn bounded(login: &dyn Login) -> Result<Grant, NoGrant> {
     match timeout(LONGEST_LOGIN, AssertUnwindSafe(login.log_in()).catch_unwind()).await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err("the login ended in a panic".to_owned()),
-        Err(_) => Err(format!("no answer within {LONGEST_LOGIN:?}")),
+        Ok(Err(_)) => Err("the login ended in a panic".into()),
+        Err(_) => Err(format!("no answer within {LONGEST_LOGIN:?}").into()),
     }
 }
 
@@ -241,7 +258,7 @@ impl CredentialProvider for Keeper {
         // Only where it was refused again, or its task ended with the runtime, before we were woken.
         answer.unwrap_or_else(|| {
             let message = "what the login gave is not there any more".to_owned();
-            Err(CredentialError { provenance: Arc::clone(&self.provenance), message })
+            Err(CredentialError { provenance: Arc::clone(&self.provenance), message, is_none: false })
         })
     }
 

@@ -8,12 +8,13 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
 
 use super::super::auth::{Bearer, Login, Means};
+use super::super::refusals::Trial;
 use super::super::token::Token;
 use super::super::token_cache::{Obtained, TokenKey};
 use super::super::token_service::TokenRequest;
 use super::super::transport::Answer;
 use super::super::{ErrorKind, Operation, UpstreamError, challenge};
-use super::{Question, Session, Telling};
+use super::{Question, Session, Telling, is_success};
 use crate::credentials::Credentials;
 
 /// How often one request is sent with another login: without one, with one that has run out, with a fresh one,
@@ -55,7 +56,11 @@ pub(super) enum Attempt {
 /// What was presented with one request.
 enum Presented {
     Nothing,
-    Secret(HeaderValue),
+    Secret {
+        header: HeaderValue,
+        /// Kept until it is known whether the secret is good.
+        _trial: Option<Trial>,
+    },
     Token {
         key: TokenKey,
         obtained: Obtained,
@@ -90,7 +95,7 @@ impl Presented {
     fn header(&self) -> Option<HeaderValue> {
         match self {
             Self::Nothing => None,
-            Self::Secret(header) => Some(header.clone()),
+            Self::Secret { header, .. } => Some(header.clone()),
             Self::Token { obtained, .. } => Some(obtained.token.header().clone()),
         }
     }
@@ -102,8 +107,8 @@ impl Attempt {
     }
 
     /// There was nothing to present, or nothing that may be.
-    pub(super) fn unusable(error: UpstreamError) -> Self {
-        Self::Refused { error, telling: Telling::Unusable, was_asked: false }
+    pub(super) fn unusable(error: UpstreamError, telling: Telling) -> Self {
+        Self::Refused { error, telling, was_asked: false }
     }
 }
 
@@ -143,17 +148,19 @@ impl Session {
                     let telling = Telling::of_refused(credentials);
                     return Ok(Attempt::Refused { error, telling, was_asked: false });
                 }
-                Err(NoToken::MustNotBeAsked(error)) => return Ok(Attempt::unusable(error)),
+                Err(NoToken::MustNotBeAsked(error)) => {
+                    return Ok(Attempt::unusable(error, Telling::Unusable));
+                }
                 Err(NoToken::Failed(error)) => return Err(error),
             };
             let answer = self.send(question, login.as_ref(), presented.header(), credentials).await;
             let answer = answer.map_err(|kind| self.error(question.operation, kind))?;
             let refusal = answer.refusal(credentials);
-            if let (Presented::Secret(_), Some(login)) = (&presented, &login)
-                && (refusal.is_some() || answer.status.is_success())
+            if let (Presented::Secret { .. }, Some(login)) = (&presented, &login)
+                && (refusal.is_some() || is_success(&answer))
             {
                 let result = refusal.as_ref().map_or(Ok(()), Err);
-                self.logins.refusals.note(login.challenged_at(), credentials, result);
+                self.logins.refusals.note(login.challenged_at(), credentials, &self.name, result);
             }
             let Some(kind) = refusal else {
                 if needs_own_token && matches!(presented, Presented::Token { .. }) {
@@ -245,16 +252,19 @@ impl Session {
         let bearer = match means.map_err(|kind| NoToken::MustNotBeAsked(error(kind)))? {
             Means::Nothing => return Ok(Presented::Nothing),
             Means::Secret(header) => {
-                return match self.logins.refusals.standing(login.challenged_at(), credentials) {
-                    Some(kind) => Err(NoToken::KnownRefused(self.error(operation, kind))),
-                    None => Ok(Presented::Secret(header)),
+                let known_refused = |kind| NoToken::KnownRefused(self.error(operation, kind));
+                let url = login.challenged_at();
+                if let Some(kind) = self.logins.refusals.standing(url, credentials) {
+                    return Err(known_refused(kind));
+                }
+                return match self.logins.refusals.trial(url, credentials).await {
+                    Ok(trial) => Ok(Presented::Secret { header, _trial: trial }),
+                    Err(kind) if is_refusal(&kind) => Err(known_refused(kind)),
+                    Err(kind) => Err(NoToken::Failed(self.error(operation, kind))),
                 };
             }
             Means::Token(bearer) => bearer,
         };
-        if let Some(kind) = self.logins.refusals.standing(bearer.realm(), credentials) {
-            return Err(NoToken::KnownRefused(error(kind)));
-        }
         let may_share = *credentials == Credentials::Anonymous && !needs_own_token;
         if may_share && self.shares_anonymous_tokens() {
             let key = TokenKey { scope: bearer.scope("*"), ..self.token_key(bearer, credentials) };
@@ -267,11 +277,19 @@ impl Session {
                 let obtained = self.logins.tokens.get(&key, fetch).await;
                 // Who waited for a token that was asked for another repository is not refused with it.
                 if is_own || !obtained.as_ref().is_err_and(is_refusal) {
+                    // Where it was asked for ahead of time, the one that is there is another's.
+                    let is_own = is_own && obtained.as_ref().is_ok_and(|obtained| obtained.is_fresh);
                     return self.presented(login, key, obtained, is_own);
                 }
             }
         }
         let key = self.token_key(bearer, credentials);
+        // A token that is there is used, whatever has been said of the secret since.
+        if !self.logins.tokens.is_kept(&key)
+            && let Some(kind) = self.logins.refusals.standing(bearer.realm(), credentials)
+        {
+            return Err(NoToken::KnownRefused(error(kind)));
+        }
         let obtained = self.logins.tokens.get(&key, || self.fetch_token(bearer, credentials).boxed()).await;
         self.presented(login, key, obtained, true)
     }
@@ -327,9 +345,12 @@ impl Session {
             credentials: credentials.clone(),
         };
         let (services, refusals) = (self.logins.services.clone(), self.logins.refusals.clone());
+        let name = self.name.clone();
         async move {
+            let (realm, credentials) = (request.bearer.realm(), &request.credentials);
+            let _trial = refusals.trial(realm, credentials).await?;
             let result = services.token(&request).await;
-            refusals.note(request.bearer.realm(), &request.credentials, result.as_ref().map(|_| ()));
+            refusals.note(realm, credentials, &name, result.as_ref().map(|_| ()));
             result
         }
     }

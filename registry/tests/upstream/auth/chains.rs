@@ -8,7 +8,7 @@ use samovar_registry::credentials::{
 };
 use samovar_registry::upstream::{ErrorKind, TagList, UpstreamError, UpstreamFactory, Urgency};
 use samovar_registry::{Name, Secret};
-use samovar_testing::fake::{Bearer, FakeRegistry, RequestKind};
+use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, RequestKind};
 
 use super::{authorizations, with_one_tag};
 use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options, tag, trusting};
@@ -25,6 +25,9 @@ fn chain<const N: usize>(candidates: [Credentials; N]) -> CredentialChain {
 async fn list_with(setup: &Setup, chain: &CredentialChain) -> Result<TagList, UpstreamError> {
     setup.factory.upstream(&setup.name(REPOSITORY), chain).tags(Urgency::Background).await
 }
+
+/// The words of a provider that is in order.
+const HAS_NONE: &str = "it has none";
 
 /// Gives these in turn, the last one for good, and the next one only once the one before was refused.
 #[derive(Debug)]
@@ -55,6 +58,7 @@ impl CredentialProvider for Providing {
         given.map_err(|message| CredentialError {
             provenance: self.provenance().into(),
             message: message.to_owned(),
+            is_none: message == HAS_NONE,
         })
     }
 
@@ -224,6 +228,40 @@ async fn a_provider_that_has_none_is_passed_over_and_named_if_nothing_works() {
     let error = list_with(&setup, &chain).await.unwrap_err();
     let expected = "unauthorised with no credentials from the cloud: the metadata service did not answer";
     assert_eq!(error.kind.to_string(), expected);
+}
+
+#[tokio::test]
+async fn a_provider_that_has_none_tells_less_than_not_found_and_one_that_fails_more() {
+    for (words, is_told) in [(HAS_NONE, false), ("the metadata service did not answer", true)] {
+        let setup = with_one_tag(options()).await;
+        let (_, provided) = Providing::candidate(vec![Err(words)]);
+        let chain = CredentialChain::new(vec![provided, Candidate::Fixed(Credentials::Anonymous)]);
+        let upstream = setup.factory.upstream(&setup.name(REPOSITORY), &chain);
+        let error = upstream.resolve(&tag("v2"), Urgency::Background).await.unwrap_err();
+        assert_eq!(matches!(error.kind, ErrorKind::Unauthorized { .. }), is_told, "{error}");
+        assert_eq!(matches!(error.kind, ErrorKind::NotFound { .. }), !is_told, "{error}");
+
+        setup.registry.require_basic("alice", PASSWORD);
+        let error = upstream.tags(Urgency::Background).await.unwrap_err();
+        assert!(error.to_string().contains(words), "it tells more than that nobody was let in: {error}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_was_asked_for_shows_that_credentials_work() {
+    for status in [400, 503] {
+        let setup = with_one_tag(options()).await;
+        let bearer = Bearer::new().credentials("alice", PASSWORD).credentials("bob", "secret");
+        setup.registry.require_bearer(bearer);
+        setup.registry.make_private(REPOSITORY, "alice", 404);
+        let chain = chain([user("bob", "secret"), alice()]);
+        setup.registry.fault(Fault::on(RequestKind::Tags), Action::status(status));
+        let error = list_with(&setup, &chain).await.unwrap_err();
+        assert_eq!(error.kind.status(), Some(status), "{error}");
+        setup.registry.clear_faults();
+        // Bob gets 404.
+        list_with(&setup, &chain).await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

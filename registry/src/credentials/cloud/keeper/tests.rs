@@ -46,7 +46,7 @@ impl Scripted {
 
 #[async_trait]
 impl Login for Scripted {
-    async fn log_in(&self) -> Result<Grant, String> {
+    async fn log_in(&self) -> Result<Grant, NoGrant> {
         let number = self.logins.fetch_add(1, Ordering::Relaxed) + 1;
         let step = {
             let mut steps = self.steps.lock().unwrap();
@@ -57,7 +57,7 @@ impl Login for Scripted {
                 sleep(after).await;
                 Ok(Grant { credentials: token(number), lifetime })
             }
-            Script::Fails(message) => Err(message.to_owned()),
+            Script::Fails(message) => Err(message.into()),
             Script::Hangs => std::future::pending().await,
             Script::Panics => panic!("a library has a fault"),
         }
