@@ -55,10 +55,17 @@ pub fn media_type_of_manifest(content_type: Option<&str>, document: &[u8]) -> Re
     media_type::of_manifest(content_type, document)
 }
 
-/// How long the header of a 429, one field per line, makes us pause.
-pub fn pause(header: &[u8]) -> Duration {
+/// How long an answer makes us pause: its header, one field per line, and after an empty line its body. `None` where it does
+/// not say that there were too many requests; the header is then read in vain.
+pub fn pause(answer: &[u8]) -> Option<Duration> {
     let mut headers = HeaderMap::new();
-    for line in header.split(|byte| *byte == b'\n') {
+    let mut rest = answer;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (line, after) = (&rest[..end], &rest[end + 1..]);
+        rest = after;
+        if line.is_empty() {
+            break;
+        }
         let mut parts = line.splitn(2, |byte| *byte == b':');
         if let (Some(name), Some(value)) = (parts.next(), parts.next())
             && let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
@@ -67,7 +74,9 @@ pub fn pause(header: &[u8]) -> Duration {
         }
     }
     let _ = limits::quota(&headers);
-    limits::pause(limits::retry_after(&headers, Timestamp::UNIX_EPOCH), 1)
+    let in_header = limits::retry_after(&headers, Timestamp::UNIX_EPOCH);
+    let said = limits::too_many(rest)?;
+    Some(limits::pause(in_header.or(said.retry_after), 1))
 }
 
 /// How long the token in a token service's answer is used.
