@@ -33,8 +33,7 @@ impl Sent {
         configured: &HeaderMap,
     ) -> Self {
         let mut secrets = Self::in_header(authorization);
-        let configured = configured.values().filter_map(|value| value.to_str().ok());
-        secrets.extend(configured.filter(|value| value.len() >= SHORTEST_CONFIGURED).map(str::to_owned));
+        secrets.extend(configured.values().flat_map(Self::in_configured));
         for (field, value) in form_urlencoded::parse(form.map_or("", Secret::reveal).as_bytes()) {
             if matches!(&*field, "password" | "refresh_token") {
                 secrets.push(value.into_owned());
@@ -56,6 +55,14 @@ impl Sent {
         {
             secrets.push(password.to_owned());
         }
+        secrets
+    }
+
+    /// The value as a whole, and what it carries if it is a login.
+    fn in_configured(value: &HeaderValue) -> Vec<String> {
+        let mut secrets = Self::in_header(Some(value));
+        secrets.extend(value.to_str().ok().map(str::to_owned));
+        secrets.retain(|secret| secret.len() >= SHORTEST_CONFIGURED);
         secrets
     }
 
@@ -85,6 +92,7 @@ impl Sent {
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
+    use http::header::AUTHORIZATION;
 
     use super::*;
 
@@ -141,9 +149,13 @@ mod tests {
         let headers = HeaderMap::from_iter([
             (HeaderName::from_static("x-gate"), HeaderValue::from_static("sesame")),
             (HeaderName::from_static("x-try"), HeaderValue::from_static("1")),
+            // alice, open:sesame&more
+            (AUTHORIZATION, HeaderValue::from_static("Basic YWxpY2U6b3BlbjpzZXNhbWUmbW9yZQ==")),
         ]);
         let body = Sent::in_request(None, None, &headers).hidden_in("x-gate: sesame, x-try: 1".into());
         assert_eq!(body, "x-gate: …, x-try: 1");
+        let quoted = "alice:open:sesame&more, YWxpY2U6b3BlbjpzZXNhbWUmbW9yZQ==";
+        assert_eq!(Sent::in_request(None, None, &headers).hidden_in(quoted.into()), "alice:…, …");
     }
 
     #[test]

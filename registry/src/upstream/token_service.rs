@@ -1,11 +1,10 @@
 //! Asking token services: by GET or by POST, whichever they take, and with the identity token that is good now.
 //!
 //! Passwords go by GET, as everybody sends them, and by POST where GET is not served; identity tokens by POST. An answer
-//! may bring the identity token that takes the place of the one that was sent; it is kept as long as the process lives.
-//! Such tokens may be good for one request only, so until an answer has come without another they are sent one request
-//! after the other.
+//! may bring the identity token that takes the place of the one that was sent; it is kept as long as the process lives
+//! ([`identity`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderValue, Method, StatusCode};
@@ -20,34 +19,21 @@ use super::transport::{Answer, Request, Transport};
 use super::{ErrorKind, Operation, Urgency};
 use crate::credentials::Credentials;
 use crate::{Secret, json, words};
+use identity::IdentityTokens;
+
+mod identity;
 
 /// Bound of a token service's answer, in bytes: tokens with many claims take some kilobytes.
 const MAX_TOKEN_BODY: u64 = 64 * 1024;
 /// How many token services are remembered that want passwords by POST. Beyond it all are found out anew.
 const MAX_REALMS: usize = 1_024;
-/// How many identity tokens are remembered, with what took their place. Beyond it any other one goes.
-const MAX_IDENTITY_TOKENS: usize = 4_096;
-
-/// A token service's URL, and who asks there.
-type User = (String, Credentials);
 
 /// What is known of all token services.
 #[derive(Debug, Default)]
 pub(super) struct TokenServices {
     /// Those that want passwords by POST.
     posting: Mutex<HashSet<String>>,
-    identity_tokens: Mutex<HashMap<User, SharedIdentityToken>>,
-}
-
-/// Locked while it is sent, unless it is good for many requests.
-type SharedIdentityToken = Arc<tokio::sync::Mutex<IdentityToken>>;
-
-/// What to send in place of an identity token that was configured.
-#[derive(Debug)]
-struct IdentityToken {
-    token: Secret,
-    /// Whether answers bring another one; `None` before the first.
-    is_replaced: Option<bool>,
+    identity_tokens: IdentityTokens,
 }
 
 /// One token to ask for.
@@ -62,12 +48,12 @@ pub(super) struct TokenRequest {
 
 impl TokenServices {
     /// Asks for a token, in the form that the service takes.
-    pub(super) async fn token(&self, request: &TokenRequest) -> Result<Token, ErrorKind> {
+    pub(super) async fn token(&self, request: &Arc<TokenRequest>) -> Result<Token, ErrorKind> {
         let granted = match &request.credentials {
             Credentials::Basic { username, password, .. } => {
                 self.by_password(request, Grant::Password { username, password }).await
             }
-            Credentials::IdentityToken { token, .. } => self.by_identity_token(request, token).await,
+            Credentials::IdentityToken { token, .. } => self.identity_tokens.exchange(request, token).await,
             Credentials::Anonymous | Credentials::RegistryToken { .. } => request.get().await,
         };
         granted.map(|granted| granted.token)
@@ -97,53 +83,6 @@ impl TokenServices {
         }
         posting.insert(realm.to_owned());
         posted
-    }
-
-    async fn by_identity_token(&self, request: &TokenRequest, given: &Secret) -> Result<Granted, ErrorKind> {
-        let user = (request.bearer.realm().to_owned(), request.credentials.clone());
-        let shared = self.identity_token(&user, given);
-        let mut known = shared.lock().await;
-        let sent = known.token.clone();
-        let granted = if known.is_replaced == Some(false) {
-            drop(known);
-            let granted = request.post(Grant::RefreshToken(&sent)).await;
-            known = shared.lock().await;
-            granted
-        } else {
-            request.post(Grant::RefreshToken(&sent)).await
-        };
-        match &granted {
-            Ok(Granted { refresh_token: Some(next), .. }) if *next != sent => {
-                *known = IdentityToken { token: next.clone(), is_replaced: Some(true) };
-            }
-            Ok(_) if known.is_replaced.is_none() => known.is_replaced = Some(false),
-            // The next time it is tried with the one that was configured.
-            Err(error) if is_refusal(error) && sent != *given => self.forget(&user, &shared),
-            _ => {}
-        }
-        granted
-    }
-
-    /// What to send for this user now.
-    fn identity_token(&self, user: &User, given: &Secret) -> SharedIdentityToken {
-        let mut known = lock(&self.identity_tokens);
-        if let Some(known) = known.get(user) {
-            return known.clone();
-        }
-        if known.len() >= MAX_IDENTITY_TOKENS
-            && let Some(other) = known.keys().next().cloned()
-        {
-            known.remove(&other);
-        }
-        let first = IdentityToken { token: given.clone(), is_replaced: None };
-        known.entry(user.clone()).or_insert(Arc::new(tokio::sync::Mutex::new(first))).clone()
-    }
-
-    fn forget(&self, user: &User, refused: &SharedIdentityToken) {
-        let mut known = lock(&self.identity_tokens);
-        if known.get(user).is_some_and(|known| Arc::ptr_eq(known, refused)) {
-            known.remove(user);
-        }
     }
 }
 
@@ -217,10 +156,6 @@ fn is_unserved(result: &Result<Granted, ErrorKind>) -> bool {
         result,
         Err(ErrorKind::Rejected { status: 404 | 405, .. } | ErrorKind::Unavailable { status: 501, .. })
     )
-}
-
-fn is_refusal(kind: &ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

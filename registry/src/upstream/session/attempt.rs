@@ -3,6 +3,8 @@
 //! The first request to a host goes without a login; the 401 teaches which one it wants, and from then on it is
 //! presented at once: there are no pings. Every 401 must teach something new or end the attempt.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
@@ -337,13 +339,13 @@ impl Session {
         bearer: &Bearer,
         credentials: &Credentials,
     ) -> impl Future<Output = Result<Token, ErrorKind>> + use<> {
-        let request = TokenRequest {
+        let request = Arc::new(TokenRequest {
             endpoint: self.endpoint.clone(),
             transport: self.transport.clone(),
             bearer: bearer.clone(),
             scope: bearer.scope(self.name.path()),
             credentials: credentials.clone(),
-        };
+        });
         let (services, refusals) = (self.logins.services.clone(), self.logins.refusals.clone());
         let name = self.name.clone();
         async move {

@@ -104,6 +104,22 @@ async fn who_asks_before_the_first_replacement_is_known_asks_again_with_it() {
 }
 
 #[tokio::test]
+async fn the_replacement_is_not_lost_with_the_one_who_asked() {
+    let bearer = Bearer::new().identity_token(IDENTITY_TOKEN, "alice").rotating_identity_tokens();
+    let setup = requiring(bearer).await;
+    setup.registry.fault(
+        Fault::on(RequestKind::Token).times(1),
+        Action::Delay(std::time::Duration::from_millis(50)),
+    );
+    let identity = identity();
+    tokio::select! {
+        _ = list(&setup, &identity) => panic!("the token service takes its time"),
+        () = setup.registry.wait_for(RequestKind::Token, 1) => {}
+    }
+    list(&setup, &identity).await.unwrap();
+}
+
+#[tokio::test]
 async fn when_the_replacement_is_refused_the_configured_one_gets_another_chance() {
     let rotating = |token| Bearer::new().identity_token(token, "alice").rotating_identity_tokens();
     let setup = requiring(rotating(IDENTITY_TOKEN)).await;
