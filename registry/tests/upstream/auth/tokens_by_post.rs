@@ -107,10 +107,9 @@ async fn who_asks_before_the_first_replacement_is_known_asks_again_with_it() {
 async fn the_replacement_is_not_lost_with_the_one_who_asked() {
     let bearer = Bearer::new().identity_token(IDENTITY_TOKEN, "alice").rotating_identity_tokens();
     let setup = requiring(bearer).await;
-    setup.registry.fault(
-        Fault::on(RequestKind::Token).times(1),
-        Action::Delay(std::time::Duration::from_millis(50)),
-    );
+    setup
+        .registry
+        .fault(Fault::on(RequestKind::Token).times(1), Action::Delay(std::time::Duration::from_millis(50)));
     let identity = identity();
     tokio::select! {
         _ = list(&setup, &identity) => panic!("the token service takes its time"),
