@@ -24,7 +24,7 @@ mod scope;
 mod watched_file;
 
 /// What to log in with.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub enum Credentials {
     /// Nothing: the registry's anonymous access.
     #[default]
@@ -87,6 +87,9 @@ impl Credentials {
     pub fn identity(&self) -> Identity {
         Identity(match self {
             Self::Anonymous => Identity::ANONYMOUS.into(),
+            Self::Basic { username, password, provenance } if is_shown_by(username, password) => {
+                Arc::clone(provenance)
+            }
             Self::Basic { username, .. } => username.as_str().into(),
             Self::IdentityToken { provenance, .. } | Self::RegistryToken { provenance, .. } => {
                 Arc::clone(provenance)
@@ -95,11 +98,26 @@ impl Credentials {
     }
 }
 
+/// As they are displayed: never the secret.
+impl Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({self})")
+    }
+}
+
+/// Whether the name of a user would show the password: some registries take a token for both.
+fn is_shown_by(username: &str, password: &Secret) -> bool {
+    username == password.reveal()
+}
+
 /// Who we were, for error messages; never the secret.
 impl fmt::Display for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Anonymous => f.write_str("no credentials"),
+            Self::Basic { username, password, provenance } if is_shown_by(username, password) => {
+                write!(f, "the login from {provenance}")
+            }
             Self::Basic { username, provenance, .. } => write!(f, "user {username:?} from {provenance}"),
             Self::IdentityToken { provenance, .. } => write!(f, "the identity token from {provenance}"),
             Self::RegistryToken { provenance, .. } => write!(f, "the registry token from {provenance}"),
@@ -232,6 +250,14 @@ mod tests {
                     provenance: provenance(),
                 },
                 r#"user "alice" from config.json"#,
+            ),
+            (
+                Credentials::Basic {
+                    username: "open sesame".to_owned(),
+                    password: secret(),
+                    provenance: provenance(),
+                },
+                "the login from config.json",
             ),
             (
                 Credentials::IdentityToken { token: secret(), provenance: provenance() },
