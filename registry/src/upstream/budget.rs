@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::limits::Quota;
 use super::{ErrorKind, Urgency};
+use crate::Name;
 use crate::credentials::Identity;
 use gate::{Admission, Gate, Place, Turn};
 use state::{MAX_WAITING, MOST_IDENTITIES, State};
@@ -111,6 +112,8 @@ pub(super) struct Draw<'a> {
     pub(super) urgency: Urgency,
     /// Whose quota it counts against.
     pub(super) identity: &'a Identity,
+    /// What it is about, if it is about one.
+    pub(super) repository: Option<&'a Name>,
     /// Whether it is what Docker Hub counts as a pull.
     pub(super) is_manifest_get: bool,
 }
@@ -136,7 +139,7 @@ impl Budget {
     /// token service or a CDN that is to be left alone for more than 5 seconds, and for those that would wait for their
     /// identity's quota for more than 30: these are told when to come back.
     pub(super) async fn acquire(self: &Arc<Self>, draw: &Draw<'_>) -> Result<Permit, ErrorKind> {
-        let waiter = Waiter::join(self, draw)?;
+        let mut waiter = Waiter::join(self, draw)?;
         loop {
             if draw.kind != RequestKind::Registry
                 && let Some(retry_after) =
@@ -144,12 +147,18 @@ impl Budget {
             {
                 return Err(ErrorKind::RateLimited { retry_after, message: None });
             }
-            let turn = self.lock().turn(draw, &waiter.gate, waiter.place, Instant::now());
+            let turn = self.lock().turn(draw, &mut waiter.gate, waiter.place, Instant::now());
             match turn {
                 Turn::Go(admission) => {
                     let (budget, gate) = (self.clone(), waiter.gate.clone());
-                    let (identity, is_manifest_get) = (draw.identity.clone(), draw.is_manifest_get);
-                    return Ok(Permit { budget, gate, admission, identity, is_manifest_get });
+                    return Ok(Permit {
+                        budget,
+                        gate,
+                        admission,
+                        identity: draw.identity.clone(),
+                        repository: draw.repository.cloned(),
+                        is_manifest_get: draw.is_manifest_get,
+                    });
                 }
                 Turn::At(instant) => tokio::select! {
                     () = sleep_until(instant) => {}
@@ -246,6 +255,7 @@ pub(super) struct Permit {
     gate: Gate,
     admission: Admission,
     identity: Identity,
+    repository: Option<Name>,
     is_manifest_get: bool,
 }
 
@@ -264,18 +274,27 @@ impl Permit {
 
     /// The host answered without asking for a pause. Whether it had been failing until now.
     pub(super) fn accepted(&self) -> bool {
-        self.budget.lock().accepted(self.gate.kind(), self.admission, Instant::now())
+        self.budget.lock().accepted(self.gate.kind(), &self.identity, self.admission, Instant::now())
     }
 
     /// There was no answer, or one that says that the host fails in passing. `random` is from 0 to 1. For how long the host
     /// is left alone, if this is the failure that makes it so.
     pub(super) fn failed(&self, failure: &ErrorKind, random: f64) -> Option<Duration> {
-        self.budget.lock().failed(self.gate.kind(), self.admission, failure, random, Instant::now())
+        if self.gate.kind() != RequestKind::Registry {
+            return None;
+        }
+        let repository = self.repository.as_ref();
+        self.budget.lock().failed(repository, self.admission, failure, random, Instant::now())
     }
 
     /// Whether the request counts against a quota.
     pub(super) fn counts(&self) -> bool {
         matches!(self.gate, Gate::Quota(_))
+    }
+
+    /// Whether it counts as a pull where only pulls count.
+    pub(super) fn is_counted_pull(&self) -> bool {
+        self.counts() && !self.budget.lock().counts_everything()
     }
 
     /// Whether a quota that is used up would have refused it: where only pulls count, nothing else does.

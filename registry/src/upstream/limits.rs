@@ -21,6 +21,8 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// What says, as a code or at the beginning of a text, that there are too many requests.
 const TOO_MANY_REQUESTS: &str = "toomanyrequests";
+/// What Docker Hub says of a quota that is used up; it says `TOOMANYREQUESTS` of too many logins, too.
+const PULL_LIMIT_WORDS: &str = "pull rate limit";
 /// What stands before a pause in words, as GHCR writes it.
 const RETRY_AFTER_WORDS: &str = "retry-after:";
 /// Longer windows of a quota are a mistake of theirs.
@@ -67,6 +69,17 @@ pub(super) fn pause(asked: Option<Duration>, consecutive: u32) -> Duration {
 pub(super) struct TooMany {
     /// The pause that it asks for in words, such as `retry-after: 23.722µs, allowed: 44000/minute`.
     pub(super) retry_after: Option<Duration>,
+    /// Whether it says that it is pulls that there are too many of.
+    pub(super) is_of_pulls: bool,
+}
+
+impl TooMany {
+    fn said(text: &str) -> Self {
+        Self {
+            retry_after: retry_after_in_words(text),
+            is_of_pulls: text.to_ascii_lowercase().contains(PULL_LIMIT_WORDS),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -94,10 +107,10 @@ pub(super) fn too_many(body: &[u8]) -> Option<TooMany> {
         let says_so =
             |error: &&OneError| error.code.eq_ignore_ascii_case(TOO_MANY_REQUESTS) || begins(&error.message);
         let error = errors.errors.iter().find(says_so)?;
-        return Some(TooMany { retry_after: retry_after_in_words(&error.message) });
+        return Some(TooMany::said(&error.message));
     }
     let text = String::from_utf8_lossy(body);
-    begins(&text).then(|| TooMany { retry_after: retry_after_in_words(&text) })
+    begins(&text).then(|| TooMany::said(&text))
 }
 
 fn retry_after_in_words(text: &str) -> Option<Duration> {

@@ -78,6 +78,7 @@ impl Transport {
         let Received { status, headers, body, .. } = received;
         let quota = limits::quota(headers);
         let is_used_up = quota.as_ref().is_some_and(|quota| quota.remaining == 0 && quota.window.is_some());
+        let is_announced = quota.is_some();
         match quota {
             Some(quota) => permit.note_quota(quota),
             None if status.is_success() => permit.note_no_quota(),
@@ -89,8 +90,9 @@ impl Transport {
         let asked = in_header.or(too_many.and_then(|said| said.retry_after));
         let is_too_fast = *status == StatusCode::TOO_MANY_REQUESTS || too_many.is_some();
         if is_too_fast {
-            let is_pull_limit = permit.is_of_quota()
-                && (is_used_up || permit.counts() && too_many.is_some() && asked.is_none());
+            // What says how much is left is believed; the words are Docker Hub's.
+            let says_pulls = !is_announced && too_many.is_some_and(|said| said.is_of_pulls);
+            let is_pull_limit = is_used_up && permit.is_of_quota() || says_pulls && permit.is_counted_pull();
             let of_quota = if is_pull_limit { permit.use_up_quota(asked) } else { None };
             let message = words::of_registry(body);
             if let Some(retry_after) = of_quota {

@@ -257,6 +257,7 @@ impl Session {
             operation: question.operation,
             kind: RequestKind::Registry,
             urgency: question.urgency,
+            repository: Some(&self.name),
             identity,
             method: question.method.clone(),
             url,

@@ -110,6 +110,7 @@ impl TokenRequest {
             kind: RequestKind::Token,
             // Whoever joins later may be more urgent than the one who asks now.
             urgency: Urgency::Asked,
+            repository: None,
             identity: self.credentials.identity(),
             method,
             url,

@@ -26,7 +26,7 @@ use super::redirect::{self, Hop, MAX_REDIRECTS};
 use super::{ErrorClass, ErrorKind, HttpOptions, Operation, Stage, Urgency};
 use crate::credentials::{Credentials, Identity};
 use crate::words;
-use crate::{Clock, Secret};
+use crate::{Clock, Name, Secret};
 
 /// The media type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -51,6 +51,8 @@ pub(super) struct Request<'a> {
     pub(super) operation: Operation,
     pub(super) kind: RequestKind,
     pub(super) urgency: Urgency,
+    /// What it is about, if it is about one.
+    pub(super) repository: Option<&'a Name>,
     /// Whose quota it counts against.
     pub(super) identity: Identity,
     pub(super) method: Method,
@@ -221,6 +223,7 @@ impl Transport {
             kind: hop.kind,
             urgency: request.urgency,
             identity: &request.identity,
+            repository: request.repository,
             is_manifest_get: request.method == Method::GET && request.url.path().contains("/manifests/"),
         };
         let permit = request.host().budget.acquire(&draw).await?;

@@ -161,3 +161,36 @@ async fn what_is_known_of_limits_goes_to_whoever_comes_next() {
     let [quota] = &budget.quotas[..] else { panic!("{budget:?}") };
     assert_eq!((quota.identity.as_str(), quota.quota.remaining), ("alice", 99));
 }
+
+#[tokio::test]
+async fn only_what_says_that_pulls_are_used_up_is_a_pull_limit() {
+    let left = [("ratelimit-limit", "5000;w=21600"), ("ratelimit-remaining", "4000;w=21600")];
+    let pulls = "You have reached your pull rate limit.";
+    for (headers, message, is_of_pulls) in [
+        (&left[..], pulls, false),
+        (&[][..], "too many failed login attempts for username or IP address", false),
+        (&[][..], "slow down", false),
+        (&[][..], pulls, true),
+    ] {
+        let setup = with_one_tag().await;
+        setup.registry.speak(&dialects::docker_hub::dialect());
+        pull(&setup, &Credentials::Anonymous).await.unwrap();
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let body = format!(r#"{{"errors":[{{"code":"TOOMANYREQUESTS","message":"{message}"}}]}}"#);
+        let action = Action::Status { code: 429, headers: headers.collect(), body };
+        setup.registry.fault(Fault::on(RequestKind::ManifestGet).times(1), action);
+        let refused = pull(&setup, &Credentials::Anonymous).await.unwrap_err();
+        assert_eq!(matches!(refused, ErrorKind::QuotaShort { .. }), is_of_pulls, "{message}: {refused}");
+        assert_eq!(setup.budget().blocked_for.is_none(), is_of_pulls, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn where_no_quota_is_known_too_many_requests_hold_the_host_back() {
+    let setup = with_one_tag().await;
+    pull(&setup, &Credentials::Anonymous).await.unwrap();
+    setup.registry.fault(Fault::on(RequestKind::ManifestGet).times(1), dialects::docker_hub::pull_limit());
+    let refused = pull(&setup, &Credentials::Anonymous).await.unwrap_err();
+    assert!(matches!(refused, ErrorKind::RateLimited { .. }), "{refused}");
+    assert!(setup.budget().blocked_for.is_some());
+}

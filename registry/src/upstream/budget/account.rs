@@ -234,10 +234,18 @@ impl Account {
         self.completed += 1;
     }
 
+    /// A request that counts, of this admission, was answered without a pause being asked for.
+    pub(super) fn accepted(&mut self, admission: u64) {
+        self.held.accepted(admission);
+    }
+
     /// The answer to a request announced a quota.
-    pub(super) fn announce(&mut self, quota: Quota, sent: Sent, now: Instant) {
+    ///
+    /// Beside those that are known to count, so many `others` that may count are under way.
+    pub(super) fn announce(&mut self, quota: Quota, sent: Sent, others: usize, now: Instant) {
         let counted = sent.completed + u64::from(sent.counts);
-        let left = quota.remaining.saturating_sub(self.sent.saturating_sub(counted));
+        let not_counted = self.sent.saturating_sub(counted).saturating_add(others as u64);
+        let left = quota.remaining.saturating_sub(not_counted);
         let is_used = quota.remaining < quota.limit || self.sent > counted;
         let window = quota.window.unwrap_or_default();
         let same =

@@ -8,15 +8,27 @@ use super::RequestKind;
 use super::account::Counting;
 use super::gate::{Admission, Gate};
 use super::state::State;
+use crate::Name;
 use crate::credentials::Identity;
 use crate::upstream::ErrorKind;
 use crate::upstream::limits::Quota;
 
 impl State {
     /// A request was answered without a pause being asked for. Whether a breaker that had tripped is closed by it.
-    pub(super) fn accepted(&mut self, kind: RequestKind, admission: Admission, now: Instant) -> bool {
+    pub(super) fn accepted(
+        &mut self,
+        kind: RequestKind,
+        identity: &Identity,
+        admission: Admission,
+        now: Instant,
+    ) -> bool {
         self.settle(now);
         self.holds[kind.index()].accepted(admission.number);
+        if admission.sent.counts
+            && let Some(account) = self.accounts.get_mut(identity)
+        {
+            account.accepted(admission.number);
+        }
         if kind != RequestKind::Registry {
             return false;
         }
@@ -31,23 +43,21 @@ impl State {
         is_closed
     }
 
-    /// A request failed in a way that may pass; `random` is from 0 to 1. For how long the host is left alone, if this is
+    /// A request to the registry failed in a way that may pass; `random` is from 0 to 1. For how long the host is left alone, if this is
     /// the failure that makes it so.
     pub(super) fn failed(
         &mut self,
-        kind: RequestKind,
+        repository: Option<&Name>,
         admission: Admission,
         failure: &ErrorKind,
         random: f64,
         now: Instant,
     ) -> Option<Duration> {
-        if kind != RequestKind::Registry {
-            return None;
-        }
+        self.breaker.note_failure(repository, failure);
         let pause = self.breaker.failed(admission.number, self.admissions, failure, random, now);
         if pause.is_some() {
             self.call_front(now);
-            self.call_kind(kind);
+            self.call_kind(RequestKind::Registry);
         }
         pause
     }
@@ -61,12 +71,16 @@ impl State {
     ) {
         self.settle(now);
         self.announced = Some(quota.clone());
-        if quota.source.is_some() {
+        if quota.source.is_some() && self.counting != Counting::ManifestGets {
             // Who says so is Docker Hub, or speaks for it.
             self.counting = Counting::ManifestGets;
+            self.call_everybody(now);
         }
+        // None of them stood before its quota; whose they are is not known.
+        let others = self.uncounted.saturating_sub(usize::from(!admission.sent.counts));
+        let others = if self.counts_everything() { others } else { 0 };
         if let Some(account) = self.account(identity, now) {
-            account.announce(quota, admission.sent, now);
+            account.announce(quota, admission.sent, others, now);
             self.call_front(now);
             self.call_first_of(&Gate::Quota(identity.clone()));
         }

@@ -1,14 +1,15 @@
 //! A host that keeps failing is left alone, for longer each time, and then probed by one request at a time until one
 //! is answered.
 //!
-//! What counts is that nothing works: failures in a row over all repositories. One repository that always fails on a host
-//! that answers others does not trip it.
+//! What counts is that nothing works: failures in a row over all repositories. One repository for which the host answers
+//! with errors does not trip it, unless it is the only one that the host is asked about.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::super::ErrorKind;
+use crate::Name;
 
 /// So many failures in a row trip the breaker.
 const MOST_FAILURES_IN_A_ROW: u32 = 10;
@@ -22,6 +23,12 @@ const LONGEST_PAUSE_BETWEEN_PROBES: Duration = Duration::from_mins(10);
 pub(super) struct Breaker {
     /// Failures since the last answer.
     failures: u32,
+    /// Those of them that say nothing of one repository: there was no answer at all, or it was not about one.
+    failures_of_host: u32,
+    /// The repositories that the others were about.
+    failing: Repositories,
+    /// The repositories that the host was ever asked about.
+    asked: Repositories,
     /// How often it tripped since the last answer; 0: it is closed.
     trips: u32,
     open_until: Option<Instant>,
@@ -31,6 +38,29 @@ pub(super) struct Breaker {
     tripped_at: u64,
     /// The failure that tripped it.
     last: Option<ErrorKind>,
+}
+
+/// Which repositories, as far as it matters.
+#[derive(Debug, Default)]
+enum Repositories {
+    #[default]
+    None,
+    One(Name),
+    Several,
+}
+
+impl Repositories {
+    fn add(&mut self, repository: &Name) {
+        match self {
+            Self::None => *self = Self::One(repository.clone()),
+            Self::One(known) if known != repository => *self = Self::Several,
+            Self::One(_) | Self::Several => {}
+        }
+    }
+
+    fn are_several(&self) -> bool {
+        matches!(self, Self::Several)
+    }
 }
 
 /// Whether a breaker lets a request through.
@@ -97,8 +127,37 @@ impl Breaker {
     /// The host has answered. Whether the breaker was tripped.
     pub(super) fn answered(&mut self) -> bool {
         let was_tripped = self.is_tripped();
-        *self = Self { is_probing: self.is_probing, tripped_at: self.tripped_at, ..Self::default() };
+        *self = Self {
+            is_probing: self.is_probing,
+            tripped_at: self.tripped_at,
+            asked: std::mem::take(&mut self.asked),
+            ..Self::default()
+        };
         was_tripped
+    }
+
+    /// The host is asked about a repository, if it is about one.
+    pub(super) fn note_asked(&mut self, repository: Option<&Name>) {
+        if let Some(repository) = repository {
+            self.asked.add(repository);
+        }
+    }
+
+    /// What a failure was about.
+    pub(super) fn note_failure(&mut self, repository: Option<&Name>, failure: &ErrorKind) {
+        match repository {
+            Some(repository) if matches!(failure, ErrorKind::Unavailable { .. }) => {
+                self.failing.add(repository);
+            }
+            _ => self.failures_of_host = self.failures_of_host.saturating_add(1),
+        }
+    }
+
+    /// Whether the failures since the last answer are those of the host, not of one of its repositories.
+    fn is_of_host(&self) -> bool {
+        self.failures_of_host >= MOST_FAILURES_IN_A_ROW
+            || self.failing.are_several()
+            || !self.asked.are_several()
     }
 
     /// A request failed in a way that may pass. For how long the host is left alone if this trips the breaker; `random`
@@ -113,7 +172,7 @@ impl Breaker {
     ) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         let is_known = self.trips > 0 && admission <= self.tripped_at;
-        if self.failures < MOST_FAILURES_IN_A_ROW || is_known {
+        if self.failures < MOST_FAILURES_IN_A_ROW || !self.is_of_host() || is_known {
             return None;
         }
         let doublings = self.trips.min(16);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::RequestKind;
+use super::account::Counting;
 use super::state::State;
 use crate::credentials::Identity;
 use crate::upstream::limits::{LONGEST_PAUSE, LONGEST_WINDOW, Quota};
@@ -102,6 +103,9 @@ impl State {
             let window = Duration::from_secs(kept.window_seconds);
             if window.is_zero() || window > LONGEST_WINDOW {
                 continue;
+            }
+            if kept.source.is_some() {
+                self.counting = Counting::ManifestGets;
             }
             let quota = Quota {
                 limit: kept.limit,

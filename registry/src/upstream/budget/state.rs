@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) tokens: f64,
     refilled_at: Instant,
     pub(super) in_flight: usize,
+    /// How many of them are to the registry and stood before no quota.
+    pub(super) uncounted: usize,
     queues: [Queue; RequestKind::COUNT],
     pub(super) accounts: BTreeMap<Identity, Account>,
     arrivals: u64,
@@ -64,6 +66,7 @@ impl State {
             terms,
             refilled_at: now,
             in_flight: 0,
+            uncounted: 0,
             queues: Default::default(),
             accounts: BTreeMap::new(),
             arrivals: 0,
@@ -165,6 +168,7 @@ impl State {
     /// A request that was under way has ended.
     pub(super) fn done(&mut self, gate: &Gate, admission: Admission, now: Instant) {
         self.in_flight -= 1;
+        self.uncounted -= usize::from(*gate == Gate::Kind(RequestKind::Registry));
         if let Gate::Quota(identity) = gate
             && let Some(account) = self.accounts.get_mut(identity)
         {
@@ -278,9 +282,22 @@ impl State {
         kinds.chain(counted).map(|(place, called)| (*place, called)).min_by_key(|(place, _)| *place)
     }
 
+    /// Puts a waiter before another gate where, since it came, the host has said what it counts.
+    fn gate_again(&mut self, draw: &Draw<'_>, gate: &mut Gate, place: Place, now: Instant) {
+        let Some(other) = self.gate(draw, now).filter(|other| other != gate) else { return };
+        let Some(called) = self.queue_mut(gate).and_then(|queue| queue.remove(&place)) else { return };
+        let left = std::mem::replace(gate, other);
+        if let Some(queue) = self.queue_mut(gate) {
+            queue.insert(place, called);
+        }
+        self.call_first_of(&left);
+        self.call_front(now);
+    }
+
     /// Decides about the waiter at `place`, and takes it out of the queue if it may go.
-    pub(super) fn turn(&mut self, draw: &Draw<'_>, gate: &Gate, place: Place, now: Instant) -> Turn {
+    pub(super) fn turn(&mut self, draw: &Draw<'_>, gate: &mut Gate, place: Place, now: Instant) -> Turn {
         self.settle(now);
+        self.gate_again(draw, gate, place, now);
         let is_first = self
             .queue(gate)
             .and_then(|queue| queue.first_key_value())
@@ -313,8 +330,12 @@ impl State {
     fn admit(&mut self, draw: &Draw<'_>, gate: &Gate, place: Place, now: Instant) -> Admission {
         self.tokens -= 1.0;
         self.in_flight += 1;
+        self.uncounted += usize::from(*gate == Gate::Kind(RequestKind::Registry));
         self.admissions += 1;
         let is_probe = gate.kind() == RequestKind::Registry && self.breaker.admit(now);
+        if gate.kind() == RequestKind::Registry {
+            self.breaker.note_asked(draw.repository);
+        }
         let counts = matches!(gate, Gate::Quota(_));
         let mut sent = Sent::default();
         if let Some(account) = self.accounts.get_mut(draw.identity) {

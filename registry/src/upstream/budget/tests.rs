@@ -35,7 +35,7 @@ async fn acquire(budget: &Arc<Budget>, kind: RequestKind, urgency: Urgency) -> R
 }
 
 fn draw(kind: RequestKind, urgency: Urgency, identity: &Identity) -> Draw<'_> {
-    Draw { kind, urgency, identity, is_manifest_get: false }
+    Draw { kind, urgency, identity, repository: None, is_manifest_get: false }
 }
 
 fn seconds(seconds: u64) -> Duration {

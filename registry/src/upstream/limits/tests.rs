@@ -73,10 +73,14 @@ fn by_whom_a_quota_is_counted_is_kept_where_it_is_short_and_printable() {
 
 #[test]
 fn too_many_requests_in_words() {
-    let asked = |retry_after| Some(TooMany { retry_after });
+    let asked = |retry_after| Some(TooMany { retry_after, is_of_pulls: false });
     let micros = Some(Duration::from_nanos(23_722));
     for (body, expected) in [
         ("toomanyrequests: retry-after: 23.722µs, allowed: 44000/minute", asked(micros)),
+        (
+            r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your Pull Rate Limit."}]}"#,
+            Some(TooMany { retry_after: None, is_of_pulls: true }),
+        ),
         (" TOOMANYREQUESTS: Retry-After: 1m30.5s", asked(Some(Duration::from_millis(90_500)))),
         ("toomanyrequests: you have reached your limit", asked(None)),
         (

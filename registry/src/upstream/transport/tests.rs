@@ -27,6 +27,7 @@ fn request<'a>(endpoint: &'a Endpoint, kind: RequestKind, url: &str) -> Request<
         operation: Operation::Config,
         kind,
         urgency: Urgency::Asked,
+        repository: None,
         identity: Identity::from(Identity::ANONYMOUS),
         method: Method::GET,
         url: Url::parse(url).unwrap(),

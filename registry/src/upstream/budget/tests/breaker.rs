@@ -130,3 +130,40 @@ async fn tokens_and_blobs_from_elsewhere_are_no_business_of_it() {
     }
     assert!(budget.snapshot().breaker.is_open);
 }
+
+async fn asked_about(budget: &Arc<Budget>, repository: &str) -> Permit {
+    let (identity, repository) = (anonymous(), repository.parse().unwrap());
+    let draw = Draw { repository: Some(&repository), ..draw(REGISTRY, BACKGROUND, &identity) };
+    budget.acquire(&draw).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_repository_for_which_a_host_answers_with_errors_does_not_trip_it() {
+    let [bad, fine] = ["registry.example/team/bad", "registry.example/team/fine"];
+    let budget = budget_of(limits(1000.0, 100, 10));
+    asked_about(&budget, fine).await.accepted();
+    for _ in 0..30 {
+        assert_eq!(asked_about(&budget, bad).await.failed(&failure(), 1.0), None);
+    }
+    assert_eq!(asked_about(&budget, fine).await.failed(&failure(), 1.0), Some(seconds(5)), "it is the host");
+
+    // Where there is no answer at all, it is no matter about what.
+    let budget = budget_of(limits(1000.0, 100, 10));
+    asked_about(&budget, fine).await.accepted();
+    let cut = ErrorKind::Transport { message: "connection reset".to_owned() };
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        pauses.push(asked_about(&budget, bad).await.failed(&cut, 1.0));
+    }
+    assert_eq!(pauses[9], Some(seconds(5)), "{pauses:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_only_repository_of_a_host_speaks_for_it() {
+    let budget = budget_of(limits(1000.0, 100, 10));
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        pauses.push(asked_about(&budget, "registry.example/team/app").await.failed(&failure(), 1.0));
+    }
+    assert_eq!(pauses[9], Some(seconds(5)), "{pauses:?}");
+}

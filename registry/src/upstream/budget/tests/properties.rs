@@ -38,7 +38,7 @@ async fn all_sent(budget: &Arc<Budget>, hub: &Arc<Hub>, coming: Vec<Coming>) -> 
         tasks.spawn(async move {
             tokio::time::sleep(at).await;
             let identity = anonymous();
-            let draw = Draw { kind: REGISTRY, urgency, identity: &identity, is_manifest_get: is_pull };
+            let draw = Draw { is_manifest_get: is_pull, ..draw(REGISTRY, urgency, &identity) };
             let permit = budget.acquire(&draw).await.ok()?;
             let went = Instant::now();
             hub.answer(&permit, is_pull, way).await;

@@ -18,7 +18,7 @@ fn quota(limit: u64, remaining: u64) -> Quota {
 }
 
 fn pull(urgency: Urgency, identity: &Identity) -> Draw<'_> {
-    Draw { kind: REGISTRY, urgency, identity, is_manifest_get: true }
+    Draw { kind: REGISTRY, urgency, identity, repository: None, is_manifest_get: true }
 }
 
 fn look(identity: &Identity) -> Draw<'_> {
@@ -268,4 +268,61 @@ async fn no_more_identities_are_remembered_than_the_bound() {
     let quotas = budget.snapshot().quotas;
     assert_eq!(quotas.len(), MOST_IDENTITIES);
     assert!(quotas.iter().any(|quota| quota.identity.as_str() == "user-191"), "the latest are kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_goes_through_begins_the_pauses_anew() {
+    let (budget, alice) = (hub(), alice());
+    for _ in 0..3 {
+        let limited = budget.acquire(&pull(BACKGROUND, &alice)).await.unwrap();
+        assert_eq!(limited.use_up_quota(None), Some(seconds(30)));
+        drop(limited);
+        tokio::time::sleep(seconds(30)).await;
+        budget.acquire(&look(&alice)).await.unwrap().accepted();
+        budget.acquire(&pull(BACKGROUND, &alice)).await.unwrap().accepted();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_came_before_the_first_announcement_are_counted_too() {
+    let (budget, alice) = (budget_of(limits(1000.0, 100, 2)), alice());
+    let first = budget.acquire(&look(&alice)).await.unwrap();
+    let second = budget.acquire(&look(&alice)).await.unwrap();
+    let waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let budget = budget.clone();
+            tokio::spawn(async move { budget.acquire(&look(&Identity::from("alice"))).await.map(drop) })
+        })
+        .collect();
+    settle().await;
+    first.note_quota(quota(100, 4));
+    assert_eq!(left(&budget, &alice), 3, "the other one under way may count");
+    drop((first, second));
+    settle().await;
+    assert_eq!((budget.snapshot().waiting, left(&budget, &alice)), (0, 3), "what is left is the reserve");
+    for task in waiting {
+        assert!(matches!(task.await.unwrap(), Err(ErrorKind::QuotaShort { .. })));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_a_quota_go_on_where_only_pulls_turn_out_to_count() {
+    let (budget, alice) = (budget_of(limits(1000.0, 100, 10)), alice());
+    told(&budget, look(&alice), quota(100, 0)).await;
+    tokio::time::sleep(WINDOW.saturating_sub(seconds(20))).await;
+    let waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let budget = budget.clone();
+            tokio::spawn(async move { budget.acquire(&look(&Identity::from("alice"))).await.map(drop) })
+        })
+        .collect();
+    settle().await;
+    assert_eq!(budget.snapshot().waiting, 5);
+    let source = Some("192.0.2.7".into());
+    told(&budget, look(&anonymous()), Quota { source, ..quota(100, 50) }).await;
+    tokio::time::sleep(seconds(1)).await;
+    for task in waiting {
+        assert!(task.is_finished());
+        task.await.unwrap().unwrap();
+    }
 }

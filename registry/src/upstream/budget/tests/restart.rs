@@ -115,3 +115,16 @@ async fn no_more_identities_are_kept_than_the_bound() {
     after.restore(&budget.record(clock()), clock());
     assert_eq!(after.snapshot().quotas.len(), 32);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_counts_survives() {
+    let elsewhere = || budget_of(limits(40.0, 10, 10));
+    let before = elsewhere();
+    acquire(&before, REGISTRY, BACKGROUND).await.unwrap().note_quota(quota(0));
+    let after = elsewhere();
+    after.restore(&stored(&before.record(clock())), clock());
+    assert!(is_ready(acquire(&after, REGISTRY, BACKGROUND)).await, "lists and HEAD go on");
+    let identity = anonymous();
+    let pull = Draw { is_manifest_get: true, ..draw(REGISTRY, BACKGROUND, &identity) };
+    assert!(matches!(after.acquire(&pull).await, Err(ErrorKind::QuotaShort { .. })));
+}

@@ -86,7 +86,8 @@ impl Hub {
 
     async fn pull_once(&self, budget: &Arc<Budget>, urgency: Urgency) -> Option<Duration> {
         let identity = anonymous();
-        let draw = Draw { kind: REGISTRY, urgency, identity: &identity, is_manifest_get: true };
+        let draw =
+            Draw { kind: REGISTRY, urgency, identity: &identity, repository: None, is_manifest_get: true };
         match budget.acquire(&draw).await {
             Ok(permit) => {
                 self.answer(&permit, true, WAY).await;
