@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use samovar::cli::{self, Cli, Command, Failure, LogFormat};
@@ -12,13 +13,21 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long the end waits for calls of the system that nothing can cut short: a file, or the resolver, may hang.
+const LONGEST_END: Duration = Duration::from_secs(3);
+
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli).await {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::failed(format!("cannot start: {error}")).report(),
+    };
+    let code = match runtime.block_on(run(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
-    }
+    };
+    runtime.shutdown_timeout(LONGEST_END);
+    code
 }
 
 async fn run(cli: &Cli) -> Result<(), Failure> {

@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::{and, repository_path, samovar, wait_until_complete, watch};
@@ -287,6 +289,50 @@ async fn sigterm_ends_it_in_seconds_whatever_it_waits_for() {
         poll.abort();
         registry.clear_faults();
     }
+}
+
+/// Holds a lease on a file: whoever opens it hangs, as where the server of a file system is gone.
+struct HeldFile(Child);
+
+impl HeldFile {
+    fn hold(path: &Path) -> Self {
+        // A lease is told to be given up by SIGIO. It ends with the process, and that with its input.
+        let script = "use Fcntl; $SIG{IO} = 'IGNORE'; open(F, '<', $ARGV[0]) or die; \
+                      fcntl(F, 1024, F_WRLCK) or die \"no lease: $!\"; $| = 1; print \"held\\n\"; <STDIN>";
+        let mut perl = Command::new("perl");
+        let perl = perl.args(["-e", script]).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = perl.spawn().expect("perl is installed");
+        let mut said = String::new();
+        let stdout = child.stdout.take().expect("its output is a pipe");
+        BufReader::new(stdout).read_line(&mut said).expect("it speaks");
+        assert_eq!(said, "held\n");
+        Self(child)
+    }
+}
+
+impl Drop for HeldFile {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // It ends by itself now.
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_credentials_that_hangs_keeps_nothing_from_running_nor_from_ending() {
+    let (_registry, name) = registry_with_one().await;
+    let samovar = samovar();
+    let file = samovar.write_docker_config("{}");
+    let held = HeldFile::hold(&file);
+    let mut server = samovar.serve(watch([&name])).await;
+    wait_until_complete(&server, &name).await;
+    let named = |answer: &Answer| answer.text.contains("config.json: the file system does not answer");
+    server.wait_until("/api/v1/status", named, common::PATIENCE).await;
+    let started = Instant::now();
+    let status = server.terminate().await;
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    drop(held);
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ pub struct Config {
     pub other_hosts: HostConfig,
     /// The proxies that the environment names for all hosts.
     pub proxies: EnvironmentProxies,
-    /// Docker's `config.json`, for credentials.
+    /// Docker's `config.json`, for credentials. Where nobody has named it, it may be missing.
     pub docker_config: Option<PathBuf>,
     /// The clouds whose registries are logged in to as the machine or workload that this process runs on. By default all
     /// that are compiled in.

@@ -269,7 +269,7 @@ fn compiled_in(cloud: Cloud) -> Result<Cloud, String> {
     Err(format!("this samovar was built without the feature {cloud}"))
 }
 
-/// The credentials file that is named, which must exist; else docker's own, if it exists.
+/// The credentials file that is named, which must exist; else docker's own, which may come later.
 fn docker_config(
     setting: Option<&Setting>,
     environment: Environment<'_>,
@@ -282,5 +282,5 @@ fn docker_config(
         Some(directory) => PathBuf::from(directory.value),
         None => Path::new(&variable(environment, "HOME")?.value).join(".docker"),
     };
-    values::existing_file(&directory.join("config.json").to_string_lossy()).ok()
+    Some(directory.join("config.json"))
 }

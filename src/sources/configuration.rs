@@ -44,7 +44,7 @@ impl ConfigurationSource {
         self.reader.problems.clone()
     }
 
-    /// The list with the credentials as they are now. Where the file system hangs, so does this, and nothing else.
+    /// The list with the credentials as they are now. Where the file system hangs, this takes some seconds.
     pub async fn watch_list(&mut self) -> WatchList {
         let reader = Arc::clone(&self.reader);
         match tokio::task::spawn_blocking(move || reader.read()).await {

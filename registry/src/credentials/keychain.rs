@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use super::docker_config::DockerConfig;
 use super::helper::{HelperName, HelperOptions, HelperServer, Helpers};
 use super::kubernetes::PullSecrets;
+use super::reading::Patience;
 use super::watched_file::WatchedFile;
 use super::{Candidate, CredentialChain, CredentialError, CredentialProvider, Credentials, ProviderSource};
 use crate::{Globs, Name, Secret};
@@ -31,7 +32,7 @@ pub struct KeychainOptions {
     pub repositories: Vec<RepositoryCredentials>,
     /// Files and directories of image pull secrets.
     pub kubernetes_secrets: Vec<PathBuf>,
-    /// Docker's `config.json`.
+    /// Docker's `config.json`, which may be missing.
     pub docker_config: Option<PathBuf>,
     /// Identities in clouds, in order.
     pub clouds: Vec<Arc<dyn ProviderSource>>,
@@ -152,12 +153,12 @@ impl CredentialProvider for WithoutSecret {
 }
 
 impl Keychain {
-    /// A keychain of these sources, read for the first time. Waits for the file system.
+    /// A keychain of these sources, read for the first time as by [`Keychain::read_again`].
     pub fn new(options: KeychainOptions) -> Self {
         let mut keychain = Self {
             rules: options.repositories.into_iter().map(Rule::new).collect(),
             kubernetes: options.kubernetes_secrets.into_iter().map(PullSecrets::new).collect(),
-            docker_config: options.docker_config.map(WatchedFile::new),
+            docker_config: options.docker_config.map(WatchedFile::that_may_be_missing),
             clouds: options.clouds,
             helpers: Helpers::new(options.helpers),
         };
@@ -165,17 +166,19 @@ impl Keychain {
         keychain
     }
 
-    /// Reads all files again. Waits for the file system.
+    /// Reads all files again. Waits for the file system, some seconds at most; of a file that hangs, what it said last goes on
+    /// counting.
     pub fn read_again(&mut self) {
+        let patience = Patience::new();
         for file in self.rules.iter_mut().filter_map(|rule| rule.file.as_mut()) {
-            file.read_again(secret);
+            file.read_again(patience, secret);
         }
         for secrets in &mut self.kubernetes {
-            secrets.read_again();
+            secrets.read_again(patience);
         }
         if let Some(file) = &mut self.docker_config {
             let shown = file.path().display().to_string();
-            file.read_again(|text| {
+            file.read_again(patience, |text| {
                 DockerConfig::parse(text, &shown).map_err(|error| {
                     format!(
                         "it is not a docker configuration: at line {}, column {}",

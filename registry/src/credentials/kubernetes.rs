@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::Credentials;
 use super::entry::{BASE64, EntryProblem, RawAuths, read_auths};
+use super::reading::{Patience, Reading};
 use super::scope::{Fit, Scoped};
 use super::watched_file::WatchedFile;
 use crate::Name;
@@ -130,6 +131,7 @@ fn auths(mut document: serde_json::Map<String, serde_json::Value>) -> Result<Opt
 #[derive(Debug)]
 pub(super) struct PullSecrets {
     path: PathBuf,
+    listing: Reading<Vec<PathBuf>>,
     /// In the order of their names.
     documents: Vec<WatchedFile<PullSecret>>,
     /// The directory as a whole.
@@ -138,12 +140,13 @@ pub(super) struct PullSecrets {
 
 impl PullSecrets {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, documents: Vec::new(), problem: None }
+        Self { path, listing: Reading::default(), documents: Vec::new(), problem: None }
     }
 
-    pub(super) fn read_again(&mut self) {
+    pub(super) fn read_again(&mut self, patience: Patience) {
         self.problem = None;
-        match files(&self.path) {
+        let path = self.path.clone();
+        match self.listing.get(patience, move || files(&path)) {
             Ok(mut files) => {
                 if files.len() > MAX_DOCUMENTS {
                     files.truncate(MAX_DOCUMENTS);
@@ -159,11 +162,17 @@ impl PullSecrets {
                 };
                 self.documents = files.into_iter().map(document).collect();
             }
-            Err(error) => self.problem = Some(format!("cannot read {}: {error}", self.path.display())),
+            Err(error) => {
+                self.problem = Some(format!("cannot read {}: {error}", self.path.display()));
+                // What is in it hangs as well.
+                if error.kind() == std::io::ErrorKind::TimedOut {
+                    return;
+                }
+            }
         }
         for document in &mut self.documents {
             let file = document.path().display().to_string();
-            document.read_again(|text| PullSecret::parse(text, &file));
+            document.read_again(patience, |text| PullSecret::parse(text, &file));
         }
     }
 

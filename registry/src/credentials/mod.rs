@@ -20,6 +20,7 @@ mod entry;
 mod helper;
 mod keychain;
 mod kubernetes;
+mod reading;
 mod scope;
 mod watched_file;
 

@@ -1,8 +1,9 @@
 //! A file that is read again and again.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::reading::{Patience, Reading};
 use crate::Digest;
 
 /// Bound of a file of credentials, in bytes.
@@ -15,6 +16,9 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct WatchedFile<T> {
     path: PathBuf,
+    /// That it has never been there is no problem.
+    may_be_missing: bool,
+    reading: Reading<Vec<u8>>,
     /// Of what was last read.
     digest: Option<Digest>,
     content: Option<T>,
@@ -23,7 +27,13 @@ pub(super) struct WatchedFile<T> {
 
 impl<T> WatchedFile<T> {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, digest: None, content: None, problem: None }
+        let reading = Reading::default();
+        Self { path, may_be_missing: false, reading, digest: None, content: None, problem: None }
+    }
+
+    /// A file that may come later.
+    pub(super) fn that_may_be_missing(path: PathBuf) -> Self {
+        Self { may_be_missing: true, ..Self::new(path) }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -41,12 +51,16 @@ impl<T> WatchedFile<T> {
     }
 
     /// Reads the file and, where it is not what it was, understands it anew by `parse`, whose error is the reason.
-    pub(super) fn read_again(&mut self, parse: impl FnOnce(&[u8]) -> Result<T, String>) {
-        let text = match read(&self.path) {
+    pub(super) fn read_again(&mut self, patience: Patience, parse: impl FnOnce(&[u8]) -> Result<T, String>) {
+        let path = self.path.clone();
+        let text = match self.reading.get(patience, move || read(&path)) {
             Ok(text) => text,
             Err(error) => {
+                let is_no_problem =
+                    self.may_be_missing && self.content.is_none() && error.kind() == io::ErrorKind::NotFound;
                 self.digest = None;
-                self.problem = Some(format!("cannot read {}: {error}", self.path.display()));
+                self.problem =
+                    (!is_no_problem).then(|| format!("cannot read {}: {error}", self.path.display()));
                 return;
             }
         };
@@ -63,15 +77,15 @@ impl<T> WatchedFile<T> {
     }
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+fn read(path: &Path) -> io::Result<Vec<u8>> {
     // Opening a pipe would wait for somebody to write to it.
     if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is not a file"));
+        return Err(io::Error::other("it is not a file"));
     }
     let mut text = Vec::new();
     std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(std::io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes")));
+        return Err(io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes")));
     }
     Ok(text)
 }
@@ -93,7 +107,7 @@ mod tests {
         let path = directory.path().join("file");
         let mut file = WatchedFile::new(path.clone());
         let mut read = || {
-            file.read_again(words);
+            file.read_again(Patience::new(), words);
             (
                 file.content().cloned(),
                 file.problem().map(|problem| problem.replace(path.to_str().unwrap(), "FILE")),
@@ -121,5 +135,21 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert_eq!(read().1.as_deref(), Some("cannot read FILE: it is not a file"));
+    }
+
+    #[test]
+    fn a_file_that_may_be_missing_may_come_later_and_not_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut file = WatchedFile::that_may_be_missing(path.clone());
+        file.read_again(Patience::new(), words);
+        assert_eq!((file.content(), file.problem()), (None, None));
+        std::fs::write(&path, "one").unwrap();
+        file.read_again(Patience::new(), words);
+        assert_eq!((file.content().map(String::as_str), file.problem()), (Some("one"), None));
+        std::fs::remove_file(&path).unwrap();
+        file.read_again(Patience::new(), words);
+        assert_eq!(file.content().map(String::as_str), Some("one"));
+        assert!(file.problem().is_some());
     }
 }

@@ -286,16 +286,13 @@ fn the_shortest_interval_of_a_repository_holds() {
 #[test]
 fn dockers_own_credentials_are_found_where_docker_looks() {
     let home = tempfile::tempdir().unwrap();
-    let directory = home.path().join(".docker");
-    std::fs::create_dir(&directory).unwrap();
+    let file = home.path().join(".docker/config.json");
     let home = home.path().to_str().unwrap();
-    assert_eq!(load("", &[("HOME", home)], &[]).unwrap().docker_config, None, "there is no file yet");
-
-    let file = directory.join("config.json");
-    std::fs::write(&file, "{}").unwrap();
-    assert_eq!(load("", &[("HOME", home)], &[]).unwrap().docker_config.as_ref(), Some(&file));
+    let found = |environment: &[(&str, &str)]| load("", environment, &[]).unwrap().docker_config;
+    assert_eq!(found(&[("HOME", home)]), Some(file), "it need not be there yet");
     let moved = [("HOME", home), ("DOCKER_CONFIG", "/nowhere")];
-    assert_eq!(load("", &moved, &[]).unwrap().docker_config, None, "$DOCKER_CONFIG stands in for ~/.docker");
+    assert_eq!(found(&moved), Some("/nowhere/config.json".into()), "$DOCKER_CONFIG stands in for ~/.docker");
+    assert_eq!(found(&[]), None);
 }
 
 #[test]

@@ -58,3 +58,16 @@ async fn a_rotated_secret_makes_a_new_list_and_nothing_else_does() {
     assert!(began.elapsed() <= ASK_EVERY);
     assert!(problems.list().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_comes_later_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.json");
+    let mut source = source(&file);
+    let problems = source.problems();
+    let mut lists = source.watch_lists();
+    assert_eq!(password(&lists.next().await.unwrap(), "a.example/x"), "Fixed(Anonymous)");
+    assert!(problems.list().is_empty());
+    std::fs::write(&file, config("one")).unwrap();
+    assert_eq!(password(&lists.next().await.unwrap(), "a.example/x"), "one");
+}

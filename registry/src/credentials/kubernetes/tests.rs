@@ -84,7 +84,7 @@ fn what_is_no_document_is_refused_without_being_quoted() {
 
 /// What a directory of Secrets gives for a repository, closest first.
 fn found(secrets: &mut PullSecrets, name: &str) -> Vec<String> {
-    secrets.read_again();
+    secrets.read_again(Patience::new());
     let mut fitting: Vec<_> = secrets.fitting(&name.parse().unwrap()).collect();
     fitting.sort_by_key(|(fit, _)| std::cmp::Reverse(*fit));
     let user = |credentials: &Credentials| match credentials {
