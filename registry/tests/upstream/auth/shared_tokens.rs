@@ -1,6 +1,7 @@
 //! One anonymous token for all that is public, where the registry allows it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use samovar_registry::credentials::Credentials;
@@ -8,7 +9,7 @@ use samovar_registry::upstream::{
     ErrorKind, HostOptions, HttpOptions, TagList, UpstreamError, UpstreamFactory, Urgency,
 };
 use samovar_testing::Image;
-use samovar_testing::fake::{Bearer, FakeRegistry, Fault, RequestKind, dialects};
+use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, RequestKind, dialects};
 
 use crate::setup::{Setup, alice, options};
 
@@ -84,6 +85,22 @@ async fn what_is_private_does_not_keep_the_others_from_their_first_token() {
     assert!(lists[1..].iter().all(Result::is_ok), "{lists:?}");
     // Refused twice, and one for the others.
     assert_eq!(setup.registry.count(RequestKind::Token), 3);
+}
+
+#[tokio::test]
+async fn a_token_that_is_being_replaced_is_still_another_ones() {
+    let setup = sharing().await;
+    setup.registry.require_bearer(Bearer::new().unbound().expires_in(Some(100)));
+    list(&setup, 0).await.unwrap();
+    // Into its last quarter.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(80)).await;
+    tokio::time::resume();
+    let refused = Fault::on(RequestKind::Tags).repository(repository(1)).times(1);
+    setup.registry.fault(refused, Action::status(403));
+    list(&setup, 1).await.unwrap();
+    // The next one for all, and one of its own.
+    setup.registry.wait_for(RequestKind::Token, 3).await;
 }
 
 #[tokio::test]
