@@ -21,11 +21,15 @@ use url::{Host, Url};
 const SERVICES_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
 
-/// Metadata services over IPv6: Amazon's and Google's.
-const SERVICES_V6: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254),
+/// Metadata services over IPv6: Google's, Oracle Cloud's, Scaleway's.
+const SERVICES_V6: [Ipv6Addr; 3] = [
     Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254),
+    Ipv6Addr::new(0xfd00, 0x00c1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    Ipv6Addr::new(0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x0042),
 ];
+
+/// What the prefix of Amazon's services begins with: metadata, time, names and the identities of pods.
+const AMAZON_V6: [u16; 2] = [0xfd00, 0x0ec2];
 
 /// How far a request may reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -116,6 +120,7 @@ fn is_forbidden(address: IpAddr) -> bool {
         IpAddr::V6(address) => {
             address.is_unicast_link_local()
                 || SERVICES_V6.contains(&address)
+                || address.segments().starts_with(&AMAZON_V6)
                 || embedded_v4(address).any(|address| is_forbidden(IpAddr::V4(address)))
         }
     }
@@ -124,7 +129,7 @@ fn is_forbidden(address: IpAddr) -> bool {
 /// The IPv4 addresses to which an IPv6 address may lead: mapped and compatible (RFC 4291), translated (RFC 6052, with the
 /// well-known prefix and the local one of RFC 8215; RFC 2765), 6to4 (RFC 3056), Teredo's client and server (RFC 4380),
 /// ISATAP (RFC 5214).
-fn embedded_v4(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+pub(super) fn embedded_v4(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let octets = address.octets();
     let at =
         |start: usize| Ipv4Addr::new(octets[start], octets[start + 1], octets[start + 2], octets[start + 3]);
@@ -222,7 +227,11 @@ mod tests {
             "[fe80::1]",
             "[febf:ffff::1]",
             "[fd00:ec2::254]",
+            "[fd00:ec2::23]",
+            "[fd00:ec2:ffff::1]",
             "[fd20:ce::254]",
+            "[fd00:c1::a9fe:a9fe]",
+            "[fd00:42::42]",
             "[::ffff:169.254.169.254]",
             "[::a9fe:a9fe]",
             "[64:ff9b::169.254.169.254]",
@@ -248,6 +257,8 @@ mod tests {
             "10.0.0.1",
             "[::1]",
             "[fd00::1]",
+            "[fd00:ec3::254]",
+            "[fd00:42::43]",
             "169.253.1.1",
             "100.100.100.201",
             "a.example",

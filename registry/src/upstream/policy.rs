@@ -1,7 +1,8 @@
 //! Which upstream hosts may be asked at all, wherever their names come from.
 
-use url::Url;
+use url::{Host, Url};
 
+use super::addresses::embedded_v4;
 use crate::name::{DOCKER_HUB, DOCKER_HUB_OLD_HOSTS};
 use crate::{Globs, canonical_host};
 
@@ -39,12 +40,23 @@ impl HostPolicy {
             || without_port(host).is_some_and(|portless| matches_host(&self.deny, portless))
     }
 
-    /// The same for the host of a URL.
+    /// The same for the host of a URL, however it is spelt: with a dot at its end, or as an IPv6 address that leads to an
+    /// IPv4 address. Where some hosts are denied, so is one that has no canonical form to compare.
     pub(super) fn denies_url(&self, url: &Url) -> bool {
-        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
             return true;
         };
-        !self.deny.is_empty() && self.denies(&format!("{host}:{port}"))
+        if self.deny.is_empty() {
+            return false;
+        }
+        let (name, embedded) = match host {
+            Host::Domain(name) => (name.strip_suffix('.').unwrap_or(name).to_owned(), None),
+            Host::Ipv4(address) => (address.to_string(), None),
+            Host::Ipv6(address) => (format!("[{address}]"), Some(embedded_v4(address))),
+        };
+        let name = format!("{name}:{port}");
+        let mut embedded = embedded.into_iter().flatten().map(|address| format!("{address}:{port}"));
+        canonical_host(&name).is_err() || self.denies(&name) || embedded.any(|address| self.denies(&address))
     }
 }
 
@@ -125,5 +137,22 @@ mod tests {
         assert!(denies("http://r.example:5000/x") && !denies("https://r.example/x"));
         assert!(denies("https://registry-1.docker.io/v2/"));
         assert!(denies("data:,x"));
+        for evasion in [
+            "https://vault.internal./x",
+            "https://vault.internal.:8200/x",
+            "http://r.example.:5000/x",
+            "http://[::ffff:10.0.0.1]/x",
+            "http://[::ffff:a00:1]:8080/x",
+            "http://[64:ff9b::10.0.0.1]/x",
+            "https://vault.internal../x",
+            "https://a_b.example/x",
+        ] {
+            assert!(denies(evasion), "{evasion}");
+        }
+        for other in ["https://r.example./x", "http://[::ffff:11.0.0.1]/x", "https://internal.example./"] {
+            assert!(!denies(other), "{other}");
+        }
+        let nobody = HostPolicy::default();
+        assert!(!nobody.denies_url(&Url::parse("https://a_b.example./x").unwrap()));
     }
 }
