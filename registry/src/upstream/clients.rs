@@ -6,7 +6,8 @@
 //! - no connection is used for longer than [`LONGEST_USE`] or left idle for longer than [`LONGEST_IDLE`]: names are
 //!   looked up anew, and rotated certificates and authorities are read.
 //!
-//! There are no more clients than twice the ways to connect that the configuration names.
+//! There are no more clients than four times the ways to connect that the configuration names: for each reach, with and
+//! without the client's certificate.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -10,7 +10,7 @@ use super::connection::{ConnectionOptions, TlsOptions};
 use super::host::{Host, Scheme};
 use super::mirror::MirrorOptions;
 use super::proxy::ProxyChoice;
-use super::{ErrorKind, HttpOptions};
+use super::{ErrorKind, HttpOptions, trust};
 use crate::Name;
 
 /// Where the distribution protocol's paths begin.
@@ -75,8 +75,16 @@ impl Connection {
     }
 
     /// How to connect to a host that somebody sends us to: as its own settings say, where it has some, but without its
-    /// headers, which are for those who mean it.
+    /// headers and the client's certificate, which are for those who mean it: what they open would be taken for the
+    /// sender's.
     pub(super) fn of_url(url: &Url, options: &HttpOptions) -> Self {
+        let mut connection = Self::of_realm(url, options);
+        connection.tls.client_certificate = None;
+        connection
+    }
+
+    /// The same for a token service that may be sent the registry's credentials, and may know us by a certificate.
+    pub(super) fn of_realm(url: &Url, options: &HttpOptions) -> Self {
         let own = options.host_of_url(url).map(|host| &host.connection);
         let own = own.map_or_else(ConnectionOptions::default, |own| ConnectionOptions {
             headers: HeaderMap::new(),
@@ -155,6 +163,12 @@ impl Endpoint {
         };
         let own = Url::parse(&format!("{}://{}", url.scheme(), self.authority));
         is_spoken && own.is_ok_and(|own| own.origin() == url.origin())
+    }
+
+    /// Whether a token service belongs to this place, so that it may be sent credentials for it.
+    pub(super) fn trusts(&self, realm: &Url, options: &HttpOptions) -> bool {
+        let own = Url::parse(&format!("https://{}", self.authority));
+        own.is_ok_and(|own| trust::check(&self.host.name, &own, realm, options).is_ok())
     }
 }
 

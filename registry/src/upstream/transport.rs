@@ -280,6 +280,8 @@ impl Transport {
     fn connection<'a>(&self, request: &'a Request<'_>, hop: &Hop) -> Cow<'a, Connection> {
         if hop.is_at_origin && request.endpoint.is_origin_of(&hop.url) {
             Cow::Borrowed(&request.endpoint.connection)
+        } else if hop.is_at_origin && request.endpoint.trusts(&hop.url, &self.options) {
+            Cow::Owned(Connection::of_realm(&hop.url, &self.options))
         } else {
             Cow::Owned(Connection::of_url(&hop.url, &self.options))
         }

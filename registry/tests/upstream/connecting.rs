@@ -112,6 +112,28 @@ async fn client_certificates() {
 }
 
 #[tokio::test]
+async fn a_redirect_does_not_open_another_registry_with_its_certificate() {
+    let (registry, digest) = with_an_image().await;
+    let certificates = Arc::new(Certificates::make());
+    let nginx = Nginx::in_front_of(registry.host(), &certificates).wants_client_certificate().start().await;
+    let mut connection = trusting(&certificates);
+    connection.tls.client_certificate = Some(ClientCertificate {
+        certificate_file: certificates.file("client.pem"),
+        key_file: certificates.file("client.key"),
+    });
+    let sly = FakeRegistry::start().await;
+    let elsewhere = format!("https://{}/v2/{REPOSITORY}/manifests/v1", nginx.host());
+    sly.fault(Fault::on(RequestKind::ManifestGet), Action::RedirectTo(elsewhere));
+    let mut options = with_host(&nginx.host(), connection);
+    options.insecure_hosts.insert(sly.host());
+    assert_eq!(ask_anonymously(options.clone(), &nginx.host()).await, Ok(digest));
+    let name: Name = format!("{}/{REPOSITORY}", sly.host()).parse().unwrap();
+    let upstream = factory(options).upstream(&name, &CredentialChain::default());
+    let error = upstream.manifest(ManifestSelector::Tag(&tag("v1")), URGENCY).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Rejected { status: 400, .. }), "{error}");
+}
+
+#[tokio::test]
 async fn http_2_where_it_is_offered() {
     let (registry, digest) = with_an_image().await;
     let certificates = Arc::new(Certificates::make());

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::super::HostOptions;
+use super::super::{ClientCertificate, HostOptions};
 use super::*;
 
 fn options(host: &str, connection: ConnectionOptions) -> HttpOptions {
@@ -62,14 +62,21 @@ fn the_own_origin() {
 }
 
 #[test]
-fn headers_are_only_for_those_who_mean_the_host() {
+fn headers_and_certificates_are_only_for_those_who_mean_the_host() {
     let headers = HeaderMap::from_iter([(http::header::COOKIE, "sesame".parse().unwrap())]);
-    let tls = TlsOptions { skip_verify: true, ..TlsOptions::default() };
+    let certificate = ClientCertificate { certificate_file: "c.pem".into(), key_file: "c.key".into() };
+    let tls =
+        TlsOptions { skip_verify: true, client_certificate: Some(certificate), ..TlsOptions::default() };
     let options = options("r.example", ConnectionOptions { tls, headers, ..Default::default() });
     let own = registry("r.example", &options).connection;
-    assert!(own.tls.skip_verify && own.headers.contains_key("cookie"));
+    assert!(
+        own.tls.skip_verify && own.headers.contains_key("cookie") && own.tls.client_certificate.is_some()
+    );
     let sent_there = Connection::of_url(&url("https://r.example/x"), &options);
     assert!(sent_there.tls.skip_verify && sent_there.headers.is_empty());
+    assert_eq!(sent_there.tls.client_certificate, None);
+    let realm = Connection::of_realm(&url("https://r.example/x"), &options);
+    assert!(realm.headers.is_empty() && realm.tls.client_certificate.is_some());
     let elsewhere = Connection::of_url(&url("https://r.example:8443/x"), &options);
     assert!(!elsewhere.tls.skip_verify);
 }

@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, RequestKind as FakeKind};
-use samovar_testing::{DockerRegistry, Image, RegistryDoor};
+use samovar_testing::{Certificates, DockerRegistry, Image, RegistryDoor};
 
-use super::super::{HostOptions, Limits};
+use super::super::{ClientCertificate, HostOptions, Limits};
 use super::*;
 use crate::SystemClock;
 
@@ -106,6 +106,46 @@ async fn redirects_of_a_public_registry_stay_in_public() {
     assert!(matches!(failure.kind, ErrorKind::Refused { .. }), "{failure:?}");
     // What images name may stand anywhere: the configuration allows it.
     assert_eq!(transport.reach(&request, &hop(RequestKind::Registry, true)), Reach::Everywhere);
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_not_shown_on_behalf_of_another_registry() {
+    let certificates = Certificates::make();
+    let certificate = ClientCertificate {
+        certificate_file: certificates.file("client.pem"),
+        key_file: certificates.file("client.key"),
+    };
+    let tls = TlsOptions { client_certificate: Some(certificate), ..TlsOptions::default() };
+    let connection = ConnectionOptions { tls, ..ConnectionOptions::default() };
+    let with =
+        |token_hosts| HostOptions { connection: connection.clone(), token_hosts, ..Default::default() };
+    let hosts = [
+        ("a.quay.io", with(BTreeSet::from(["tokens.example".to_owned()]))),
+        ("auth.quay.io", with(BTreeSet::new())),
+        ("tokens.example", with(BTreeSet::new())),
+        ("b.example", with(BTreeSet::new())),
+    ];
+    let hosts = hosts.map(|(host, own)| (host.to_owned(), own)).into();
+    let transport = transport(HttpOptions { hosts, ..HttpOptions::default() });
+    let endpoint = endpoint("a.quay.io", &transport);
+    let is_shown = |kind, is_at_origin, url: &str| {
+        let request = request(&endpoint, kind, url);
+        let url = request.url.clone();
+        let hop = Hop { url, kind, authorization: None, carries_form: false, is_at_origin };
+        transport.connection(&request, &hop).tls.client_certificate.is_some()
+    };
+    for (kind, is_at_origin, url, expected) in [
+        (RequestKind::Registry, true, "https://a.quay.io/v2/", true),
+        (RequestKind::Token, true, "https://a.quay.io/token", true),
+        (RequestKind::Token, true, "https://auth.quay.io/token", true),
+        (RequestKind::Token, true, "https://tokens.example/token", true),
+        (RequestKind::Token, true, "https://b.example/token", false),
+        (RequestKind::Token, false, "https://auth.quay.io/token", false),
+        (RequestKind::Cdn, false, "https://b.example/v2/", false),
+        (RequestKind::Cdn, false, "https://a.quay.io/v2/", false),
+    ] {
+        assert_eq!(is_shown(kind, is_at_origin, url), expected, "{kind:?} {is_at_origin} {url}");
+    }
 }
 
 #[tokio::test]
