@@ -1,5 +1,6 @@
 //! One place where a registry's repositories can be asked for: the registry itself, or a mirror of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,6 +170,14 @@ impl Endpoint {
     pub(super) fn trusts(&self, realm: &Url, options: &HttpOptions) -> bool {
         let own = Url::parse(&format!("https://{}", self.authority));
         own.is_ok_and(|own| trust::check(&self.host.name, &own, realm, options).is_ok())
+    }
+
+    /// The repository at `path` of the registry, as this place names it: with what the configured path has below `/v2/`.
+    pub(super) fn repository<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        match self.prefix.split_once("/v2/") {
+            Some((_, below)) if !self.prefix.ends_with(API) => Cow::Owned(format!("{below}/{path}")),
+            _ => Cow::Borrowed(path),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::super::{ClientCertificate, HostOptions};
+use super::super::{Capabilities, ClientCertificate, HostOptions};
 use super::*;
 
 fn options(host: &str, connection: ConnectionOptions) -> HttpOptions {
@@ -79,4 +79,28 @@ fn headers_and_certificates_are_only_for_those_who_mean_the_host() {
     assert!(realm.headers.is_empty() && realm.tls.client_certificate.is_some());
     let elsewhere = Connection::of_url(&url("https://r.example:8443/x"), &options);
     assert!(!elsewhere.tls.skip_verify);
+}
+
+#[test]
+fn repositories_as_mirrors_name_them() {
+    let options = HttpOptions::default();
+    for (at, override_path, expected) in [
+        ("https://m.example", false, "a/b"),
+        ("https://m.example/prefix", false, "a/b"),
+        ("https://m.example/prefix", true, "a/b"),
+        ("https://m.example/v2", true, "a/b"),
+        ("https://m.example/v2/hub", true, "hub/a/b"),
+        ("https://m.example/artifactory/v2/docker/hub/", true, "docker/hub/a/b"),
+        ("https://m.example/v2/hub", false, "a/b"),
+    ] {
+        let mirror = MirrorOptions {
+            url: at.parse().unwrap(),
+            capabilities: Capabilities::ALL,
+            override_path,
+            connection: ConnectionOptions::default(),
+        };
+        let mirror = Endpoint::of_mirror(Host::new("m.example", &options), &mirror, "r.example", &options);
+        assert_eq!(mirror.repository("a/b"), expected, "{at} {override_path}");
+    }
+    assert_eq!(registry("r.example", &options).repository("a/b"), "a/b");
 }

@@ -3,6 +3,7 @@
 //! The first request to a host goes without a login; the 401 teaches which one it wants, and from then on it is
 //! presented at once: there are no pings. Every 401 must teach something new or end the attempt.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -215,7 +216,7 @@ impl Session {
         let values = answer.headers.get_all(WWW_AUTHENTICATE).iter();
         let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         let challenges = challenge::parse(values.iter().map(AsRef::as_ref));
-        let wanted = Login::from_challenges(&challenges, &answer.hop.url, self.name.path())
+        let wanted = Login::from_challenges(&challenges, &answer.hop.url, &self.repository())
             .map(|wanted| wanted.together_with(login));
         let asks_for_more = match (&wanted, login) {
             (Some(wanted), Some(login)) => wanted.asks_for_more_than(login),
@@ -317,6 +318,11 @@ impl Session {
         }
     }
 
+    /// What tokens are asked for.
+    fn repository(&self) -> Cow<'_, str> {
+        self.endpoint.repository(self.name.path())
+    }
+
     /// Whether the host's anonymous tokens are good for all that is public.
     fn shares_anonymous_tokens(&self) -> bool {
         self.transport.options.shares_anonymous_tokens(&self.host.name)
@@ -328,7 +334,7 @@ impl Session {
             registry: self.host.name.clone(),
             realm: bearer.realm().to_owned(),
             service: bearer.service.clone(),
-            scope: bearer.scope(self.name.path()),
+            scope: bearer.scope(&self.repository()),
             identity: credentials.clone(),
         }
     }
@@ -343,7 +349,7 @@ impl Session {
             endpoint: self.endpoint.clone(),
             transport: self.transport.clone(),
             bearer: bearer.clone(),
-            scope: bearer.scope(self.name.path()),
+            scope: bearer.scope(&self.repository()),
             credentials: credentials.clone(),
         });
         let (services, refusals) = (self.logins.services.clone(), self.logins.refusals.clone());
