@@ -129,7 +129,7 @@ impl HttpUpstreams {
             transport: self.transport.clone(),
             logins: logins.clone(),
         };
-        HttpUpstream { session, lists: Lists::default() }
+        HttpUpstream { session, lists: Lists::default(), may_say_none: true }
     }
 
     /// A repository at its registry, with the lists that this one has.
@@ -177,7 +177,7 @@ impl HttpUpstreams {
     }
 
     fn mirror(&self, name: &Name, mirror: &MirrorOptions) -> Mirror {
-        let upstream = self.at_mirror(name, mirror);
+        let upstream = HttpUpstream { may_say_none: false, ..self.at_mirror(name, mirror) };
         let endpoint = &upstream.session.endpoint;
         Mirror {
             capabilities: mirror.capabilities,
@@ -242,6 +242,8 @@ impl UpstreamFactory for HttpUpstreams {
 struct HttpUpstream {
     session: Session,
     lists: Lists,
+    /// Whether it is believed that there is nothing. A cache may only not know yet, and somebody else can be asked.
+    may_say_none: bool,
 }
 
 impl HttpUpstream {
@@ -269,7 +271,11 @@ impl HttpUpstream {
 #[async_trait]
 impl Upstream for HttpUpstream {
     async fn list(&self, known: Option<&ListState>, urgency: Urgency) -> Result<Listing, UpstreamError> {
-        self.lists.read(&self.session, known, urgency).await
+        let listing = self.lists.read(&self.session, known, urgency).await?;
+        if listing.is_empty() && !self.may_say_none {
+            return Err(self.session.error(Operation::Tags, ErrorKind::NotFound { message: None }));
+        }
+        Ok(listing)
     }
 
     async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError> {
@@ -335,7 +341,8 @@ impl Upstream for HttpUpstream {
         artifact_type: Option<&str>,
         urgency: Urgency,
     ) -> Result<Document, UpstreamError> {
-        Referrers { session: &self.session, subject, artifact_type, urgency }.read().await
+        let Self { session, may_say_none, .. } = self;
+        Referrers { session, subject, artifact_type, urgency, may_say_none: *may_say_none }.read().await
     }
 
     fn counts_manifest_gets(&self) -> bool {

@@ -40,6 +40,17 @@ pub enum Listing {
     Newer(TagList, ListState),
 }
 
+impl Listing {
+    /// Whether there are no tags at all, as far as it tells.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Unchanged(state) => state.is_of([], 0),
+            Self::Whole(list, _) => list.tags.is_empty() && list.invalid == 0,
+            Self::Newer(..) => false,
+        }
+    }
+}
+
 /// The tags of a repository, as the registry lists them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TagList {

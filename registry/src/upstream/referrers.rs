@@ -43,6 +43,8 @@ pub(super) struct Referrers<'a> {
     /// Only artifacts of this type.
     pub(super) artifact_type: Option<&'a str>,
     pub(super) urgency: Urgency,
+    /// Whether it means that there are no referrers if neither the API nor the tag is known there.
+    pub(super) may_say_none: bool,
 }
 
 impl Referrers<'_> {
@@ -75,14 +77,15 @@ impl Referrers<'_> {
         }
     }
 
-    /// The list that clients keep under a tag. Where there is no such tag, nothing refers to the manifest.
+    /// The list that clients keep under a tag. Where there is no such tag, nothing refers to the manifest,
+    /// unless that may mean that the repository is not known there.
     async fn by_tag(&self) -> Result<Document, UpstreamError> {
         let hex = self.subject.hex();
         let digits = hex.get(..TAG_DIGITS).unwrap_or(&hex);
         let path = format!("manifests/{}-{digits}", self.subject.algorithm());
         let answer = self.ask(&path, None, media_type::ACCEPT_MANIFESTS).await?;
         let mut found = Found::default();
-        if answer.status.as_u16() != 404 {
+        if answer.status.as_u16() != 404 || !self.may_say_none {
             if !answer.status.is_success() {
                 return Err(self.error(answer.failure()));
             }

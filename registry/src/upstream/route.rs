@@ -4,6 +4,7 @@
 //! - an operation is done with one of them from beginning to end: a list of tags is never made of pages of two;
 //! - whatever goes wrong with a mirror, be it that it does not have the repository, the next one is asked, and the answer
 //!   is that of the registry itself;
+//! - that there are no tags or no referrers is not believed of a mirror that may not know the repository yet;
 //! - what is fetched by digest is checked, wherever it comes from;
 //! - a mirror has the budget and the login of its own host. It is never sent what belongs to the registry.
 //!

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use samovar_registry::Digest;
 use samovar_registry::credentials::CredentialChain;
 use samovar_registry::upstream::{
-    Capabilities, ConnectionOptions, ErrorKind, HostOptions, HttpOptions, ManifestSelector, MirrorOptions,
-    Upstream, UpstreamFactory, Urgency,
+    Capabilities, ConnectionOptions, ErrorKind, HostOptions, HttpOptions, Listing, ManifestSelector,
+    MirrorOptions, Upstream, UpstreamFactory, Urgency,
 };
-use samovar_testing::Image;
-use samovar_testing::fake::{Action, FakeRegistry, Fault, RequestKind};
+use samovar_testing::fake::{Action, Bearer, FakeRegistry, Fault, RequestKind};
+use samovar_testing::{Document, Image, media_type};
 
 use crate::setup::{PASSWORD, REPOSITORY, Setup, alice, options, tag};
 
@@ -101,6 +102,58 @@ async fn mirrors_are_asked_in_order_and_the_registrys_own_refusal_is_the_last_wo
     assert!(matches!(error.kind, ErrorKind::NotFound { .. }), "{error}");
     assert_eq!(error.repository, setup.name("no/such"));
     assert_eq!((first.requests().len(), second.requests().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_mirror_that_lists_nothing_is_passed_over() {
+    let empty = FakeRegistry::start().await;
+    let nothing = Action::body("application/json", r#"{"name":"team/app","tags":null}"#);
+    empty.fault(Fault::on(RequestKind::Tags), nothing.clone());
+    let second = a_mirror().await;
+    let setup = mirrored_by(vec![mirror(&empty.url()), mirror(&second.url())]).await;
+    assert_eq!(tags(&*setup.upstream()).await, 2);
+    second.fault(Fault::on(RequestKind::Tags), nothing.clone());
+    assert_eq!(tags(&*setup.upstream()).await, 1);
+    // The registry itself is believed, and its word is not taken for a mirror's the next time.
+    setup.registry.fault(Fault::on(RequestKind::Tags), nothing);
+    let Listing::Whole(list, state) = setup.upstream().list(None, URGENCY).await.unwrap() else { panic!() };
+    assert!(list.tags.is_empty());
+    setup.registry.clear_faults();
+    let listing = setup.upstream().list(Some(&state), URGENCY).await.unwrap();
+    assert!(matches!(listing, Listing::Whole(..)), "{listing:?}");
+}
+
+#[tokio::test]
+async fn that_nothing_refers_to_a_manifest_is_for_the_registry_to_say() {
+    let ignorant = FakeRegistry::start().await;
+    let setup = mirrored_by(vec![mirror(&ignorant.url())]).await;
+    let subject = Digest::sha256(b"subject");
+    let index = r#"{"schemaVersion":2,"manifests":[]}"#.to_owned();
+    let kept = Document::new(media_type::OCI_INDEX, format!("{index} "));
+    setup.registry.push(REPOSITORY, &format!("sha256-{}", subject.hex()), &kept);
+    let found = setup.upstream().referrers(&subject, None, URGENCY).await.unwrap();
+    assert_eq!(found.bytes, kept.bytes, "the mirror knows neither the question nor the tag");
+    assert_eq!(ignorant.requests().len(), 2);
+    let other = Digest::sha256(b"other");
+    setup
+        .upstream()
+        .referrers(&other, None, URGENCY)
+        .await
+        .expect("the registry may say that there are none");
+}
+
+#[tokio::test]
+async fn tokens_are_asked_for_by_the_names_of_the_mirror() {
+    let mirror_registry = FakeRegistry::start().await;
+    mirror_registry.push(&format!("hub/{REPOSITORY}"), "v2", &Image::new("seed"));
+    mirror_registry.push(&format!("hub/{REPOSITORY}"), "v3", &Image::new("seed"));
+    mirror_registry.require_bearer(Bearer::new());
+    let below = format!("{}/v2/hub", mirror_registry.url());
+    let setup = mirrored_by(vec![MirrorOptions { override_path: true, ..mirror(&below) }]).await;
+    assert_eq!(tags(&*setup.upstream()).await, 2);
+    let asked = mirror_registry.requests();
+    let token = asked.iter().find(|request| request.kind == RequestKind::Token).unwrap();
+    assert_eq!(token.parameter("scope").unwrap(), format!("repository:hub/{REPOSITORY}:pull"));
 }
 
 #[tokio::test]
