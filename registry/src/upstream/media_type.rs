@@ -33,6 +33,9 @@ const MAX_MEDIA_TYPE_LENGTH: usize = 255;
 /// foreign ones.
 const IMAGE_LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
 
+/// Says a header of one type, and the document that came with it of another.
+const CONTRADICTION: &str = "not a manifest: the document is not what its Content-Type says";
+
 /// The fields that tell what a document is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,7 +43,34 @@ struct Shape {
     media_type: Option<IfText<String>>,
     manifests: Option<IgnoredAny>,
     config: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
     fs_layers: Option<IgnoredAny>,
+}
+
+impl Shape {
+    /// What the document says it is, lower case.
+    fn named(&self) -> Option<String> {
+        let Some(IfText(Some(named))) = &self.media_type else { return None };
+        (!named.is_empty()).then(|| named.to_ascii_lowercase())
+    }
+
+    /// The types that a document of this shape may have where it names none, the likeliest first; none where any may be.
+    fn types(&self) -> &'static [&'static str] {
+        match self {
+            Self { manifests: Some(_), .. } => &[OCI_INDEX, DOCKER_LIST],
+            Self { config: Some(_), .. } | Self { layers: Some(_), .. } => &[OCI_MANIFEST, DOCKER_MANIFEST],
+            Self { fs_layers: Some(_), .. } => &[DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED],
+            _ => &[],
+        }
+    }
+
+    /// Whether the document may be of this type.
+    fn may_be(&self, media_type: &str) -> bool {
+        match self.named() {
+            Some(named) => named == media_type || is_schema1(&named) && is_schema1(media_type),
+            None => self.types().is_empty() || self.types().contains(&media_type),
+        }
+    }
 }
 
 /// Whether this is a type and a subtype (RFC 6838 section 4.2), of a length that may be shown and stored.
@@ -64,7 +94,8 @@ pub(super) fn is_schema1(media_type: &str) -> bool {
 }
 
 /// The media type of a manifest: the header's, lower case and without parameters; where that says nothing, the
-/// one that the document names, or else that of its shape. An answer that is not a manifest of whatever kind, such
+/// one that the document names, or else that of its shape. A header that contradicts these is an error: the digest is of
+/// the document alone, so that whatever else was believed of it would hold for every repository that has it. An answer that is not a manifest of whatever kind, such
 /// as a page for browsers or a list of errors, is told by what is wrong with it.
 pub(super) fn of_manifest(header: Option<&str>, document: &[u8]) -> Result<String, &'static str> {
     let Ok(shape) = json::object::<Shape>(document) else {
@@ -72,15 +103,17 @@ pub(super) fn of_manifest(header: Option<&str>, document: &[u8]) -> Result<Strin
     };
     let stated = header.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let says_nothing = matches!(stated.as_str(), "" | "application/json" | UNTYPED | "text/plain");
-    let media_type = match shape {
-        _ if !says_nothing => stated,
-        Shape { media_type: Some(IfText(Some(named))), .. } if !named.is_empty() => {
-            named.to_ascii_lowercase()
+    let media_type = if !says_nothing {
+        if !shape.may_be(&stated) {
+            return Err(CONTRADICTION);
         }
-        Shape { manifests: Some(_), .. } => OCI_INDEX.to_owned(),
-        Shape { config: Some(_), .. } => OCI_MANIFEST.to_owned(),
-        Shape { fs_layers: Some(_), .. } => DOCKER_SCHEMA1.to_owned(),
-        _ => return Err("not a manifest: neither its type nor its shape is that of one"),
+        stated
+    } else if let Some(named) = shape.named() {
+        named
+    } else if let Some(likeliest) = shape.types().first() {
+        (*likeliest).to_owned()
+    } else {
+        return Err("not a manifest: neither its type nor its shape is that of one");
     };
     // Manifests of all kinds have vendors' types; pages, errors and data have others.
     if media_type.starts_with("application/vnd.") && is_well_formed(&media_type) {
@@ -95,13 +128,41 @@ mod tests {
 
     #[test]
     fn the_header_decides_where_it_says_something() {
-        let document = br#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#;
+        let document = br#"{"config":{},"layers":[]}"#;
         for header in [
             DOCKER_MANIFEST,
             "Application/vnd.docker.distribution.manifest.v2+JSON; charset=utf-8",
             " application/vnd.docker.distribution.manifest.v2+json ;q=1",
         ] {
             assert_eq!(of_manifest(Some(header), document).unwrap(), DOCKER_MANIFEST);
+        }
+    }
+
+    #[test]
+    fn a_header_that_contradicts_the_document_is_refused() {
+        let named = |media_type: &str| format!(r#"{{"mediaType":"{media_type}","config":{{}}}}"#);
+        for (document, possible) in [
+            (named(OCI_INDEX), &[OCI_INDEX][..]),
+            (named(DOCKER_MANIFEST), &[DOCKER_MANIFEST]),
+            (named(DOCKER_SCHEMA1), &[DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED]),
+            (r#"{"manifests":[],"config":{}}"#.to_owned(), &[OCI_INDEX, DOCKER_LIST]),
+            (r#"{"config":{}}"#.to_owned(), &[OCI_MANIFEST, DOCKER_MANIFEST]),
+            (r#"{"mediaType":"","layers":[]}"#.to_owned(), &[OCI_MANIFEST, DOCKER_MANIFEST]),
+            (r#"{"fsLayers":[]}"#.to_owned(), &[DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED]),
+        ] {
+            for header in [
+                OCI_INDEX,
+                DOCKER_LIST,
+                OCI_MANIFEST,
+                DOCKER_MANIFEST,
+                DOCKER_SCHEMA1,
+                DOCKER_SCHEMA1_SIGNED,
+                "application/vnd.example.thing.v1+json",
+            ] {
+                let expected =
+                    if possible.contains(&header) { Ok(header.to_owned()) } else { Err(CONTRADICTION) };
+                assert_eq!(of_manifest(Some(header), document.as_bytes()), expected, "{document} {header}");
+            }
         }
     }
 

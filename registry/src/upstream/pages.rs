@@ -37,6 +37,8 @@ pub(super) struct Pager {
     invalid: usize,
     /// What pages say of their tags, if that is to be looked for.
     hints: Option<BTreeMap<Tag, TagHint>>,
+    /// What the tags that have hints take, in bytes. They need not be listed.
+    hinted_bytes: usize,
 }
 
 /// Whether there is more to ask for.
@@ -72,6 +74,7 @@ impl Pager {
             bytes: 0,
             invalid: 0,
             hints: may_hint.then(BTreeMap::new),
+            hinted_bytes: 0,
         }
     }
 
@@ -96,6 +99,11 @@ impl Pager {
         worth_it
     }
 
+    /// How many entries the pages had so far, whether tags or not.
+    pub(super) fn listed(&self) -> usize {
+        self.listed
+    }
+
     /// Takes over one page.
     pub(super) fn accept<'a>(
         &mut self,
@@ -113,10 +121,11 @@ impl Pager {
             }
         }
         self.pages += 1;
-        if self.listed > MAX_TAGS {
+        let hinted = self.hints.as_ref().map_or(0, BTreeMap::len);
+        if self.listed > MAX_TAGS || hinted > MAX_TAGS {
             return Err(protocol(format!("more than {MAX_TAGS} tags")));
         }
-        if self.bytes > MAX_TAG_BYTES {
+        if self.bytes > MAX_TAG_BYTES || self.hinted_bytes > MAX_TAG_BYTES {
             return Err(ErrorKind::TooLarge { limit: MAX_TAG_BYTES as u64 });
         }
 
@@ -142,7 +151,12 @@ impl Pager {
         if let Some(hints) = &mut self.hints
             && let Ok(HintingPage { tags, manifest }) = json::object(body)
         {
-            hints.extend(manifest.0);
+            for (tag, hint) in manifest.0 {
+                let bytes = tag.as_str().len();
+                if hints.insert(tag, hint).is_none() {
+                    self.hinted_bytes += bytes;
+                }
+            }
             return Ok(Page { tags });
         }
         json::object(body).map_err(|error| protocol(format!("not a list of tags: {error}")))
@@ -276,6 +290,32 @@ mod tests {
             assert_eq!(progress, Ok(Progress::More), "{number}");
         }
         let error = pager.accept(br#"{"tags":["one-more"]}"#, []).unwrap_err();
+        assert_eq!(error, ErrorKind::TooLarge { limit: 64 * 1024 * 1024 });
+    }
+
+    #[test]
+    fn hints_are_bounded_over_all_pages_whether_listed_or_not() {
+        let page = |number: usize, hinted: &[String]| {
+            let tags = hinted.join(",");
+            format!(r#"{{"tags":["t{number}"],"manifest":{{"x":{{"tag":[{tags}],"timeUploadedMs":"1"}}}}}}"#)
+        };
+        let accept = |pager: &mut Pager, number: usize, hinted: &[String]| {
+            pager.accept(page(number, hinted).as_bytes(), ["<?last=x>; rel=next"])
+        };
+        let hinted: Vec<_> = (0..=MAX_TAGS).map(|tag| format!(r#""{tag}""#)).collect();
+        let mut pager = Pager::new(true);
+        for (number, half) in hinted[..MAX_TAGS].chunks(MAX_TAGS / 2).enumerate() {
+            assert_eq!(accept(&mut pager, number, half), Ok(Progress::More));
+        }
+        assert_eq!(accept(&mut pager, 2, &hinted[..1]), Ok(Progress::More), "known already");
+        let error = accept(&mut pager, 3, &hinted[MAX_TAGS..]).unwrap_err();
+        assert_eq!(error.to_string(), "bad answer: more than 1000000 tags");
+
+        let mut pager = Pager { hinted_bytes: MAX_TAG_BYTES - 2, ..Pager::new(true) };
+        for number in 0..2 {
+            assert_eq!(accept(&mut pager, number, &hinted[number..=number]), Ok(Progress::More));
+        }
+        let error = accept(&mut pager, 2, &hinted[2..3]).unwrap_err();
         assert_eq!(error, ErrorKind::TooLarge { limit: 64 * 1024 * 1024 });
     }
 

@@ -61,6 +61,12 @@ struct RawLayer {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawVersion {
+    schema_version: u64,
+}
+
+#[derive(Deserialize)]
 struct RawSigned {
     signatures: First<RawSignature>,
 }
@@ -107,14 +113,16 @@ pub(super) fn payload(document: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The part of the document before the signatures, and the end that they have pushed out. All signatures are of one
-/// payload, so the first tells which.
+/// payload, so the first tells which. Other documents than of schema 1 are not signed in this way: whoever has put one in
+/// here has its digest in mind, not what it says.
 fn signed_payload(document: &[u8]) -> Option<Vec<u8>> {
     let signed: RawSigned = json::object(document).ok()?;
     let protected = decode_base64(&signed.signatures.0?.protected)?;
     let RawProtected { format_length, format_tail } = json::object(&protected).ok()?;
     let mut payload = document.get(..format_length)?.to_vec();
     payload.extend(decode_base64(&format_tail)?);
-    Some(payload)
+    let RawVersion { schema_version } = json::object(&payload).ok()?;
+    (schema_version == 1).then_some(payload)
 }
 
 fn decode_base64(text: &str) -> Option<Vec<u8>> {

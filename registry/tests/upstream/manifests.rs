@@ -175,6 +175,19 @@ async fn a_type_that_says_nothing_is_taken_from_the_document() {
 }
 
 #[tokio::test]
+async fn a_document_that_is_not_what_its_type_says_is_refused() {
+    let setup = Setup::new().await;
+    let pushed = digest(&setup.registry.push(REPOSITORY, "v1", &image()));
+    let body = image().manifest().bytes;
+    let action = Action::body("application/vnd.example.manifest.v1+json", body);
+    setup.registry.fault(Fault::on(RequestKind::ManifestGet), action);
+    for error in [by_tag(&setup, "v1").await.unwrap_err(), by_digest(&setup, &pushed).await.unwrap_err()] {
+        let expected = "bad answer: not a manifest: the document is not what its Content-Type says";
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[tokio::test]
 async fn documents_have_bounds() {
     let setup = Setup::new().await;
     setup.registry.push(REPOSITORY, "v1", &image());

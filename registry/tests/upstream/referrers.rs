@@ -118,7 +118,7 @@ async fn bad_answers_are_errors_and_not_an_absence_of_referrers() {
     for (action, expected) in [
         (Action::body("text/html", "<html>sign in</html>"), "not a manifest"),
         (Action::body(media_type::OCI_INDEX, "{}"), "not an index of referrers"),
-        (Action::body(media_type::OCI_MANIFEST, r#"{"manifests":[]}"#), "not an index of referrers"),
+        (Action::body(media_type::OCI_MANIFEST, r#"{"config":{}}"#), "not an index of referrers"),
         (page(&[referrer("a", "x")], &endless), "brings no new referrer"),
         (page(&[referrer("a", "x")], &[("link", "<nowhere>; rel=next")]), "without a query"),
         (Action::error(403, "DENIED", "not for you"), "not for you"),

@@ -221,6 +221,20 @@ async fn a_list_of_one_page_is_asked_for_conditionally() {
 }
 
 #[tokio::test]
+async fn a_list_that_may_have_filled_its_page_is_never_asked_for_conditionally() {
+    let setup = Setup::new().await;
+    setup.registry.add_header("etag", r#""page""#);
+    push_tags(&setup.registry, 49);
+    for (tags, is_conditional) in [(49, true), (50, false), (51, true)] {
+        push_tags(&setup.registry, tags);
+        let known = first_list(&setup).await;
+        assert!(matches!(list_again(&setup, &known).await, Listing::Unchanged(_)), "{tags}");
+        let last = setup.registry.requests().pop().unwrap();
+        assert_eq!(last.headers.contains_key("if-none-match"), is_conditional, "{tags}");
+    }
+}
+
+#[tokio::test]
 async fn a_list_of_several_pages_is_never_asked_for_conditionally() {
     let setup = Setup::new().await;
     push_tags(&setup.registry, 3);

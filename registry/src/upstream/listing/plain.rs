@@ -19,6 +19,10 @@ pub const MAX_TAG_PAGE_BYTES: u64 = 32 * 1024 * 1024;
 /// again, lest one that keeps saying so be believed for ever.
 const LONGEST_UNSENT: Duration = Duration::from_hours(24);
 
+/// Sizes of pages are multiples of this: a list of so many entries may have filled its page. Where one more then comes,
+/// only the `Link` to a next page tells, and no entity tag of the page need change.
+const PAGE_SIZES: usize = 50;
+
 /// Reads the list of one repository.
 #[derive(Debug)]
 pub(in crate::upstream) struct PlainList<'a> {
@@ -53,10 +57,11 @@ impl PlainList<'_> {
                 condition = None;
                 continue;
             }
-            let is_only_page = pager.is_first();
+            let was_first = pager.is_first();
             let progress = Self::accept(&mut pager, &answer);
             if progress.map_err(|kind| self.error(kind))? == Progress::End {
-                let validators = Validators::of(&answer.headers).filter(|_| is_only_page);
+                let is_full = pager.listed() > 0 && pager.listed().is_multiple_of(PAGE_SIZES);
+                let validators = Validators::of(&answer.headers).filter(|_| was_first && !is_full);
                 return Ok(compared(known, pager.into_list(), validators, now));
             }
             if spent > limit {

@@ -59,8 +59,9 @@ impl ListState {
         Self { validators, sent_at: Some(at), ..self }
     }
 
-    /// The same, for asking somebody else than who sent the list.
-    pub(in crate::upstream) fn without_validators(&self) -> Self {
+    /// The same, for asking somebody else than who sent the list, or as somebody else.
+    #[must_use]
+    pub fn without_validators(&self) -> Self {
         Self { validators: None, ..self.clone() }
     }
 

@@ -40,6 +40,31 @@ fn nothing_outside_of_what_was_signed_is_read() {
     assert_eq!(right.unwrap(), forged.unwrap());
 }
 
+#[test]
+fn only_what_says_that_it_is_of_schema_1_counts_as_signed() {
+    let signed = |payload: &str| {
+        let end = payload.rfind('}').unwrap();
+        let tail = BASE64_URL.encode(&payload[end..]);
+        let protected = BASE64_URL.encode(json!({"formatLength": end, "formatTail": tail}).to_string());
+        format!("{},\"signatures\":[{{\"protected\":\"{protected}\"}}]}}", &payload[..end])
+    };
+    for (original, counts) in [
+        (r#"{"schemaVersion":1,"fsLayers":[]}"#, true),
+        (r#"{"schemaVersion":2,"fsLayers":[]}"#, false),
+        (r#"{"fsLayers":[]}"#, false),
+        (r#"{"schemaVersion":1,"schemaVersion":2}"#, false),
+        (r#"{"schemaVersion":1,{}"#, false),
+    ] {
+        let forged = signed(original);
+        let expected = if counts { original } else { &forged };
+        assert_eq!(String::from_utf8_lossy(&payload(forged.as_bytes())), expected);
+        let (digest, bytes) = (Digest::sha256(original.as_bytes()), forged.into_bytes().into());
+        let media_type = crate::upstream::media_type::DOCKER_SCHEMA1_SIGNED.to_owned();
+        let document = crate::upstream::Document { digest, media_type, bytes };
+        assert_eq!(document.is_verified(), counts, "{original}");
+    }
+}
+
 fn decode(v1: &serde_json::Value) -> Schema1Manifest {
     let document = json!({"architecture": "ppc64le", "history": [{"v1Compatibility": v1.to_string()}]});
     Schema1Manifest::decode(document.to_string().as_bytes()).unwrap()
