@@ -143,6 +143,8 @@ struct IdentityQuotaStatus {
     resets_in_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     blocked_for_seconds: Option<f64>,
+    /// Whether what is left is kept for what somebody asks for: the schedule waits.
+    reserved: bool,
 }
 
 /// How samovar is doing.
@@ -217,6 +219,7 @@ fn identity_quota(known: &IdentityQuota) -> IdentityQuotaStatus {
         source: known.quota.source.as_deref().map(str::to_owned),
         resets_in_seconds: known.resets_in.map(|left| left.as_secs()),
         blocked_for_seconds: seconds(known.blocked_for),
+        reserved: known.is_reserved,
     }
 }
 

@@ -87,6 +87,18 @@ impl Kept {
         Self { record, side: TagSide::default(), other_platforms: false, asked_at: None }
     }
 
+    /// Whether it is to be asked about later than its own pace would have it.
+    pub(super) fn is_put_off(&self) -> bool {
+        let Some(next) = self.side.next else { return false };
+        match (&self.record.state, self.side.last_fetched) {
+            (TagState::Pending, _) => true,
+            (TagState::Ok(_), Some(fetched)) => {
+                next > fetched + Duration::from_secs(u64::from(self.side.interval_seconds))
+            }
+            _ => false,
+        }
+    }
+
     /// When the registry is to be asked about the tag; in the past where that is due; `None`: never.
     pub(super) fn next(&self) -> Option<Timestamp> {
         match &self.record.state {

@@ -182,13 +182,14 @@ impl State {
         new
     }
 
-    /// Makes every tag due that could not be asked about when it was asked about last, where other credentials may help.
+    /// Makes every tag due that could not be asked about when it was asked about last, where other credentials may help, or
+    /// that was put off: other credentials have a quota of their own.
     pub(super) fn retry_refused(&mut self, now: Timestamp) {
         for (tag, kept) in &mut self.tags {
             let may_help = match &kept.record.state {
                 TagState::Failed { class, .. } => *class == ErrorClass::Unauthorized,
                 // Why it could not be looked at again is not kept.
-                _ => kept.side.attempts > 0,
+                _ => kept.side.attempts > 0 || kept.is_put_off(),
             };
             if may_help && kept.next().is_some_and(|next| next > now) {
                 kept.side.next = Some(now);

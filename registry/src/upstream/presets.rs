@@ -34,9 +34,8 @@ const PRESETS: [Preset; 12] = [
     // docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html: hundreds of requests a second for each action, for
     // an account, whose own deployments draw on them.
     preset(&[".amazonaws.com", ".amazonaws.com.cn", ".on.aws"], 20.0, 20, 10),
-    // docs.aws.amazon.com/AmazonECR/latest/public/public-service-quotas.html: a pull a second without a login, 10 with one;
-    // what else may be asked is not published.
-    preset(&["public.ecr.aws", "ecr-public.aws.com"], 5.0, 10, 5),
+    // Cautious: what may be asked without a login is not published for all that is asked.
+    preset(&["public.ecr.aws", "ecr-public.aws.com"], 1.0, 10, 5),
     // cloud.google.com/artifact-registry/quotas and the quota of gcr.io before it: 50,000 requests in 10 minutes for an
     // address.
     preset(&["gcr.io", ".gcr.io", ".pkg.dev"], 40.0, 20, 10),
@@ -114,7 +113,7 @@ mod tests {
             ("quay.io", 5.0),
             ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", 20.0),
             ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", 20.0),
-            ("public.ecr.aws", 5.0),
+            ("public.ecr.aws", 1.0),
             ("europe-west1-docker.pkg.dev", 40.0),
             ("gcr.io", 40.0),
             ("eu.gcr.io", 40.0),

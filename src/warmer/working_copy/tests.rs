@@ -231,6 +231,20 @@ fn a_tag_that_is_to_be_asked_for_later_is_not_to_blame() {
 }
 
 #[test]
+fn other_credentials_give_what_a_quota_put_off_another_chance() {
+    let mut state = warmed(&["known", "moved"]);
+    state.apply_list(&list(&["known", "moved", "new"]), &TagFilter::All, POLL, at(0));
+    for text in ["moved", "new"] {
+        state.apply_answer(&tag(text), TagAnswer::Later { until: at(7).now }, at(0));
+    }
+    let soon = at(0).now + Duration::from_secs(1);
+    assert!(state.due(soon, false).is_empty());
+    state.retry_refused(soon);
+    let due: Vec<_> = state.due(soon, false).into_iter().map(|due| due.tag.to_string()).collect();
+    assert_eq!(due, ["new", "moved"]);
+}
+
+#[test]
 fn what_is_left_of_a_torn_repository_announces_nothing_new() {
     let mut state = warmed(&["1"]);
     state.torn = true;

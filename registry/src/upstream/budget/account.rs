@@ -144,6 +144,18 @@ impl Account {
         held.max(used_up.and_then(|announced| announced.ends).filter(|ends| *ends > now))
     }
 
+    /// Whether nothing is known of what is left.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.is_unknown
+    }
+
+    /// Whether what is left is kept for those who asked: no more than the `reserve`, a share of the quota.
+    pub(super) fn is_reserved(&self, reserve: f64) -> bool {
+        self.announced.as_ref().is_some_and(|announced| {
+            announced.quota.window.is_some() && announced.left <= announced.reserved(reserve)
+        })
+    }
+
     /// Brings the account up to `now`: ends what is over.
     pub(super) fn settle(&mut self, now: Instant) {
         self.held.end(now);
@@ -228,6 +240,18 @@ impl Account {
         Sent { counts, completed: self.completed }
     }
 
+    /// By whom the registry counts, where it said so.
+    pub(super) fn source(&self) -> Option<&Arc<str>> {
+        self.announced.as_ref()?.quota.source.as_ref()
+    }
+
+    /// Another identity that is counted by the same source has this much left.
+    pub(super) fn hear(&mut self, left: u64) {
+        if let Some(announced) = &mut self.announced {
+            announced.left = announced.left.min(left);
+        }
+    }
+
     /// A request that counts has ended.
     pub(super) fn done(&mut self) {
         self.under_way -= 1;
@@ -255,6 +279,10 @@ impl Account {
         let surely =
             same.filter(|before| !before.may_have_grown(&quota, self.sent)).map(|before| before.surely_ends);
         let surely_ends = surely.unwrap_or(now + window);
+        if same.is_none() {
+            // Turns were given by a quota that is no more.
+            self.promised = now;
+        }
         self.announced = Some(Announced { quota, left, ends, surely_ends, is_tentative: false, counted });
         self.is_unknown = false;
     }
@@ -264,6 +292,7 @@ impl Account {
         if self.is_unknown {
             self.is_unknown = false;
             self.announced = None;
+            self.promised = self.used_at;
         }
     }
 

@@ -81,6 +81,7 @@ impl State {
         let others = if self.counts_everything() { others } else { 0 };
         if let Some(account) = self.account(identity, now) {
             account.announce(quota, admission.sent, others, now);
+            self.tell_others(identity);
             self.call_front(now);
             self.call_first_of(&Gate::Quota(identity.clone()));
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -121,8 +121,7 @@ impl State {
     }
 }
 
-/// To the next whole second.
+/// To the nearest whole second: what was restored is one, but for what passes between reading one clock and the other.
 fn rounded(time: Timestamp) -> Timestamp {
-    let whole = time.as_second() + i64::from(time.subsec_nanosecond() > 0);
-    Timestamp::from_second(whole).unwrap_or(time)
+    time.round(Unit::Second).unwrap_or(time)
 }

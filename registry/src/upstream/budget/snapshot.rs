@@ -79,6 +79,8 @@ pub struct IdentityQuota {
     pub resets_in: Option<Duration>,
     /// For how much longer what counts against it is held back; absent when it is not.
     pub blocked_for: Option<Duration>,
+    /// Whether what is left is kept for those who asked.
+    pub is_reserved: bool,
 }
 
 impl State {
@@ -88,13 +90,14 @@ impl State {
         let blocked_by = blocked_for
             .map(|left| if broken == Some(left) { BlockReason::Failures } else { BlockReason::RateLimit });
         let quotas = self.accounts.iter().filter_map(|(identity, account)| {
-            let (quota, ends) = account.quota()?;
+            let (quota, ends) = account.quota().filter(|_| !account.is_unknown())?;
             let left = |until: Instant| until.saturating_duration_since(now);
             Some(IdentityQuota {
                 identity: identity.clone(),
                 quota,
                 resets_in: ends.map(left).filter(|left| !left.is_zero()),
                 blocked_for: account.exhausted_until(now).map(left),
+                is_reserved: account.is_reserved(self.terms.quota_reserve),
             })
         });
         BudgetSnapshot {

@@ -155,6 +155,16 @@ impl State {
         self.accounts.get_mut(identity)
     }
 
+    /// Identities that the host counts by the same source share what is left: the others have no more than this one.
+    pub(super) fn tell_others(&mut self, identity: &Identity) {
+        let Some(account) = self.accounts.get(identity) else { return };
+        let (Some(source), Some((quota, _))) = (account.source().cloned(), account.quota()) else { return };
+        let others = self.accounts.iter_mut().filter(|(other, _)| *other != identity);
+        for (_, other) in others.filter(|(_, other)| other.source() == Some(&source)) {
+            other.hear(quota.remaining);
+        }
+    }
+
     /// Leaves the queue, if still in it.
     pub(super) fn leave(&mut self, gate: &Gate, place: Place, now: Instant) {
         let gave_up = self.queue_mut(gate).is_some_and(|queue| queue.remove(&place).is_some());
@@ -343,6 +353,9 @@ impl State {
             if counts {
                 account.send(draw.urgency, now);
             }
+        }
+        if counts {
+            self.tell_others(draw.identity);
         }
         if let Some(queue) = self.queue_mut(gate) {
             queue.remove(&place);

@@ -326,3 +326,16 @@ async fn those_who_wait_for_a_quota_go_on_where_only_pulls_turn_out_to_count() {
         task.await.unwrap().unwrap();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn identities_that_are_counted_by_one_source_share_what_is_left() {
+    let (budget, alice) = (hub(), alice());
+    let by = |source: &str, remaining| Quota { source: Some(source.into()), ..quota(100, remaining) };
+    let other = Identity::from("bob");
+    told(&budget, look(&alice), by("192.0.2.7", 80)).await;
+    told(&budget, look(&other), by("192.0.2.8", 70)).await;
+    told(&budget, look(&anonymous()), by("192.0.2.7", 60)).await;
+    assert_eq!((left(&budget, &alice), left(&budget, &anonymous()), left(&budget, &other)), (60, 60, 70));
+    let _pull = budget.acquire(&pull(BACKGROUND, &anonymous())).await.unwrap();
+    assert_eq!((left(&budget, &alice), left(&budget, &other)), (59, 70));
+}

@@ -128,3 +128,20 @@ async fn what_counts_survives() {
     let pull = Draw { is_manifest_get: true, ..draw(REGISTRY, BACKGROUND, &identity) };
     assert!(matches!(after.acquire(&pull).await, Err(ErrorKind::QuotaShort { .. })));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_record_is_the_same_however_the_clocks_are_read() {
+    let budget = hub();
+    let permit = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
+    permit.note_quota(quota(60));
+    permit.hold_back(Some(seconds(600)), false);
+    drop(permit);
+    let record = budget.record(clock());
+    for nanoseconds in [-1_000, 0, 1_000] {
+        let clock = clock() + jiff::SignedDuration::from_nanos(nanoseconds);
+        assert_eq!(budget.record(clock), record);
+        let after = hub();
+        after.restore(&record, clock);
+        assert_eq!(after.record(clock), record);
+    }
+}

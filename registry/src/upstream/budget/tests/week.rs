@@ -90,6 +90,10 @@ impl Hub {
             Draw { kind: REGISTRY, urgency, identity: &identity, repository: None, is_manifest_get: true };
         match budget.acquire(&draw).await {
             Ok(permit) => {
+                if urgency == BACKGROUND {
+                    let left = self.remaining(&self.pulls(), Instant::now());
+                    assert!(left > LIMIT / 10, "the reserve is kept: {left}");
+                }
                 self.answer(&permit, true, WAY).await;
                 None
             }
