@@ -126,9 +126,11 @@ impl Fetcher {
 
     /// A manifest or index by digest, from the store or else from the registry.
     async fn manifest(&self, asking: Asking<'_>, digest: &Digest) -> Result<Document, FetchError> {
-        let flight = self.flights.of(asking.host, digest);
+        let flight = self.flights.of(&asking, digest);
         let _alone = flight.lock().await;
-        if let Some(StoredDocument { media_type, bytes }) = Documents(&*self.store).get(digest).await? {
+        // Without a type it was kept as a configuration, for whoever named it as one.
+        let stored = Documents(&*self.store).get(digest).await?;
+        if let Some(StoredDocument { media_type, bytes }) = stored.filter(|it| !it.media_type.is_empty()) {
             self.metrics.documents_saved();
             return Ok(Document { digest: digest.clone(), media_type, bytes });
         }
@@ -139,7 +141,7 @@ impl Fetcher {
 
     /// A configuration by digest, from the store or else from the registry.
     async fn config(&self, asking: Asking<'_>, digest: &Digest) -> Result<ImageConfig, FetchError> {
-        let flight = self.flights.of(asking.host, digest);
+        let flight = self.flights.of(&asking, digest);
         let _alone = flight.lock().await;
         let stored = Documents(&*self.store).get(digest).await?;
         let bytes = if let Some(stored) = stored {
@@ -189,9 +191,10 @@ fn failing_as_moved(digest: Digest, answer: Result<TagAnswer, FetchError>) -> Re
 }
 
 /// Who fetches which digest now: one at a time from each host, so that the second finds in the store what the first has
-/// fetched, and nobody waits for a host that is not theirs.
+/// fetched, and nobody waits for a host that is not theirs. Nor does what somebody has asked for wait behind what the
+/// schedule has, which may stand in a long line: rather, a document is fetched twice.
 #[derive(Debug, Default)]
-struct Flights(Mutex<HashMap<(String, Digest), Weak<Flight>>>);
+struct Flights(Mutex<HashMap<(String, Digest, Urgency), Weak<Flight>>>);
 
 type Flight = tokio::sync::Mutex<()>;
 
@@ -199,8 +202,8 @@ type Flight = tokio::sync::Mutex<()>;
 const CLEAR_FLIGHTS_AT: usize = 1024;
 
 impl Flights {
-    fn of(&self, host: &str, digest: &Digest) -> Arc<Flight> {
-        let key = (host.to_owned(), digest.clone());
+    fn of(&self, asking: &Asking<'_>, digest: &Digest) -> Arc<Flight> {
+        let key = (asking.host.to_owned(), digest.clone(), asking.urgency);
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(&key).and_then(Weak::upgrade) {
             return flight;
@@ -213,3 +216,6 @@ impl Flights {
         flight
     }
 }
+
+#[cfg(test)]
+mod tests;

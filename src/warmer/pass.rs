@@ -200,7 +200,9 @@ impl Pass {
         }
         self.publish_unsaved().await?;
         if self.login_changed {
-            self.copy.state().retry_refused(self.context.clock.now());
+            let mut state = self.copy.state();
+            state.retry_refused(self.context.clock.now());
+            state.forget_validators();
         }
         let listed = if self.must_list(scope) { self.list(upstream).await } else { Ok(()) };
         self.renew().await?;

@@ -198,6 +198,12 @@ impl State {
         }
     }
 
+    /// Forgets what the list is recognised by: a registry may show another one to another login.
+    pub(super) fn forget_validators(&mut self) {
+        self.side.listing = self.side.listing.as_ref().map(ListState::without_validators);
+        self.side_header_changed = true;
+    }
+
     /// Takes no time for true that cannot be: a clock that was wrong for a while must not put everything off until then.
     pub(super) fn distrust_the_future(&mut self, now: Timestamp) {
         if is_from_the_future(&self.side, now) {

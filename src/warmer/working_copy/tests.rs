@@ -523,6 +523,17 @@ fn what_a_list_left_behind_counts_only_while_what_is_here_is_what_it_said() {
 }
 
 #[test]
+fn another_login_is_not_told_by_what_the_list_was_recognised_by_before() {
+    let mut listing = serde_json::to_value(ListState::of(&list(&["a", "b"]))).unwrap();
+    listing["validators"] = serde_json::json!({"etag": "\"page\""});
+    let mut state = warmed(&["a", "b"]);
+    state.side.listing = Some(serde_json::from_value(listing).unwrap());
+    state.forget_validators();
+    assert_eq!(state.known_list(&TagFilter::All), Some(&ListState::of(&list(&["a", "b"]))));
+    assert!(state.is_unsaved());
+}
+
+#[test]
 fn an_unchanged_list_heals_what_a_failure_left_and_touches_no_tag() {
     let mut state = warmed(&["a", "b"]);
     state.list_failed(&listing_error(ErrorKind::Unavailable { status: 500, message: None }), at(1));
