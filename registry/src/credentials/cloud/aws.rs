@@ -254,4 +254,34 @@ mod tests {
     fn a_token_that_has_ended_is_good_for_nothing() {
         assert_eq!(grant(&data("AWS:x", -5), "environment", NOW).unwrap().lifetime, Duration::ZERO);
     }
+
+    #[derive(Debug)]
+    struct Without(fn() -> CredentialsError);
+
+    impl ProvideCredentials for Without {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready(Err((self.0)()))
+        }
+    }
+
+    #[tokio::test]
+    async fn no_identity_is_something_else_than_one_that_cannot_be_used() {
+        for (error, expected) in [
+            ((|| CredentialsError::not_loaded("none here")) as fn() -> _, true),
+            (|| CredentialsError::provider_error("access denied"), false),
+            (|| CredentialsError::invalid_configuration("a broken profile"), false),
+        ] {
+            let chain = CredentialsProviderChain::first_try("Environment", Without(error));
+            let config = aws_config::defaults(BehaviorVersion::latest())
+                .region(Region::new("eu-west-1"))
+                .credentials_provider(chain)
+                .retry_config(retries());
+            let client = aws_sdk_ecr::Client::new(&config.load().await);
+            let failure = client.get_authorization_token().send().await.unwrap_err();
+            assert_eq!(has_no_identity(&failure), expected, "{}", shown(&failure));
+        }
+    }
 }
