@@ -40,7 +40,7 @@ async fn a_rotated_secret_makes_a_new_list_and_nothing_else_does() {
     let mut lists = source.watch_lists();
     let list = lists.next().await.unwrap();
     assert_eq!(password(&list, "a.example/x"), "one");
-    assert_eq!(password(&list, "b.example/x"), "Fixed(Anonymous)");
+    assert_eq!(password(&list, "b.example/x"), "Fixed(Credentials(no credentials))");
 
     let hour = Duration::from_hours(1);
     assert!(tokio::time::timeout(hour, lists.next()).await.is_err(), "nothing has changed");
@@ -66,7 +66,7 @@ async fn a_file_that_comes_later_is_noticed() {
     let mut source = source(&file);
     let problems = source.problems();
     let mut lists = source.watch_lists();
-    assert_eq!(password(&lists.next().await.unwrap(), "a.example/x"), "Fixed(Anonymous)");
+    assert_eq!(password(&lists.next().await.unwrap(), "a.example/x"), "Fixed(Credentials(no credentials))");
     assert!(problems.list().is_empty());
     std::fs::write(&file, config("one")).unwrap();
     assert_eq!(password(&lists.next().await.unwrap(), "a.example/x"), "one");
