@@ -4,7 +4,7 @@
 //! - nothing is asked of a cloud before somebody wants credentials for a registry that is the cloud's own, or that the
 //!   configuration gives to it: no probing at start;
 //! - what a cloud gave is kept until it nears its end and renewed ahead of it, asked for once however many wait; failures
-//!   are backed off and answered at once meanwhile ([`keeper`]);
+//!   are backed off and answered at once meanwhile (`keeper`);
 //! - a cloud's tokens go to its registries alone, and no message shows one.
 //!
 //! The clouds' own libraries find the identity and speak to the cloud. They have HTTP clients of their own, which may reach

@@ -1,6 +1,6 @@
 //! Azure Container Registry.
 //!
-//! - It has a list of tags of its own ([`own_lists`](super::super::own_lists)).
+//! - It has a list of tags of its own (`own_lists`).
 //! - A page has at most 1,000 tags, whatever `n` says, and 100 where there is none (issue 749 of Azure's `acr`).
 //! - `Link` is a path from the root.
 //! - Reading a list of tags takes a scope of its own, `metadata_read`, besides `pull` (unverified).

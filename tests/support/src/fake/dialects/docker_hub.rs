@@ -1,6 +1,6 @@
 //! Docker Hub.
 //!
-//! - It has a list of tags of its own ([`own_lists`](super::super::own_lists)).
+//! - It has a list of tags of its own (`own_lists`).
 //! - The list of tags is sorted and has everything on one page where no `n` is sent; with `n` there are pages and links
 //!   (observed).
 //! - Tokens last 300 seconds (unverified).

@@ -1,6 +1,6 @@
 //! Harbor.
 //!
-//! - It has a list of tags of its own ([`own_lists`](super::super::own_lists)).
+//! - It has a list of tags of its own (`own_lists`).
 //! - The list of a proxy project is what it holds and what its upstream lists, together (observed in its source): tags may
 //!   stand there twice (unverified).
 //! - Tokens come from `/service/token` for the service `harbor-registry` (unverified); here the path is as everywhere.

@@ -1,6 +1,6 @@
 //! Quay.
 //!
-//! - It has a list of tags of its own ([`own_lists`](super::super::own_lists)).
+//! - It has a list of tags of its own (`own_lists`).
 //! - At most 100 tags on a page, whatever `n` says (observed in its source); issues tell of 50 (unverified).
 //! - The next page is named by `last` today, and was by a token in `next_page` (observed).
 //! - 429 does not say how long to wait: [`rate_limit`] (its own documentation of the error).
