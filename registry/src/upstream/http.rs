@@ -28,6 +28,8 @@ use super::{
 };
 use super::{media_type, names, schema1};
 use crate::credentials::CredentialChain;
+#[cfg(feature = "aws")]
+use crate::credentials::cloud::EcrApis;
 use crate::{Clock, Digest, Name, Tag};
 
 /// Bound of a manifest or index, in bytes: the size that the distribution protocol wants supported.
@@ -84,6 +86,8 @@ pub struct HttpUpstreams {
     standings: BTreeMap<String, Arc<Standing>>,
     hosts: Hosts,
     flights: Arc<Flights>,
+    #[cfg(feature = "aws")]
+    ecr: Arc<EcrApis>,
 }
 
 impl HttpUpstreams {
@@ -109,7 +113,17 @@ impl HttpUpstreams {
             standings,
             hosts: Hosts::default(),
             flights: Arc::default(),
+            #[cfg(feature = "aws")]
+            ecr: Arc::default(),
         })
+    }
+
+    /// Asks the interface of Amazon's registries like this, whatever environment, profile or instance say. The region is that
+    /// of all registries then.
+    #[cfg(feature = "aws")]
+    #[must_use]
+    pub fn with_amazon(self, config: aws_config::SdkConfig) -> Self {
+        Self { ecr: Arc::new(EcrApis::given(config)), ..self }
     }
 
     /// How the budget of every host stands, by canonical host.
@@ -150,6 +164,13 @@ impl HttpUpstreams {
         let options = &self.transport.options;
         let (name, host) = (&session.name, session.name.host());
         let Some(source) = options.host(host).listing.source(host) else { return Lists::default() };
+        #[cfg(feature = "aws")]
+        if source == HintSource::Ecr {
+            // It is Amazon that is asked, but about this registry.
+            let is_allowed = options.policy.allows(host) && !options.policy.denies(host);
+            let own = is_allowed.then(|| OwnList::of_ecr(self.ecr.clone(), session.clone()));
+            return Lists { own, may_hint: false };
+        }
         let speaker = match options.own_list_host(host) {
             Some(beside) => self.beside(beside, name),
             None => Some(session.clone()),

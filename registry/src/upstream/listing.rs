@@ -92,6 +92,9 @@ pub enum HintSource {
     /// Harbor's list of artifacts.
     #[serde(rename = "h")]
     Harbor,
+    /// `DescribeImages` of Amazon's registries.
+    #[serde(rename = "e")]
+    Ecr,
 }
 
 /// The lists of one repository.

@@ -178,6 +178,12 @@ impl Transport {
         self.clock.now()
     }
 
+    /// Starts the watch of a request that somebody else sends.
+    #[cfg(feature = "aws")]
+    pub(super) fn recording(&self, host: &Host, operation: Operation, waited: Duration) -> Recording {
+        Recording::start(self.observer.clone(), host.name.clone(), operation, waited)
+    }
+
     /// A random number from 0 to 1.
     pub(super) fn random(&self) -> f64 {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).f64()

@@ -15,6 +15,9 @@ use samovar_registry::{Digest, Tag};
 use samovar_testing::Image;
 use samovar_testing::fake::{Action, Dialect, FakeRegistry, Fault, Login, OwnList, RequestKind, dialects};
 
+#[cfg(feature = "aws")]
+mod ecr;
+
 use crate::setup::{REPOSITORY, SetClock, Setup, options, tag};
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -28,6 +31,15 @@ fn registries() -> [(HintSource, Dialect); 4] {
         (HintSource::Harbor, dialects::harbor::dialect()),
     ]
 }
+
+/// Those, and Amazon's, which is in no order.
+#[cfg(feature = "aws")]
+fn all_registries() -> Vec<(HintSource, Dialect)> {
+    registries().into_iter().chain([(HintSource::Ecr, dialects::ecr::dialect())]).collect()
+}
+
+#[cfg(not(feature = "aws"))]
+use registries as all_registries;
 
 /// A registry, a client that reads its own list, and what a warmer would remember.
 struct Own {
@@ -55,6 +67,8 @@ impl Own {
         };
         let clock = Arc::new(SetClock::default());
         let setup = Setup::at(registry, options, clock.clone());
+        #[cfg(feature = "aws")]
+        let setup = ecr::signing(setup, "AKIATEST");
         let upstream = setup.upstream();
         Self { setup, clock, upstream, known: None, tags: BTreeSet::new() }
     }
@@ -214,7 +228,7 @@ fn whatever_happens_the_lists_agree() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut runner = TestRunner::new(ProptestConfig { cases: 12, ..ProptestConfig::default() });
     let checked = runner.run(&events(), |events| {
-        for (source, dialect) in registries() {
+        for (source, dialect) in all_registries() {
             runtime.block_on(compare(source, dialect, &events));
         }
         Ok(())
@@ -224,7 +238,7 @@ fn whatever_happens_the_lists_agree() {
 
 #[tokio::test]
 async fn the_list_of_the_protocol_is_read_again_every_hour_and_takes_away_what_is_gone() {
-    for (source, dialect) in registries() {
+    for (source, dialect) in all_registries() {
         let mut own = Own::open(source, dialect).await;
         own.push("stays", "stays");
         own.push("goes", "goes");

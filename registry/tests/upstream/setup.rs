@@ -108,6 +108,12 @@ impl Setup {
         Self { registry, factory, observed, _listening: Listening::start() }
     }
 
+    /// The same with another client.
+    #[cfg(feature = "aws")]
+    pub(crate) fn with_factory(self, change: impl FnOnce(HttpUpstreams) -> HttpUpstreams) -> Self {
+        Self { factory: change(self.factory), ..self }
+    }
+
     pub(crate) fn name(&self, repository: &str) -> Name {
         format!("{}/{repository}", self.registry.host()).parse().unwrap()
     }

@@ -234,7 +234,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
         ("[hosts]\n'a.io' = 1", "samovar.toml:2: key hosts.\"a.io\": expected a table, found the number 1"),
         (
             "hosts.'a.io'.listing = 'Quay'",
-            "samovar.toml:1: key hosts.\"a.io\".listing: \"Quay\" is none of auto, plain, google, docker-hub, quay, acr, harbor",
+            "samovar.toml:1: key hosts.\"a.io\".listing: \"Quay\" is none of auto, plain, google, docker-hub, quay, acr, harbor, ecr",
         ),
         (
             "hosts.plain.rps = 1",

@@ -25,7 +25,7 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_sdk_ecr::types::AuthorizationData;
@@ -33,10 +33,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
+pub(crate) use api::{EcrApis, EcrFailure, EcrTag};
+
 use super::failure::{MAX_CAUSES, shown, without_secrets};
 use super::keeper::{Grant, Login, NoGrant};
 use crate::credentials::Credentials;
 use crate::{Clock, Secret};
+
+mod api;
 
 /// For one attempt at the instance's metadata service, and how many are made: outside of Amazon's cloud nobody answers there.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,29 +69,9 @@ impl EcrLogin {
 #[async_trait]
 impl Login for EcrLogin {
     async fn log_in(&self) -> Result<Grant, NoGrant> {
-        let metadata = aws_config::imds::Client::builder()
-            .max_attempts(METADATA_ATTEMPTS)
-            .connect_timeout(METADATA_TIMEOUT)
-            .read_timeout(METADATA_TIMEOUT)
-            .build();
-        let region = match &self.region {
-            Some(region) => Some(Region::new(region.clone())),
-            None => own_region(metadata.clone()).await,
-        };
-        let Some(region) = region else {
-            let message = "neither the registry's host nor the environment names a region".to_owned();
-            return Err(NoGrant { message, is_none: true });
-        };
         let found = Found::default();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(region.clone())
-            .credentials_provider(identities(&region, metadata, &found))
-            .timeout_config(timeouts())
-            .retry_config(retries());
-        if self.is_fips {
-            loader = loader.use_fips(true);
-        }
-        let client = aws_sdk_ecr::Client::new(&loader.load().await);
+        let config = configuration(self.region.as_deref(), self.is_fips, &found).await;
+        let client = aws_sdk_ecr::Client::new(&config.map_err(|message| NoGrant { message, is_none: true })?);
         let answer = client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| match error.as_service_error() {
             Some(error) => {
@@ -102,6 +86,32 @@ impl Login for EcrLogin {
         };
         Ok(grant(data, found.source(), self.clock.now())?)
     }
+}
+
+/// How the services of a region are asked with the identity of this process; where no region is said, of the one that
+/// environment, profile or instance name.
+async fn configuration(region: Option<&str>, is_fips: bool, found: &Found) -> Result<SdkConfig, String> {
+    let metadata = aws_config::imds::Client::builder()
+        .max_attempts(METADATA_ATTEMPTS)
+        .connect_timeout(METADATA_TIMEOUT)
+        .read_timeout(METADATA_TIMEOUT)
+        .build();
+    let region = match region {
+        Some(region) => Some(Region::new(region.to_owned())),
+        None => own_region(metadata.clone()).await,
+    };
+    let Some(region) = region else {
+        return Err("neither the registry's host nor the environment names a region".to_owned());
+    };
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(region.clone())
+        .credentials_provider(identities(&region, metadata, found))
+        .timeout_config(timeouts())
+        .retry_config(retries());
+    if is_fips {
+        loader = loader.use_fips(true);
+    }
+    Ok(loader.load().await)
 }
 
 /// The region that environment, profile or instance name.

@@ -20,6 +20,9 @@ use crate::{Clock, Name};
 
 pub use hosts::{Cloud, CloudParseError, HostIdentity};
 
+#[cfg(feature = "aws")]
+pub(crate) use aws::{EcrApis, EcrFailure, EcrTag};
+
 mod hosts;
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "google"))]

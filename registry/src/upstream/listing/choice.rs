@@ -18,7 +18,7 @@ pub enum ListingChoice {
 
 impl ListingChoice {
     /// Every choice with the word for it.
-    pub const ALL: [(&str, Self); 7] = [
+    pub const ALL: [(&str, Self); 8] = [
         ("auto", Self::Auto),
         ("plain", Self::Plain),
         ("google", Self::Own(HintSource::Google)),
@@ -26,6 +26,7 @@ impl ListingChoice {
         ("quay", Self::Own(HintSource::Quay)),
         ("acr", Self::Own(HintSource::Acr)),
         ("harbor", Self::Own(HintSource::Harbor)),
+        ("ecr", Self::Own(HintSource::Ecr)),
     ];
 
     /// The choice that this word stands for.
@@ -82,6 +83,7 @@ mod tests {
             ("gcr.io:5000", None),
             ("ghcr.io", None),
             ("harbor.example", None),
+            ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", None),
         ] {
             assert_eq!(ListingChoice::Auto.source(host), expected, "{host}");
             assert_eq!(ListingChoice::Plain.source(host), None, "{host}");

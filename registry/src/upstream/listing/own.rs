@@ -1,5 +1,5 @@
 //! The interfaces of their own in which some registries list tags by when they changed, the last first: what has changed
-//! since the last time is on the first page.
+//! since the last time is on the first page. Amazon's is in no order, and read to its end.
 //!
 //! Invariants:
 //! - nothing of such a list takes a tag away: a tag that is gone does not stand in it, and one may be missed while pages
@@ -9,6 +9,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+#[cfg(feature = "aws")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::LINK;
@@ -17,6 +19,8 @@ use jiff::Timestamp;
 
 use super::state::{Cursor, hash_of_hints};
 use super::{HintSource, ListState, TagHint, TagList};
+#[cfg(feature = "aws")]
+use crate::credentials::cloud::EcrApis;
 use crate::upstream::budget::RequestKind;
 use crate::upstream::session::{Question, Session};
 use crate::upstream::{ErrorClass, ErrorKind, Operation, Stage, UpstreamError, Urgency, link};
@@ -27,6 +31,8 @@ pub(in crate::upstream) use standing::Standing;
 
 mod acr;
 mod docker_hub;
+#[cfg(feature = "aws")]
+mod ecr;
 mod harbor;
 mod quay;
 mod standing;
@@ -77,10 +83,18 @@ pub(super) struct Entry {
 /// The own list of one repository's registry.
 #[derive(Debug)]
 pub(in crate::upstream) struct OwnList {
-    dialect: &'static dyn Dialect,
+    way: Way,
     /// With whom it is spoken: the registry itself, or a host beside it.
     session: Session,
-    path: String,
+}
+
+/// How it is read.
+#[derive(Debug)]
+enum Way {
+    /// The last change first, at this path.
+    ByChange(&'static dyn Dialect, String),
+    #[cfg(feature = "aws")]
+    Ecr(ecr::Ecr),
 }
 
 /// Why the list could not be read.
@@ -105,13 +119,19 @@ pub(super) struct Newer {
 impl OwnList {
     pub(in crate::upstream) fn new(source: HintSource, name: &Name, session: Session) -> Option<Self> {
         let dialect: &'static dyn Dialect = match source {
-            HintSource::Google => return None,
+            HintSource::Google | HintSource::Ecr => return None,
             HintSource::DockerHub => &docker_hub::DockerHub,
             HintSource::Quay => &quay::Quay,
             HintSource::Acr => &acr::Acr,
             HintSource::Harbor => &harbor::Harbor,
         };
-        Some(Self { dialect, path: dialect.path(name)?, session })
+        Some(Self { way: Way::ByChange(dialect, dialect.path(name)?), session })
+    }
+
+    /// Amazon's.
+    #[cfg(feature = "aws")]
+    pub(in crate::upstream) fn of_ecr(apis: Arc<EcrApis>, session: Session) -> Self {
+        Self { way: Way::Ecr(ecr::Ecr { apis }), session }
     }
 
     /// Whether to ask for it now: it has not failed lately, and whoever gives it does not want to be left alone.
@@ -133,22 +153,36 @@ impl OwnList {
     /// Reads from the newest change on until what was known is reached.
     pub(super) async fn newer(&self, known: &ListState, urgency: Urgency) -> Result<Newer, Setback> {
         let known = known.own.cursor.as_ref();
+        match &self.way {
+            Way::ByChange(dialect, path) => self.by_change(*dialect, path, known, urgency).await,
+            #[cfg(feature = "aws")]
+            Way::Ecr(ecr) => ecr.newer(&self.session, known, urgency).await,
+        }
+    }
+
+    async fn by_change(
+        &self,
+        dialect: &dyn Dialect,
+        path: &str,
+        known: Option<&Cursor>,
+        urgency: Urgency,
+    ) -> Result<Newer, Setback> {
         let mut reading = Reading::default();
         let limit = self.session.endpoint.connection.timeouts.list;
         let mut spent = Duration::ZERO;
-        let mut query = self.dialect.first_query();
+        let mut query = dialect.first_query();
         for read in 0..MAX_OWN_PAGES {
             let question = Question {
                 operation: Operation::Tags,
                 urgency,
                 method: Method::GET,
-                path: &self.path,
+                path,
                 query: Some(&query),
                 accept: Some(HeaderValue::from_static("application/json")),
                 condition: None,
                 max_body: MAX_OWN_PAGE_BYTES,
             };
-            let answer = if self.dialect.with_login() {
+            let answer = if dialect.with_login() {
                 self.session.ask(&question).await
             } else {
                 self.session.ask_openly(&question).await
@@ -160,9 +194,9 @@ impl OwnList {
                 let is_of_repository = matches!(answer.status.as_u16(), 401 | 403 | 404);
                 return Err(Setback { is_of_repository, ..setback });
             }
-            let page = self.dialect.page(&answer.body, &answer.headers, read);
-            let page = page.map_err(|reason| self.surprise(&reason))?;
-            if reading.take(page.entries, known).map_err(|reason| self.surprise(reason))? {
+            let page = dialect.page(&answer.body, &answer.headers, read);
+            let page = page.map_err(|reason| self.surprise(dialect, &reason))?;
+            if reading.take(page.entries, known).map_err(|reason| self.surprise(dialect, reason))? {
                 return Ok(reading.newer(known, true));
             }
             match page.next {
@@ -176,8 +210,8 @@ impl OwnList {
         Ok(reading.newer(known, false))
     }
 
-    fn surprise(&self, reason: &str) -> Setback {
-        let message = words::printable(&format!("{:?}'s own list of tags: {reason}", self.dialect.source()));
+    fn surprise(&self, dialect: &dyn Dialect, reason: &str) -> Setback {
+        let message = words::printable(&format!("{:?}'s own list of tags: {reason}", dialect.source()));
         self.setback(ErrorKind::Protocol { message })
     }
 

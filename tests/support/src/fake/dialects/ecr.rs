@@ -9,6 +9,7 @@
 use super::super::contents::TagsOrder;
 use super::super::dialect::{Dialect, Login};
 use super::super::fault::Action;
+use super::super::own_lists::OwnList;
 use super::super::paging::{Listing, Paging};
 
 /// The password of [`dialect`].
@@ -36,7 +37,7 @@ pub fn dialect() -> Dialect {
         password: PASSWORD.to_owned(),
         realm: "https://123456789012.dkr.ecr.eu-central-1.amazonaws.com/".to_owned(),
     };
-    Dialect { listing, login, ..Dialect::of("Amazon ECR") }
+    Dialect { listing, login, own_list: Some(OwnList::Ecr), ..Dialect::of("Amazon ECR") }
 }
 
 /// What the public registry says of a list that it does not have.

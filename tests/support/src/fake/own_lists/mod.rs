@@ -6,6 +6,7 @@ use super::record::Recorded;
 
 mod acr;
 mod docker_hub;
+mod ecr;
 mod harbor;
 mod quay;
 
@@ -20,6 +21,8 @@ pub enum OwnList {
     Acr,
     /// Harbor's, of artifacts.
     Harbor,
+    /// That of Amazon's registries, of images.
+    Ecr,
 }
 
 impl OwnList {
@@ -30,6 +33,7 @@ impl OwnList {
             Self::Quay => quay::answer(request, contents),
             Self::Acr => acr::answer(request, contents),
             Self::Harbor => harbor::answer(request, contents),
+            Self::Ecr => ecr::answer(request, contents),
         }
     }
 }
