@@ -64,7 +64,7 @@ async fn every_key_of_the_file_is_in_the_configuration_page_and_the_other_way_ro
         ("### Entries of `watch`", "watch = [{ image = 'alpine', no_such_key = 1 }]"),
         ("### `[upstream]`", "[upstream]\nno_such_key = 1"),
         ("### `[hosts.\"HOST\"]`", "[hosts.'ghcr.io']\nno_such_key = 1"),
-        ("#### Mirrors", "hosts.'ghcr.io'.mirrors = [{ url = 'https://mirror.example', no_such_key = 1 }]"),
+        ("### Mirrors", "hosts.'ghcr.io'.mirrors = [{ url = 'https://mirror.example', no_such_key = 1 }]"),
     ];
     let mut sections_of_the_file = Words::new();
     for (heading, text) in tables {
