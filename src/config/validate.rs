@@ -251,22 +251,15 @@ fn clouds(settings: Option<&Vec<Setting>>, problems: &mut Problems) -> BTreeSet<
 
 fn cloud(text: &str) -> Result<Cloud, String> {
     let cloud = text.parse().map_err(|error| format!("{} is no cloud: {error}", quoted(text)))?;
-    compiled_in(cloud)
+    values::compiled_in(cloud)
 }
 
 pub(super) fn host_identity(text: &str) -> Result<HostIdentity, String> {
     let identity = text.parse();
     match identity.map_err(|error| format!("{} is no cloud: {error}, or none", quoted(text)))? {
-        HostIdentity::Of(cloud) => compiled_in(cloud).map(HostIdentity::Of),
+        HostIdentity::Of(cloud) => values::compiled_in(cloud).map(HostIdentity::Of),
         HostIdentity::None => Ok(HostIdentity::None),
     }
-}
-
-fn compiled_in(cloud: Cloud) -> Result<Cloud, String> {
-    if cloud.is_compiled_in() {
-        return Ok(cloud);
-    }
-    Err(format!("this samovar was built without the feature {cloud}"))
 }
 
 /// The credentials file that is named, which must exist; else docker's own, which may come later.

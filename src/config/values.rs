@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
+use samovar_registry::credentials::cloud::Cloud;
 use samovar_registry::upstream::ListingChoice;
 
 use super::error::quoted;
@@ -156,10 +157,23 @@ pub(super) fn new_directory(text: &str) -> Result<PathBuf, String> {
 
 /// Which list of tags a host is asked for.
 pub(super) fn listing(text: &str) -> Result<ListingChoice, String> {
-    ListingChoice::from_word(text).ok_or_else(|| {
+    let choice = ListingChoice::from_word(text).ok_or_else(|| {
         let words: Vec<&str> = ListingChoice::ALL.iter().map(|(word, _)| *word).collect();
         format!("{} is none of {}", quoted(text), words.join(", "))
-    })
+    })?;
+    // It is asked for with Amazon's own library.
+    if text == "ecr" {
+        compiled_in(Cloud::Aws)?;
+    }
+    Ok(choice)
+}
+
+/// Refuses a cloud that this program was built without.
+pub(super) fn compiled_in(cloud: Cloud) -> Result<Cloud, String> {
+    if cloud.is_compiled_in() {
+        return Ok(cloud);
+    }
+    Err(format!("this samovar was built without the feature {cloud}"))
 }
 
 #[cfg(test)]
