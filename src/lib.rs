@@ -25,10 +25,9 @@
 //!
 //! use samovar::cache::Cache;
 //! use samovar::metrics::Metrics;
-//! use samovar::sources::{TagFilter, Watch, WatchList};
+//! use samovar::sources::{Watch, WatchList};
 //! use samovar::store::{Client, Memory};
 //! use samovar::warmer::{Warmer, WarmerOptions};
-//! use samovar_registry::credentials::CredentialChain;
 //! use samovar_registry::upstream::{HttpOptions, HttpUpstreams};
 //! use samovar_registry::{Clock, Registry, SystemClock};
 //!
@@ -45,9 +44,7 @@
 //!     WarmerOptions::default(),
 //! );
 //! let name: samovar_registry::Name = "ghcr.io/fluxcd/source-controller".parse()?;
-//! let credentials = CredentialChain::default();
-//! let watch = Watch { tags: TagFilter::All, credentials, poll_interval: None, platforms: None };
-//! warmer.warm_once(WatchList([(name.clone(), watch)].into())).await;
+//! warmer.warm_once(WatchList([(name.clone(), Watch::default())].into())).await;
 //!
 //! let cache = Cache::new(store, clock);
 //! let repository = cache.repository(&name).await?;

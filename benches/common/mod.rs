@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use samovar::metrics::Metrics;
-use samovar::sources::{TagFilter, Watch, WatchList};
+use samovar::sources::{Watch, WatchList};
 use samovar::store::Client;
 use samovar::warmer::{Warmer, WarmerOptions};
-use samovar_registry::credentials::CredentialChain;
 use samovar_registry::{Digest, Name, SystemClock};
 use samovar_testing::Image;
 use tokio::time::Instant;
@@ -55,13 +54,7 @@ pub(crate) async fn warm(
         world.push(&name, &format!("1.{}.{}", number / 50, number % 50), &image(number));
     }
     let options = WarmerOptions::default();
-    let watch = Watch {
-        tags: TagFilter::All,
-        credentials: CredentialChain::default(),
-        poll_interval: None,
-        platforms: None,
-    };
-    let watched = WatchList([(name, watch)].into());
+    let watched = WatchList([(name, Watch::default())].into());
     let warmer = Warmer::new(
         Arc::clone(store),
         Arc::new(world),

@@ -14,9 +14,10 @@ pub enum Verdict {
 }
 
 /// The tags of one repository that are wanted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum TagFilter {
     /// Every tag.
+    #[default]
     All,
     /// What at least one of several watches selects.
     Selected(TagSelection),

@@ -28,8 +28,8 @@ pub trait ImageSource: Debug + Send {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WatchList(pub BTreeMap<Name, Watch>);
 
-/// How to keep one repository warm.
-#[derive(Debug, Clone, PartialEq)]
+/// How to keep one repository warm; by default as usual, with every tag, anonymously.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Watch {
     /// Which tags are wanted.
     pub tags: TagFilter,
@@ -94,7 +94,7 @@ mod tests {
         };
         let anonymous = CredentialChain::default;
         let list = |credentials: CredentialChain| {
-            let watch = Watch { tags: TagFilter::All, credentials, poll_interval: None, platforms: None };
+            let watch = Watch { credentials, ..Watch::default() };
             WatchList(BTreeMap::from([("alpine".parse().unwrap(), watch)]))
         };
         for (one, another, expected) in [
@@ -115,8 +115,7 @@ mod tests {
             let wanted =
                 platforms.map(|platforms| platforms.split(',').map(|one| one.parse().unwrap()).collect());
             let platforms = wanted.and_then(Platforms::new);
-            let credentials = CredentialChain::default();
-            let watch = Watch { tags: TagFilter::All, credentials, poll_interval: None, platforms };
+            let watch = Watch { platforms, ..Watch::default() };
             WatchList(BTreeMap::from([("alpine".parse().unwrap(), watch)]))
         };
         for (one, another, expected) in [

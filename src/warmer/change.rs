@@ -82,4 +82,6 @@ pub enum Cause {
     Poll,
     /// Somebody asked for a refresh.
     Request,
+    /// A registry, or whoever pushes to it, said that something has changed.
+    Webhook,
 }

@@ -482,7 +482,7 @@ impl Pass {
     fn urgency(&self) -> Urgency {
         match self.cause {
             Cause::Poll => Urgency::Background,
-            Cause::Request => Urgency::Asked,
+            Cause::Request | Cause::Webhook => Urgency::Asked,
         }
     }
 

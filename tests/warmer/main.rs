@@ -24,7 +24,7 @@ use samovar::metrics::Metrics;
 use samovar::sources::{ImageSource, TagFilter, Watch, WatchList};
 use samovar::store::{Client, Entry, Key, Memory, Reader, StoreError};
 use samovar::warmer::{Change, ChangeKind, Handle, RequestRefused, Warmer, WarmerOptions};
-use samovar_registry::credentials::{CredentialChain, Credentials};
+use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{ErrorKind, Operation, Urgency};
 use samovar_registry::{Name, Platforms, Secret, Tag, TokioClock};
 use samovar_testing::{Image, Index};
@@ -76,13 +76,7 @@ fn clock() -> Arc<TokioClock> {
 }
 
 fn watching(names: &[&Name]) -> WatchList {
-    let watch = Watch {
-        tags: TagFilter::All,
-        credentials: CredentialChain::default(),
-        poll_interval: None,
-        platforms: None,
-    };
-    WatchList(names.iter().map(|name| ((*name).clone(), watch.clone())).collect())
+    WatchList(names.iter().map(|name| ((*name).clone(), Watch::default())).collect())
 }
 
 fn options() -> WarmerOptions {
