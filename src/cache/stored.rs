@@ -144,6 +144,12 @@ pub struct Side {
     /// When anything of the repository, its list or one of its tags, is next to be looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wake: Option<Timestamp>,
+    /// When the first of its tags is to be asked about; absent where none is, or in a record of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_tag: Option<Timestamp>,
+    /// The same of those that were never looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_new: Option<Timestamp>,
     /// The registry refuses us (401, 403).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<Denied>,

@@ -216,7 +216,9 @@ impl WorkingCopy {
         };
         if state.side_header_changed {
             let next_wake = state.next_wake();
-            let value = stored::encode(&stored::Side { next_wake, ..state.side.clone() });
+            let (next_tag, next_new) = (state.next_tag(), state.next_new());
+            let side = stored::Side { next_wake, next_tag, next_new, ..state.side.clone() };
+            let value = stored::encode(&side);
             plan.sides.push((Key::Side(state.name.clone()), Entry { value, refresh_at: next_wake }));
         }
         if state.removed {

@@ -231,7 +231,18 @@ impl State {
         if self.held_back || self.torn {
             return self.side.next_listing;
         }
-        self.tags.values().filter_map(Kept::next).chain(self.side.next_listing).min()
+        self.next_tag().into_iter().chain(self.side.next_listing).min()
+    }
+
+    /// When the first of the tags is to be asked about; in the past where that is due.
+    pub(super) fn next_tag(&self) -> Option<Timestamp> {
+        self.tags.values().filter_map(Kept::next).min()
+    }
+
+    /// The same of those that were never looked at.
+    pub(super) fn next_new(&self) -> Option<Timestamp> {
+        let new = self.tags.values().filter(|kept| kept.record.state == TagState::Pending);
+        new.filter_map(Kept::next).min()
     }
 
     /// What the list left behind when it was last read, if what is here is what it said, for these wanted tags: then a

@@ -231,6 +231,22 @@ fn a_tag_that_is_to_be_asked_for_later_is_not_to_blame() {
 }
 
 #[test]
+fn what_was_never_looked_at_is_told_from_what_is_to_be_looked_at_again() {
+    let mut state = warmed(&["1", "2"]);
+    assert_eq!((state.next_tag(), state.next_new()), (Some(at(1).now), None));
+    state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, POLL, at(2));
+    assert_eq!((state.next_tag(), state.next_new()), (Some(at(1).now), Some(at(2).now)));
+    let until = at(7).now;
+    for text in ["3", "4"] {
+        state.apply_answer(&tag(text), TagAnswer::Later { until }, at(3));
+    }
+    for text in ["1", "2"] {
+        state.apply_answer(&tag(text), TagAnswer::Same, at(6));
+    }
+    assert_eq!((state.next_tag(), state.next_new()), (Some(until), Some(until)));
+}
+
+#[test]
 fn other_credentials_give_what_a_quota_put_off_another_chance() {
     let mut state = warmed(&["known", "moved"]);
     state.apply_list(&list(&["known", "moved", "new"]), &TagFilter::All, POLL, at(0));
