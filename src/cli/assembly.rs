@@ -55,6 +55,7 @@ impl Assembly {
         let upstreams = Arc::new(upstreams);
         let options = WarmerOptions {
             poll_interval: config.poll_interval,
+            tag_interval: config.tag_interval,
             platforms: config.platforms.clone(),
             replica: replica_name(),
             unleased_share: config.unleased_share,

@@ -74,7 +74,9 @@ fn page(file: &Path, config: &Config) -> String {
         ("hot set", shown_size(config.hot_set_bytes as u64)),
         ("listen", config.listen.to_string()),
         ("platforms", config.platforms.to_string()),
-        ("poll interval", shown_duration(config.poll_interval)),
+        ("poll interval", config.poll_interval.to_string()),
+        ("with webhooks", shown_duration(config.poll_interval.webhook_fed)),
+        ("tag interval", config.tag_interval.to_string()),
         ("rate", format!("{}/s, burst {}", config.rate, config.burst)),
         ("insecure hosts", listed(config.insecure_hosts.iter().map(String::as_str).collect())),
         ("allowed hosts", globs(&config.host_policy.allow, "all")),
@@ -92,11 +94,12 @@ fn page(file: &Path, config: &Config) -> String {
     if config.watch.is_empty() {
         return parts.join("\n\n");
     }
-    let rows = config
-        .watch
-        .iter()
-        .map(|entry| [entry.name.to_string(), tags(entry).to_owned(), shown_duration(entry.poll_interval)]);
-    parts.push(output::columns(["WATCH", "TAGS", "EVERY"], rows));
+    let row = |entry: &WatchEntry| {
+        let (listed, confirmed) = (entry.poll_interval.to_string(), entry.tag_interval.to_string());
+        [entry.name.to_string(), tags(entry).to_owned(), listed, confirmed]
+    };
+    let headings = ["WATCH", "TAGS", "LISTED EVERY", "CONFIRMED EVERY"];
+    parts.push(output::columns(headings, config.watch.iter().map(row)));
     parts.join("\n\n")
 }
 
@@ -114,7 +117,13 @@ fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Val
         json!({
             "name": entry.name.to_string(),
             "tags": tags(entry),
-            "poll_interval": shown_duration(entry.poll_interval),
+            "poll_interval": shown_duration(entry.poll_interval.usual),
+            "min_poll_interval": shown_duration(entry.poll_interval.shortest),
+            "max_poll_interval": shown_duration(entry.poll_interval.longest),
+            "webhook_poll_interval": shown_duration(entry.poll_interval.webhook_fed),
+            "tag_interval": shown_duration(entry.tag_interval.first),
+            "min_tag_interval": shown_duration(entry.tag_interval.shortest),
+            "max_tag_interval": shown_duration(entry.tag_interval.longest),
             "platforms": entry.platforms.to_string(),
         })
     });
@@ -171,9 +180,9 @@ mod tests {
         let page = page(&args.file, &config);
         assert!(page.contains("samovar.toml: valid\nstore           memory:\n"), "{page}");
         let watch = "\
-WATCH                     TAGS      EVERY
-docker.io/library/alpine  all       5m
-ghcr.io/a/b               selected  5m";
+WATCH                     TAGS      LISTED EVERY   CONFIRMED EVERY
+docker.io/library/alpine  all       5m (1m to 1h)  1h (5m to 7d)
+ghcr.io/a/b               selected  5m (1m to 1h)  1h (5m to 7d)";
         assert!(page.ends_with(watch), "{page}");
         assert_eq!(summary(&args.file, &config, &[])["watch"][1]["tags"], "selected");
         assert_eq!(summary(&args.file, &config, &[])["watch"][1]["platforms"], "linux/amd64,linux/arm64");

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::connection;
 use super::document::{Document, Section, Value};
 use super::error::{Origin, Problems};
+use super::intervals;
 use super::settings::{
     CredentialSetting, HostSettings, SecretSettings, Setting, Settings, UpstreamSettings, WatchSetting,
 };
@@ -60,7 +61,7 @@ fn root(mut root: Section<'_>) -> Settings {
         alias: root.texts("alias"),
         timestamp_labels: root.texts("timestamp_labels"),
         platform: root.texts("platform"),
-        poll_interval: root.text("poll_interval"),
+        intervals: intervals::read(&mut root),
         rps: root.number("rps"),
         burst: root.number("burst"),
         docker_config: root.text("docker_config"),
@@ -86,10 +87,10 @@ fn watch_entry(value: Value<'_>) -> Option<WatchSetting> {
     let image = section.required_text("image");
     let tags = section.texts("tags");
     let ignore_tags = section.texts("ignore_tags").unwrap_or_default();
-    let poll_interval = section.text("poll_interval");
+    let intervals = intervals::read(&mut section);
     let platforms = section.texts("platforms");
     section.finish();
-    Some(WatchSetting { image: image?, tags, ignore_tags, poll_interval, platforms })
+    Some(WatchSetting { image: image?, tags, ignore_tags, intervals, platforms })
 }
 
 fn credentials(value: Value<'_>) -> Option<Vec<CredentialSetting>> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::error::Origin;
+use super::intervals::IntervalSettings;
 use super::settings::{Setting, Settings, WatchSetting};
 
 /// Looks up an environment variable; `None` where it is not set.
@@ -32,7 +33,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
 
-    /// List the tags of a repository this often, such as 90s, 5m or 1h30m [default: 5m] [env: SAMOVAR_POLL_INTERVAL]
+    /// List the tags of a repository this often, such as 90s, 5m or 1h30m [default: 5m at first, then as often as it changes] [env: SAMOVAR_POLL_INTERVAL]
     #[arg(long, value_name = "DURATION")]
     pub poll_interval: Option<String>,
 
@@ -119,7 +120,7 @@ impl ServeArgs {
         Settings {
             watch: flag_list("--watch", &self.watch).map(watch_images),
             listen: flag("--listen", self.listen.as_deref()),
-            poll_interval: flag("--poll-interval", self.poll_interval.as_deref()),
+            intervals: IntervalSettings::poll(flag("--poll-interval", self.poll_interval.as_deref())),
             hot_set: flag("--hot-set", self.hot_set.as_deref()),
             ..self.shared.settings()
         }
@@ -171,7 +172,7 @@ pub(super) fn from_environment(environment: Environment<'_>) -> Settings {
         alias: variable_list(environment, "SAMOVAR_ALIAS"),
         timestamp_labels: variable_list(environment, "SAMOVAR_TIMESTAMP_LABELS"),
         platform: variable_list(environment, "SAMOVAR_PLATFORM"),
-        poll_interval: variable(environment, "SAMOVAR_POLL_INTERVAL"),
+        intervals: IntervalSettings::poll(variable(environment, "SAMOVAR_POLL_INTERVAL")),
         rps: variable(environment, "SAMOVAR_RPS"),
         burst: variable(environment, "SAMOVAR_BURST"),
         docker_config: variable(environment, "SAMOVAR_DOCKER_CONFIG"),

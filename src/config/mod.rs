@@ -17,6 +17,7 @@ mod error;
 mod file;
 mod flags;
 mod hosts;
+mod intervals;
 mod policy;
 mod proxies;
 mod settings;
@@ -42,6 +43,7 @@ use samovar_registry::{Aliases, Globs, Platforms};
 
 pub use error::{ConfigError, Origin, Problem};
 pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
+pub use intervals::{PollInterval, TagInterval};
 pub use store_url::{StoreUrl, StoreUrlError};
 pub use tag_filter::{TagFilter, TagSelection, Verdict};
 pub use values::{parse_duration, shown as shown_duration, shown_size};
@@ -76,8 +78,10 @@ pub struct Config {
     pub timestamp_labels: Globs,
     /// The platforms to look at. By default `linux/amd64` and `linux/arm64`.
     pub platforms: Platforms,
-    /// How often the tags of a repository are listed: between a second and a week, by default 5 minutes.
-    pub poll_interval: Duration,
+    /// How often the tags of a repository are listed.
+    pub poll_interval: PollInterval,
+    /// How often a tag is confirmed.
+    pub tag_interval: TagInterval,
     /// Requests a second that a host may be asked, unless its own entry says otherwise, or, where it is well known, it lets
     /// us ask less. By default 50.
     pub rate: f64,

@@ -5,6 +5,7 @@ use samovar_registry::Secret;
 
 use super::connection::{ConnectionSettings, MirrorSettings};
 use super::error::Origin;
+use super::intervals::IntervalSettings;
 
 /// A text and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,14 +20,15 @@ pub(super) struct WatchSetting {
     pub(super) image: Setting,
     pub(super) tags: Option<Vec<Setting>>,
     pub(super) ignore_tags: Vec<Setting>,
-    pub(super) poll_interval: Option<Setting>,
+    pub(super) intervals: IntervalSettings,
     pub(super) platforms: Option<Vec<Setting>>,
 }
 
 impl WatchSetting {
     /// An entry that is only an image.
     pub(super) fn image(image: Setting) -> Self {
-        Self { image, tags: None, ignore_tags: Vec::new(), poll_interval: None, platforms: None }
+        let intervals = IntervalSettings::default();
+        Self { image, tags: None, ignore_tags: Vec::new(), intervals, platforms: None }
     }
 }
 
@@ -115,7 +117,7 @@ pub(super) struct Settings {
     pub(super) alias: Option<Vec<Setting>>,
     pub(super) timestamp_labels: Option<Vec<Setting>>,
     pub(super) platform: Option<Vec<Setting>>,
-    pub(super) poll_interval: Option<Setting>,
+    pub(super) intervals: IntervalSettings,
     pub(super) rps: Option<Setting>,
     pub(super) burst: Option<Setting>,
     pub(super) docker_config: Option<Setting>,
@@ -144,7 +146,7 @@ impl Settings {
             alias: self.alias.or(below.alias),
             timestamp_labels: self.timestamp_labels.or(below.timestamp_labels),
             platform: self.platform.or(below.platform),
-            poll_interval: self.poll_interval.or(below.poll_interval),
+            intervals: self.intervals.over(below.intervals),
             rps: self.rps.or(below.rps),
             burst: self.burst.or(below.burst),
             docker_config: self.docker_config.or(below.docker_config),

@@ -12,13 +12,12 @@ use samovar_registry::{Aliases, Glob, Globs, ParseError, Platform, Platforms, ca
 use super::credentials::repository_credentials;
 use super::error::{ConfigError, Origin, Problems, quoted};
 use super::flags::{Environment, variable};
+use super::intervals::{self, PollInterval, TagInterval};
 use super::proxies::environment_proxies;
 use super::settings::{Setting, Settings, UpstreamSettings};
 use super::watch::{Usual, watch_list};
 use super::{Config, StoreUrl, UpstreamConfig, values};
 use super::{connection, hosts, policy};
-
-const POLL_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
 
 /// For each of the timeouts of a request.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
@@ -48,15 +47,15 @@ pub(super) fn config(
 
 fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Problems) -> Config {
     let aliases = aliases(listed(settings.alias.as_ref()), problems);
-    let interval = settings.poll_interval.as_ref().and_then(|setting| poll_interval(setting, problems));
-    let poll_interval = interval.unwrap_or(Duration::from_mins(5));
+    let poll_interval = intervals::poll_interval(&settings.intervals, PollInterval::default(), problems);
+    let tag_interval = intervals::tag_interval(&settings.intervals, TagInterval::default(), problems);
     let listen = checked(settings.listen.as_ref(), problems, values::socket_address);
     let host_policy = policy::host_policy(settings, problems);
     policy::check_watched(&host_policy, listed(settings.watch.as_ref()), &aliases, problems);
     let (hosts, other_hosts) = hosts::host_configs(settings, &host_policy, &aliases, problems);
     let store = store(settings.store.as_ref(), environment, problems);
     let platforms = platforms(listed(settings.platform.as_ref()), problems).unwrap_or_default();
-    let usual = Usual { poll_interval, platforms: &platforms };
+    let usual = Usual { poll_interval, tag_interval, platforms: &platforms };
     Config {
         watch: watch_list(listed(settings.watch.as_ref()), &aliases, &usual, problems),
         store_local_tier: local_tier(settings.store_local_tier.as_ref(), store.as_ref(), problems),
@@ -69,6 +68,7 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         timestamp_labels: globs(listed(settings.timestamp_labels.as_ref()), problems),
         platforms,
         poll_interval,
+        tag_interval,
         rate: checked(settings.rps.as_ref(), problems, values::rate).unwrap_or(50.0),
         burst: burst(settings.burst.as_ref(), problems).unwrap_or(10),
         upstream: upstream(&settings.upstream, problems),
@@ -87,11 +87,6 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
 
 fn listed<T>(list: Option<&Vec<T>>) -> &[T] {
     list.map_or(&[], Vec::as_slice)
-}
-
-/// How often the tags of a repository are listed.
-pub(super) fn poll_interval(setting: &Setting, problems: &mut Problems) -> Option<Duration> {
-    problems.keep(&setting.origin, values::parse_duration(&setting.value, POLL_INTERVALS))
 }
 
 /// All globs; one that is invalid is a problem, never one that matches everything.

@@ -1,11 +1,11 @@
 //! The watch list: which repositories are kept warm, and which of their tags.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use samovar_registry::{Aliases, Name, Platforms, Reference};
 
 use super::error::{Problems, quoted};
+use super::intervals::{self, PollInterval, TagInterval};
 use super::settings::WatchSetting;
 use super::tag_filter::TagFilter;
 use super::validate;
@@ -18,19 +18,22 @@ pub struct WatchEntry {
     /// Which of its tags.
     pub tags: TagFilter,
     /// How often its tags are listed.
-    pub poll_interval: Duration,
+    pub poll_interval: PollInterval,
+    /// How often each of them is confirmed.
+    pub tag_interval: TagInterval,
     /// Which platforms' images are wanted.
     pub platforms: Platforms,
 }
 
 /// What holds where an entry says nothing else.
 pub(super) struct Usual<'a> {
-    pub(super) poll_interval: Duration,
+    pub(super) poll_interval: PollInterval,
+    pub(super) tag_interval: TagInterval,
     pub(super) platforms: &'a Platforms,
 }
 
 /// The watch list in the order of names, each repository once: where it is written several times, any tag that one
-/// of the entries wants is wanted, for all platforms that one of them wants, and the shortest interval holds.
+/// of the entries wants is wanted, for all platforms that one of them wants, and the shortest intervals hold.
 pub(super) fn watch_list(
     settings: &[WatchSetting],
     aliases: &Aliases,
@@ -45,7 +48,8 @@ pub(super) fn watch_list(
         let entry = match merged.remove(&entry.name) {
             Some(other) => WatchEntry {
                 tags: other.tags.union(entry.tags),
-                poll_interval: other.poll_interval.min(entry.poll_interval),
+                poll_interval: other.poll_interval.shorter_of_each(entry.poll_interval),
+                tag_interval: other.tag_interval.shorter_of_each(entry.tag_interval),
                 platforms: other.platforms.union(&entry.platforms),
                 name: entry.name,
             },
@@ -65,8 +69,8 @@ fn watch_entry(
     // All parts are looked at before any is given up, so that every problem is seen.
     let include = setting.tags.as_deref().map(|patterns| validate::tag_globs(patterns, problems));
     let ignore = validate::tag_globs(&setting.ignore_tags, problems);
-    let interval = setting.poll_interval.as_ref();
-    let interval = interval.map(|interval| validate::poll_interval(interval, problems));
+    let poll_interval = intervals::poll_interval(&setting.intervals, usual.poll_interval, problems);
+    let tag_interval = intervals::tag_interval(&setting.intervals, usual.tag_interval, problems);
     let platforms = setting.platforms.as_deref().map(|platforms| validate::platforms(platforms, problems));
 
     let image = &setting.image;
@@ -95,7 +99,6 @@ fn watch_entry(
         Some(tag) => TagFilter::exactly(tag.clone()),
         None => TagFilter::matching(include, ignore),
     };
-    let poll_interval = interval.flatten().unwrap_or(usual.poll_interval);
     let platforms = platforms.flatten().unwrap_or_else(|| usual.platforms.clone());
-    Some(WatchEntry { name: reference.name().clone(), tags, poll_interval, platforms })
+    Some(WatchEntry { name: reference.name().clone(), tags, poll_interval, tag_interval, platforms })
 }

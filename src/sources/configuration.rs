@@ -77,6 +77,7 @@ impl Reader {
                 tags: entry.tags.clone(),
                 credentials: keychain.chain_for(&entry.name, &mut problems),
                 poll_interval: Some(entry.poll_interval),
+                tag_interval: Some(entry.tag_interval),
                 platforms: Some(entry.platforms.clone()),
             };
             (entry.name.clone(), watch)

@@ -5,13 +5,12 @@ mod problems;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use samovar_registry::credentials::CredentialChain;
 use samovar_registry::{Name, Platforms};
 
-pub use crate::config::{TagFilter, Verdict};
+pub use crate::config::{PollInterval, TagFilter, TagInterval, Verdict};
 pub use configuration::ConfigurationSource;
 pub use problems::SourceProblems;
 
@@ -36,14 +35,16 @@ pub struct Watch {
     /// What to log in with.
     pub credentials: CredentialChain,
     /// How often to list, where not as usual.
-    pub poll_interval: Option<Duration>,
+    pub poll_interval: Option<PollInterval>,
+    /// How often to confirm a tag, where not as usual.
+    pub tag_interval: Option<TagInterval>,
     /// Which platforms' images are wanted, where not the usual ones.
     pub platforms: Option<Platforms>,
 }
 
 impl WatchList {
     /// Adds another source's list. A repository that is in both is kept as both want: their tags together, the
-    /// shorter interval, the platforms of both, credentials before none unless one of them says that nothing else is to be
+    /// shorter intervals, the platforms of both, credentials before none unless one of them says that nothing else is to be
     /// tried. What only one of them says holds.
     #[must_use]
     pub fn merged(mut self, other: Self) -> Self {
@@ -63,15 +64,20 @@ impl Watch {
         let gives_way =
             !self.credentials.is_ended() && (other.credentials.is_ended() || self.credentials.is_anonymous());
         let credentials = if gives_way { other.credentials } else { self.credentials };
-        let poll_interval = match (self.poll_interval, other.poll_interval) {
-            (Some(one), Some(another)) => Some(one.min(another)),
-            (one, another) => one.or(another),
-        };
-        let platforms = match (self.platforms, other.platforms) {
-            (Some(one), Some(another)) => Some(one.union(&another)),
-            (one, another) => one.or(another),
-        };
-        Self { tags: self.tags.union(other.tags), credentials, poll_interval, platforms }
+        let poll_interval =
+            both_or_either(self.poll_interval, other.poll_interval, PollInterval::shorter_of_each);
+        let tag_interval =
+            both_or_either(self.tag_interval, other.tag_interval, TagInterval::shorter_of_each);
+        let platforms = both_or_either(self.platforms, other.platforms, |one, other| one.union(&other));
+        Self { tags: self.tags.union(other.tags), credentials, poll_interval, tag_interval, platforms }
+    }
+}
+
+/// What two say, or what one of them says.
+fn both_or_either<T>(one: Option<T>, other: Option<T>, both: impl FnOnce(T, T) -> T) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(both(one, other)),
+        (one, other) => one.or(other),
     }
 }
 

@@ -47,7 +47,7 @@ use tracing::{error, info, warn};
 use self::context::Context;
 use self::requests::{Request, Requests, Wanted};
 use crate::metrics::Metrics;
-use crate::sources::{ImageSource, WatchList};
+use crate::sources::{ImageSource, PollInterval, TagInterval, WatchList};
 use crate::store::Client;
 
 pub use change::{Cause, Change, ChangeKind};
@@ -64,7 +64,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct WarmerOptions {
     /// How often a repository is listed, where its watch does not say.
-    pub poll_interval: Duration,
+    pub poll_interval: PollInterval,
+    /// How often a tag is confirmed, where its repository's watch does not say.
+    pub tag_interval: TagInterval,
     /// Which platforms' images are wanted, where a repository's watch does not say.
     pub platforms: Platforms,
     /// Tags of one repository that are asked about at once; the host's budget bounds the requests.
@@ -81,7 +83,8 @@ pub struct WarmerOptions {
 impl Default for WarmerOptions {
     fn default() -> Self {
         Self {
-            poll_interval: Duration::from_mins(5),
+            poll_interval: PollInterval::default(),
+            tag_interval: TagInterval::default(),
             platforms: Platforms::default(),
             fetches_per_repository: 16,
             seed: None,

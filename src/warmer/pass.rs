@@ -476,7 +476,7 @@ impl Pass {
     }
 
     fn poll_interval(&self) -> Duration {
-        self.watch.poll_interval.unwrap_or(self.context.options.poll_interval)
+        self.watch.poll_interval.unwrap_or(self.context.options.poll_interval).usual
     }
 
     fn urgency(&self) -> Urgency {

@@ -11,7 +11,7 @@ use samovar_registry::upstream::{HintSource, ListingChoice};
 
 use super::load;
 use crate::config::{
-    Config, HostConfig, Origin, ServeArgs, SharedArgs, TagFilter, UpstreamConfig, Verdict, shown_duration,
+    Config, HostConfig, Origin, PollInterval, ServeArgs, SharedArgs, TagFilter, UpstreamConfig, Verdict,
     shown_size,
 };
 
@@ -26,7 +26,8 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.store.to_string(), "embedded:/data/samovar/store");
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.platforms.to_string(), "linux/amd64,linux/arm64");
-    assert_eq!(config.poll_interval, Duration::from_mins(5));
+    assert_eq!(config.poll_interval.to_string(), "5m (1m to 1h)");
+    assert_eq!(config.tag_interval.to_string(), "1h (5m to 7d)");
     assert_eq!((config.rate, config.burst), (50.0, 10));
     assert_eq!(config.upstream.max_stale_denied, Duration::from_hours(24));
     assert!(config.timestamp_labels.is_empty(), "no glob is not every name");
@@ -56,7 +57,7 @@ fn flag_beats_environment_beats_file_beats_default() {
             matching.map(|host| format!("{host}/*")).collect::<Vec<_>>().join(",")
         }),
         ("platform", ["linux/386", "linux/arm", "linux/s390x"], |config| config.platforms.to_string()),
-        ("poll_interval", ["1m", "2m", "3m"], |config| shown_duration(config.poll_interval)),
+        ("poll_interval", ["1m", "2m", "3m"], |config| config.poll_interval.to_string()),
         ("rps", ["1", "2.5", "3"], |config| config.rate.to_string()),
         ("burst", ["1", "2", "3"], |config| config.burst.to_string()),
         ("store_limit", ["16MiB", "1GiB", "3TiB"], |config| shown_size(config.store_limit_bytes)),
@@ -121,7 +122,7 @@ fn everything_that_a_file_can_say_is_read() {
     let file = r#"
         watch = [
             "alpine",
-            { image = "up/team/app", tags = ["v*"], ignore_tags = ["*-rc*"], poll_interval = "30s" },
+            { image = "up/team/app", tags = ["v*"], ignore_tags = ["*-rc*"], poll_interval = "30s", tag_interval = "10m", max_tag_interval = "1d" },
         ]
         store = "memory:"
         alias = ["up=127.0.0.1:5000"]
@@ -149,7 +150,8 @@ fn everything_that_a_file_can_say_is_read() {
     let config = load(file, &[], &[]).unwrap();
     assert_eq!(watched(&config), ["127.0.0.1:5000/team/app", "docker.io/library/alpine"]);
     let app = &config.watch[0];
-    assert_eq!(app.poll_interval, Duration::from_secs(30));
+    assert_eq!(app.poll_interval, PollInterval::fixed(Duration::from_secs(30)));
+    assert_eq!(app.tag_interval.to_string(), "10m (5m to 1d)");
     assert_eq!(app.tags.verdict(&"v1".parse().unwrap()), Verdict::Wanted);
     assert_eq!(app.tags.verdict(&"v1-rc1".parse().unwrap()), Verdict::Ignored("matches ignore_tags"));
     assert_eq!(app.tags.verdict(&"main".parse().unwrap()), Verdict::Ignored("not among the watched tags"));
@@ -274,12 +276,16 @@ fn one_repository_is_watched_once() {
 }
 
 #[test]
-fn the_shortest_interval_of_a_repository_holds() {
+fn the_shortest_intervals_of_a_repository_hold() {
     let file =
         "watch = [{image = 'alpine', poll_interval = '1h'}, {image = 'alpine:3', poll_interval = '10s'}]";
-    assert_eq!(load(file, &[], &[]).unwrap().watch[0].poll_interval, Duration::from_secs(10));
+    assert_eq!(load(file, &[], &[]).unwrap().watch[0].poll_interval.to_string(), "10s");
     let file = "poll_interval = '2m'\nwatch = [{image = 'alpine', poll_interval = '1h'}, 'alpine:3']";
-    assert_eq!(load(file, &[], &[]).unwrap().watch[0].poll_interval, Duration::from_mins(2));
+    assert_eq!(load(file, &[], &[]).unwrap().watch[0].poll_interval.to_string(), "2m");
+    let file = "watch = [{image = 'alpine', poll_interval = '1h', max_tag_interval = '1d'}, 'alpine:3']";
+    let config = load(file, &[], &[]).unwrap();
+    assert_eq!(config.watch[0].poll_interval.to_string(), "5m (1m to 1h)");
+    assert_eq!(config.watch[0].tag_interval.to_string(), "1h (5m to 1d)");
 }
 
 /// Every way in which a file can be wrong, with the place and the words.

@@ -4,13 +4,14 @@ use samovar_registry::credentials::{Candidate, CredentialChain, Credentials, Key
 use samovar_registry::{Name, Platforms};
 
 use super::*;
-use crate::config::TagFilter;
+use crate::config::{PollInterval, TagFilter, TagInterval};
 
 fn source(docker_config: &Path) -> ConfigurationSource {
     let entry = |name: &str| WatchEntry {
         name: name.parse().unwrap(),
         tags: TagFilter::All,
-        poll_interval: Duration::from_mins(5),
+        poll_interval: PollInterval::default(),
+        tag_interval: TagInterval::default(),
         platforms: Platforms::default(),
     };
     let options =

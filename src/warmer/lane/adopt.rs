@@ -127,7 +127,7 @@ impl Lane {
         if for_others && side.attempts == 0 || started && side.attempts > 0 {
             return now;
         }
-        let interval = watch.poll_interval.unwrap_or(self.context.options.poll_interval);
+        let interval = watch.poll_interval.unwrap_or(self.context.options.poll_interval).usual;
         let listing = next_listing(side, &watch.tags, interval);
         side.next_wake.zip(listing).map_or(now, |(wake, listing)| wake.min(listing))
     }
