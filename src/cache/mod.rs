@@ -6,6 +6,7 @@
 //! Invariants: the last good answer stays while refreshes fail; not watched, never listed and each of the five tag
 //! states are distinct outcomes; decorators see every image that leaves, by either method.
 
+pub mod demand;
 mod hot;
 pub mod load;
 pub mod page;

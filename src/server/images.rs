@@ -24,6 +24,7 @@ pub(super) async fn one(
         let name = reference.name().clone();
         return Err(Problem::of(CacheError::NotWatched { name }, doors.clock.now()));
     }
+    doors.warmer.read(reference.name(), reference.tag());
     answer(&doors, &reference).await
 }
 

@@ -52,6 +52,7 @@ pub(super) async fn refresh(
             return Err(Problem::new(ProblemType::Busy, refused.to_string()));
         }
     };
+    doors.warmer.read(reference.name(), reference.tag());
     let done = tokio::time::timeout(parameters.wait.unwrap_or_default(), ticket.done());
     match done.await {
         Err(_) => {

@@ -140,6 +140,7 @@ pub(super) async fn one(
     if !doors.warmer.is_watched(&name) {
         return Err(Problem::of(CacheError::NotWatched { name }, doors.clock.now()));
     }
+    doors.warmer.read(&name, None);
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
     // Before the first look: what is published in between must not be missed.
     let mut publications = doors.warmer.publications();

@@ -23,6 +23,8 @@ pub enum Key {
     Side(Name),
     /// The same for the tags of the page at this position.
     SidePage(Name, u32),
+    /// When readers last asked about a repository and its tags.
+    Demand(Name),
     /// A manifest, index or configuration, as the registry sent it.
     Document(Digest),
     /// One part of a document too large for one entry.
@@ -58,7 +60,8 @@ impl Key {
             | Self::Page(name, _)
             | Self::Directory(name, _)
             | Self::Side(name)
-            | Self::SidePage(name, _) => Some(name),
+            | Self::SidePage(name, _)
+            | Self::Demand(name) => Some(name),
             Self::Document(_) | Self::DocumentPart(..) | Self::Lane(_) | Self::Asked(_) | Self::Budget(_) => {
                 None
             }
@@ -94,6 +97,7 @@ impl FromStr for Key {
             ("dir", Some(second)) => Self::Directory(name()?, hash(second)?),
             ("side", None) => Self::Side(name()?),
             ("side", Some(second)) => Self::SidePage(name()?, number(second)?),
+            ("demand", None) => Self::Demand(name()?),
             ("doc", None) => Self::Document(digest()?),
             ("doc", Some(second)) => Self::DocumentPart(digest()?, number(second)?),
             ("lane", None) => Self::Lane(first.to_owned()),
@@ -114,6 +118,7 @@ impl fmt::Display for Key {
             Self::Directory(name, hash) => write!(f, "{LAYOUT}|dir|{name}|{hash}"),
             Self::Side(name) => write!(f, "{LAYOUT}|side|{name}"),
             Self::SidePage(name, position) => write!(f, "{LAYOUT}|side|{name}|{position}"),
+            Self::Demand(name) => write!(f, "{LAYOUT}|demand|{name}"),
             Self::Document(digest) => write!(f, "{LAYOUT}|doc|{digest}"),
             Self::DocumentPart(digest, part) => write!(f, "{LAYOUT}|doc|{digest}|{part}"),
             Self::Lane(host) => write!(f, "{LAYOUT}|lane|{host}"),
@@ -192,7 +197,8 @@ mod tests {
             Key::Page(name.clone(), hash),
             Key::Directory(name.clone(), hash),
             Key::Side(name.clone()),
-            Key::SidePage(name, 17),
+            Key::SidePage(name.clone(), 17),
+            Key::Demand(name),
             Key::Document(digest.clone()),
             Key::DocumentPart(digest, 3),
             Key::Lane("[::1]:5000".into()),

@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::cache::demand::Demand;
 use crate::cache::page;
 use crate::cache::stored::{Head, PageRef, Side, decode_side_page};
 use crate::store::{Beginning, ContentHash, Entry, Key, open};
@@ -30,6 +31,7 @@ impl Judgement {
             Key::Head(_) => decodes::<Head>(&plain),
             Key::Side(_) => decodes::<Side>(&plain),
             Key::SidePage(..) => Self::sound_if(decode_side_page(entry).is_some(), "it is no side page"),
+            Key::Demand(_) => decodes::<Demand>(&plain),
             Key::Page(_, hash) => {
                 named(&plain, *hash, || Self::sound_if(page::decode(&plain).is_some(), "it is no page"))
             }

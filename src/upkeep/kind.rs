@@ -18,6 +18,8 @@ pub enum Kind {
     Side,
     /// The same for the tags of a page.
     SidePage,
+    /// When readers last asked about a repository and its tags.
+    Demand,
     /// A manifest, index or configuration, or its first part.
     Document,
     /// A further part of a large document.
@@ -26,12 +28,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Head,
         Self::Page,
         Self::Directory,
         Self::Side,
         Self::SidePage,
+        Self::Demand,
         Self::Document,
         Self::DocumentPart,
     ];
@@ -44,6 +47,7 @@ impl Kind {
             Key::Directory(..) => Some(Self::Directory),
             Key::Side(_) => Some(Self::Side),
             Key::SidePage(..) => Some(Self::SidePage),
+            Key::Demand(_) => Some(Self::Demand),
             Key::Document(_) => Some(Self::Document),
             Key::DocumentPart(..) => Some(Self::DocumentPart),
             Key::Lane(_) | Key::Asked(_) | Key::Budget(_) => None,
@@ -63,6 +67,7 @@ impl Kind {
             Self::Directory => "directories",
             Self::Side => "side records",
             Self::SidePage => "side pages",
+            Self::Demand => "demand records",
             Self::Document => "documents",
             Self::DocumentPart => "document parts",
         }

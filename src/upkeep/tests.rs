@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use samovar_registry::Digest;
 
-use self::samples::{document, from_the_future, garbage, large_repository, name, repository};
+use self::samples::{demand, document, from_the_future, garbage, large_repository, name, repository};
 use self::shelf::{ListingEnds, Shelf};
 use super::*;
 use crate::store::{Documents, Entry, Key, Reader as _, StoredDocument};
@@ -18,8 +18,12 @@ use crate::store::{Documents, Entry, Key, Reader as _, StoredDocument};
 /// Something of everything: repositories with and without a directory, documents in one part and in several.
 async fn full_shelf() -> Shelf {
     let store = Shelf::holding(
-        [repository("app", 5, &["1", "2", "3"]), large_repository("large", 7), vec![document("small")]]
-            .concat(),
+        [
+            repository("app", 5, &["1", "2", "3"]),
+            large_repository("large", 7),
+            vec![document("small"), demand("app")],
+        ]
+        .concat(),
     );
     let bytes = vec![7; 700_000];
     let digest = Digest::sha256(&bytes);
@@ -79,8 +83,8 @@ async fn every_kind_of_damage_is_found() {
             let at_document = kind == Kind::DocumentPart && damaged != garbage();
             let store = full_shelf().await;
             let key = key_of(&store, |key| Kind::of(key) == Some(kind));
-            if kind == Kind::Side && !at_document && damaged != garbage() {
-                // Every field of a side record may be missing.
+            if matches!(kind, Kind::Side | Kind::Demand) && !at_document && damaged != garbage() {
+                // Every field of these may be missing.
                 continue;
             }
             store.put(key.clone(), damaged);

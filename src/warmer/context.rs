@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::WarmerOptions;
 use super::change::Change;
+use super::demand::Demands;
 use super::fetch::Fetcher;
 use super::lease::Lease;
 use super::publish::{Published, WorkingCopy};
@@ -35,6 +36,8 @@ pub(super) struct Context {
     pub(super) metrics: Arc<Metrics>,
     pub(super) options: WarmerOptions,
     pub(super) shutdown: CancellationToken,
+    /// What readers ask for.
+    pub(super) demand: Demands,
     /// Passes under way in all lanes.
     pub(super) running_passes: AtomicUsize,
     changes: broadcast::Sender<Arc<Change>>,
@@ -76,6 +79,7 @@ impl Context {
             metrics,
             options,
             shutdown: CancellationToken::new(),
+            demand: Demands::default(),
             running_passes: AtomicUsize::new(0),
             changes: broadcast::Sender::new(CHANGES_KEPT),
             publications: broadcast::Sender::new(CHANGES_KEPT),
@@ -130,6 +134,7 @@ impl Context {
     pub(super) fn forget(&self, name: &Name) {
         self.overview().remove(name);
         self.unsaved().remove(name);
+        self.demand.forget(name);
     }
 
     /// Keeps a working copy that could not be stored until it can be, within a bound; lets go of one that was.

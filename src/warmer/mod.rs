@@ -9,6 +9,7 @@
 //! - `fetch`: learns what one tag points at, with as few requests as can be;
 //! - `working_copy`: how states follow one another; `publish`: how they get into the store;
 //! - `cadence`: how long to wait before asking again; `requests`: what goes first;
+//! - `demand`: what readers ask for, over restarts and replicas;
 //! - `kept_budget`: what is known of the host's limits, from one life to the next;
 //! - `lease`: which of several replicas works on a host; `renewal`: keeps what is watched from running out of time.
 //!
@@ -18,6 +19,7 @@
 mod cadence;
 mod change;
 mod context;
+mod demand;
 mod fetch;
 mod kept_budget;
 mod lane;
@@ -46,6 +48,7 @@ use tracing::{error, info, warn};
 
 use self::context::Context;
 use self::requests::{Request, Requests, Wanted};
+use crate::cache::demand::Demand;
 use crate::metrics::Metrics;
 use crate::sources::{ImageSource, PollInterval, TagInterval, WatchList};
 use crate::store::Client;
@@ -113,7 +116,7 @@ pub struct Handle {
     asking: mpsc::UnboundedSender<Request>,
 }
 
-/// The lanes that run; all end with this value.
+/// The lanes that run, and what keeps the demand; all end with this value.
 #[derive(Debug, Default)]
 struct Lanes {
     by_host: HashMap<String, mpsc::UnboundedSender<Request>>,
@@ -146,6 +149,7 @@ impl Warmer {
     /// log, only if a lane has come to an end by a defect: then samovar is to be started anew.
     pub async fn run(mut self, mut sources: Vec<Box<dyn ImageSource>>, shutdown: CancellationToken) {
         let mut lanes = Lanes::default();
+        lanes.running.spawn(demand::keep(Arc::clone(&self.context), self.watch_list.subscribe()));
         let mut latest: Vec<WatchList> = vec![WatchList::default(); sources.len()];
         let mut lists: SelectAll<_> = stream::select_all(
             sources
@@ -234,6 +238,16 @@ impl Handle {
             // A warmer that has ended drops the request, which its ticket tells.
             let _ = self.asking.send(request);
         }
+    }
+
+    /// Somebody reads the repository as a whole, or one of its tags: it matters more than what nobody reads.
+    pub fn read(&self, name: &Name, tag: Option<&Tag>) {
+        self.context.demand.note(name, tag, self.context.now());
+    }
+
+    /// When readers last asked about a repository and its tags, here and, a little later, at other replicas.
+    pub fn demand(&self, name: &Name) -> Arc<Demand> {
+        self.context.demand.of(name)
     }
 
     /// Whether a repository is kept warm.

@@ -426,11 +426,11 @@ fn next_generation(previous: u64, now: Timestamp) -> u64 {
 /// Everything that the store holds of a repository.
 pub(super) fn stored_keys(name: &Name, head: Option<&Head>) -> Vec<Key> {
     let mut keys = all_keys(name, head);
-    keys.push(Key::Side(name.clone()));
+    keys.extend([Key::Side(name.clone()), Key::Demand(name.clone())]);
     keys
 }
 
-/// The same without its side record, which says what became of it.
+/// The same without its side record, which says what became of it, and without who asks about it, which they go on doing.
 fn all_keys(name: &Name, head: Option<&Head>) -> Vec<Key> {
     let Some(head) = head else { return Vec::new() };
     let pages = head.pages.iter().map(|page| Key::Page(name.clone(), page.hash));

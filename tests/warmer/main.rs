@@ -3,6 +3,7 @@
 mod budgets;
 mod contents;
 mod costs;
+mod demand;
 mod faults;
 mod log;
 mod over_http;

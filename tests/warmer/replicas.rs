@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// One of several samovars.
-fn replica(world: &World, view: &Arc<View>, name: &str, names: &[&Name]) -> Running {
+pub(crate) fn replica(world: &World, view: &Arc<View>, name: &str, names: &[&Name]) -> Running {
     let options = WarmerOptions { replica: name.to_owned(), unleased_share: 0.25, ..options() };
     let store: Arc<dyn Client> = view.clone();
     start_with(world, &store, names, options)

@@ -17,6 +17,7 @@ const TIME_TO_LIVE: Duration = Duration::from_hours(24 * 30);
 pub(crate) struct Server {
     store: Memory,
     alive_until: Mutex<HashMap<Key, Instant>>,
+    writes: Mutex<HashMap<Key, usize>>,
 }
 
 impl Server {
@@ -35,9 +36,17 @@ impl Server {
         keys
     }
 
+    /// How often a key was written.
+    pub(crate) fn writes_of(&self, key: &Key) -> usize {
+        self.writes.lock().unwrap().get(key).copied().unwrap_or_default()
+    }
+
     fn written<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
         let until = Instant::now() + TIME_TO_LIVE;
-        self.alive_until.lock().unwrap().extend(keys.into_iter().map(|key| (key.clone(), until)));
+        for key in keys {
+            self.alive_until.lock().unwrap().insert(key.clone(), until);
+            *self.writes.lock().unwrap().entry(key.clone()).or_default() += 1;
+        }
     }
 
     fn is_alive(&self, key: &Key) -> bool {

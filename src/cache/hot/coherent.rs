@@ -27,7 +27,9 @@ impl Coherent {
     }
 
     fn writing<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Writing<'_> {
-        let names = keys.filter(|key| !key.is_immutable()).filter_map(Key::repository).cloned().collect();
+        // Nothing that is answered is made from what says who asks.
+        let is_read = |key: &&Key| !key.is_immutable() && !matches!(key, Key::Demand(_));
+        let names = keys.filter(is_read).filter_map(Key::repository).cloned().collect();
         Writing { hot: &self.hot, names, done: false }
     }
 }

@@ -131,8 +131,9 @@ fn remove_repository(
     let directory = Key::Directory(name.clone(), any).to_string();
     let page = Key::Page(name.clone(), any).to_string();
     let (head, side) = (Key::Head(name.clone()).to_string(), Key::Side(name.clone()).to_string());
+    let demand = Key::Demand(name.clone()).to_string();
     let mut gone = Vec::new();
-    for prefix in [&*head, &*side, without_last_part(&directory), without_last_part(&page)] {
+    for prefix in [&*head, &*side, &*demand, without_last_part(&directory), without_last_part(&page)] {
         gone.extend(content.keys_of(prefix, most - gone.len())?);
     }
     for key in &gone {

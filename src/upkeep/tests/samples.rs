@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use samovar_registry::{Digest, Name, Tag};
 
+use crate::cache::demand::Demand;
 use crate::cache::page;
 use crate::cache::records::{TagRecord, TagSide};
 use crate::cache::stored::{self, Head, PageRef, Side, TagCounts};
@@ -96,6 +97,12 @@ pub(super) fn document(text: &str) -> (Key, Entry) {
     plain.extend_from_slice(media_type.as_bytes());
     plain.extend_from_slice(text.as_bytes());
     (Key::Document(Digest::sha256(text.as_bytes())), Entry::immutable(seal(&plain)))
+}
+
+/// What says that somebody has read the repository.
+pub(super) fn demand(path: &str) -> (Key, Entry) {
+    let demand = Demand { read_at: Some(now()), ..Demand::default() };
+    (Key::Demand(name(path)), Entry::immutable(stored::encode(&demand)))
 }
 
 /// As a samovar of a later version would write it.

@@ -55,6 +55,7 @@ impl Lane {
             }
         }
         self.adopt_again_at = None;
+        self.context.demand.learn(&*self.context.store, &new, self.context.now()).await;
         let (found, error) = self.look_up(new).await;
         for stored in found {
             self.adopt_repository(&stored, ours[&stored.name]);
