@@ -21,6 +21,8 @@ use super::addresses::{GuardedResolver, Lookup, Reach};
 use super::connection::{TlsFileError, TlsOptions};
 use super::endpoint::Connection;
 use super::proxy::{Proxies, ProxyUrl};
+#[cfg(feature = "simulation")]
+use super::wire::{Simulated, Wire};
 
 /// How long connections are opened with one client before the next one is made. What is under way goes on.
 const LONGEST_USE: Duration = Duration::from_mins(10);
@@ -63,6 +65,8 @@ pub(super) struct Clients {
     user_agent: String,
     proxies: Proxies,
     lookup: Arc<dyn Lookup>,
+    #[cfg(feature = "simulation")]
+    simulated: Option<Simulated>,
 }
 
 /// A client for one request.
@@ -71,6 +75,9 @@ pub(super) struct Client {
     pub(super) client: reqwest::Client,
     /// Whether its connections end at a proxy.
     pub(super) is_proxied: bool,
+    /// What answers in place of the network.
+    #[cfg(feature = "simulation")]
+    pub(super) simulated: Option<Simulated>,
 }
 
 impl Clients {
@@ -80,7 +87,17 @@ impl Clients {
             user_agent: options.user_agent.clone(),
             proxies: Proxies::new(options.proxies.clone()),
             lookup,
+            #[cfg(feature = "simulation")]
+            simulated: None,
         }
+    }
+
+    /// From now on nothing is connected to: `wire` answers.
+    #[cfg(feature = "simulation")]
+    pub(super) fn answer_by(&mut self, wire: Arc<dyn Wire>) -> Result<(), ClientError> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        self.simulated = Some(Simulated { wire, client });
+        Ok(())
     }
 
     /// The client for requests to this URL, whose host is named insecure or not.
@@ -91,12 +108,22 @@ impl Clients {
         reach: Reach,
         is_insecure: bool,
     ) -> Result<Client, ClientError> {
+        #[cfg(feature = "simulation")]
+        if let Some(simulated) = &self.simulated {
+            let client = simulated.client.clone();
+            return Ok(Client { client, is_proxied: false, simulated: Some(simulated.clone()) });
+        }
         let proxy = self.proxies.of(url, connection.proxy.as_ref(), is_insecure);
         let is_proxied = proxy.is_some();
         let mut tls = connection.tls.clone();
         tls.skip_verify |= is_insecure;
         let way = Way { reach, tls, proxy: proxy.cloned(), connect_timeout: connection.timeouts.connect };
-        Ok(Client { client: self.of(way)?, is_proxied })
+        Ok(Client {
+            client: self.of(way)?,
+            is_proxied,
+            #[cfg(feature = "simulation")]
+            simulated: None,
+        })
     }
 
     /// Whether a client can be made at all, with this connection and any URL.

@@ -22,6 +22,8 @@ use super::referrers::Referrers;
 use super::route::{Mirror, Route, Standing};
 use super::session::{Logins, Question, Session};
 use super::transport::{Answer, Transport};
+#[cfg(feature = "simulation")]
+use super::wire::Wire;
 use super::{
     Document, ErrorKind, HintSource, HttpOptions, ListState, Listing, ManifestSelector, Operation,
     TlsFileError, Upstream, UpstreamError, UpstreamFactory, Urgency,
@@ -116,6 +118,20 @@ impl HttpUpstreams {
             #[cfg(feature = "aws")]
             ecr: Arc::default(),
         })
+    }
+
+    /// As [`HttpUpstreams::new`], but nothing is connected to: `wire` answers in place of the network.
+    #[cfg(feature = "simulation")]
+    pub fn over_wire(
+        options: HttpOptions,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn RequestObserver>,
+        wire: Arc<dyn Wire>,
+    ) -> Result<Self, HttpSetupError> {
+        let mut upstreams = Self::new(options, clock, observer)?;
+        let transport = Arc::get_mut(&mut upstreams.transport);
+        transport.expect("nobody else has it yet").answer_by(wire)?;
+        Ok(upstreams)
     }
 
     /// Asks the interface of Amazon's registries like this, whatever environment, profile or instance say. The region is that

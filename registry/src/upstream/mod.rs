@@ -44,6 +44,8 @@ pub use options::{HostOptions, HttpOptions};
 pub use policy::HostPolicy;
 pub use proxy::{EnvironmentProxies, ProxyChoice, ProxyUrl, ProxyUrlError};
 pub use schema1::Schema1Manifest;
+#[cfg(feature = "simulation")]
+pub use wire::{Wire, WireFailure};
 
 mod addresses;
 mod artifact;
@@ -88,6 +90,8 @@ mod token_cache;
 mod token_service;
 mod transport;
 mod trust;
+#[cfg(feature = "simulation")]
+mod wire;
 
 /// Keeps a client for registries that is not this one from addresses that are forbidden to everybody.
 #[cfg(feature = "azure")]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use jiff::Timestamp;
+use reqwest::{RequestBuilder, Response};
 use tokio::time::Instant;
 use url::Url;
 
@@ -23,6 +24,8 @@ use super::host::{Host, Scheme};
 use super::http::HttpSetupError;
 use super::observe::{Outcome, Recording, RequestObserver};
 use super::redirect::{self, Hop, MAX_REDIRECTS};
+#[cfg(feature = "simulation")]
+use super::wire::Wire;
 use super::{ErrorClass, ErrorKind, HttpOptions, Operation, Stage, Urgency};
 use crate::credentials::{Credentials, Identity};
 use crate::words;
@@ -173,6 +176,12 @@ impl Transport {
         Ok(Self { clients, options, clock, observer, random })
     }
 
+    /// From now on nothing is connected to: `wire` answers.
+    #[cfg(feature = "simulation")]
+    pub(super) fn answer_by(&mut self, wire: Arc<dyn Wire>) -> Result<(), HttpSetupError> {
+        Ok(self.clients.answer_by(wire)?)
+    }
+
     /// The time, by the clock that was given to the client.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
@@ -303,7 +312,7 @@ impl Transport {
         let connection = self.connection(request, hop);
         let is_insecure = self.options.is_insecure(&hop.url);
         let client = self.clients.client(&connection, &hop.url, reach, is_insecure);
-        let Client { client, is_proxied } =
+        let client =
             client.map_err(|error| ErrorKind::Transport { message: words::printable(&error.to_string()) })?;
         let sent_at = Instant::now();
         let deadlines = Deadlines::from_now(connection.timeouts);
@@ -312,19 +321,16 @@ impl Transport {
         headers.extend(request.accept.clone().map(|accept| (ACCEPT, accept)));
         headers.extend(request.condition.clone());
         headers.extend(hop.authorization.clone().map(|authorization| (AUTHORIZATION, authorization)));
-        let mut builder = client.request(request.method.clone(), hop.url.clone()).headers(headers);
+        let mut builder = client.client.request(request.method.clone(), hop.url.clone()).headers(headers);
         if let Some(form) = &request.form {
             builder = builder.header(CONTENT_TYPE, FORM).body(form.reveal().to_owned());
         }
-        let mut response = deadlines
-            .header(builder.send())
-            .await?
-            .map_err(|error| failed_to_send(error, connection.timeouts.connect))?;
+        let mut response = deadlines.header(put_out(&client, builder, connection.timeouts.connect)).await??;
 
         if is_registry(request, hop) {
             let scheme = if hop.url.scheme() == "https" { Scheme::Https } else { Scheme::Http };
             // Of what answers through a proxy, the address is not known.
-            let address = response.remote_addr().filter(|_| !is_proxied);
+            let address = response.remote_addr().filter(|_| !client.is_proxied);
             request.host().has_answered(scheme, address);
         }
         let status = response.status();
@@ -358,6 +364,21 @@ fn outcome_of(status: StatusCode, is_conditional: bool) -> Outcome {
         500..=599 => Outcome::Failed(ErrorClass::Unavailable),
         _ => Outcome::Ok,
     }
+}
+
+/// Sends what was prepared, and waits for the header of the answer.
+async fn put_out(
+    client: &Client,
+    builder: RequestBuilder,
+    connect_timeout: Duration,
+) -> Result<Response, Failure> {
+    let failed = |error| failed_to_send(error, connect_timeout);
+    let request = builder.build().map_err(failed)?;
+    #[cfg(feature = "simulation")]
+    if let Some(simulated) = &client.simulated {
+        return simulated.send(request).await;
+    }
+    client.client.execute(request).await.map_err(failed)
 }
 
 fn failed_to_send(error: reqwest::Error, connect_timeout: Duration) -> Failure {
