@@ -116,7 +116,8 @@ fn is_hexadecimal(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn is_digest(text: &str) -> bool {
+/// Whether this is a commit, perhaps abbreviated, or a digest.
+pub(crate) fn is_digest(text: &str) -> bool {
     if matches!(text.len(), COMMIT | DIGEST) && is_hexadecimal(text) {
         return true;
     }
@@ -130,15 +131,21 @@ fn is_digest(text: &str) -> bool {
         && (named.is_some() || is_mixed)
 }
 
-fn version(text: &str) -> Option<TagClass> {
+/// The numbers that a version begins with, such as `1.2.3`, and what follows them; `None`: it is no version.
+pub(crate) fn numbers_of_version(text: &str) -> Option<(&str, &str)> {
     let numbers_end = |byte: u8| !byte.is_ascii_digit() && byte != b'.';
     let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
-    let (numbers, suffix) = text.split_at(text.bytes().position(numbers_end).unwrap_or(text.len()));
+    let (numbers, rest) = text.split_at(text.bytes().position(numbers_end).unwrap_or(text.len()));
     let is_part = |part: &str| !part.is_empty() && part.len() <= VERSION_PART_DIGITS;
-    let parts = numbers.split('.').count();
-    if !numbers.split('.').all(is_part) || !(suffix.is_empty() || suffix.starts_with(['-', '_'])) {
+    numbers.split('.').all(is_part).then_some((numbers, rest))
+}
+
+fn version(text: &str) -> Option<TagClass> {
+    let (numbers, suffix) = numbers_of_version(text)?;
+    if !(suffix.is_empty() || suffix.starts_with(['-', '_'])) {
         return None;
     }
+    let parts = numbers.split('.').count();
     if parts >= 3 {
         return Some(TagClass::Version);
     }

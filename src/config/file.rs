@@ -87,10 +87,11 @@ fn watch_entry(value: Value<'_>) -> Option<WatchSetting> {
     let image = section.required_text("image");
     let tags = section.texts("tags");
     let ignore_tags = section.texts("ignore_tags").unwrap_or_default();
+    let newest = section.number("newest");
     let intervals = intervals::read(&mut section);
     let platforms = section.texts("platforms");
     section.finish();
-    Some(WatchSetting { image: image?, tags, ignore_tags, intervals, platforms })
+    Some(WatchSetting { image: image?, tags, ignore_tags, newest, intervals, platforms })
 }
 
 fn credentials(value: Value<'_>) -> Option<Vec<CredentialSetting>> {

@@ -45,7 +45,7 @@ pub use error::{ConfigError, Origin, Problem};
 pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
 pub use intervals::{PollInterval, TagInterval};
 pub use store_url::{StoreUrl, StoreUrlError};
-pub use tag_filter::{TagFilter, TagSelection, Verdict};
+pub use tag_filter::{Chosen, IgnoredFor, TagFilter, TagPattern, TagRegex, TagSelection, Verdict};
 pub use values::{parse_duration, shown as shown_duration, shown_size};
 pub use watch::WatchEntry;
 

@@ -20,6 +20,7 @@ pub(super) struct WatchSetting {
     pub(super) image: Setting,
     pub(super) tags: Option<Vec<Setting>>,
     pub(super) ignore_tags: Vec<Setting>,
+    pub(super) newest: Option<Setting>,
     pub(super) intervals: IntervalSettings,
     pub(super) platforms: Option<Vec<Setting>>,
 }
@@ -28,7 +29,7 @@ impl WatchSetting {
     /// An entry that is only an image.
     pub(super) fn image(image: Setting) -> Self {
         let intervals = IntervalSettings::default();
-        Self { image, tags: None, ignore_tags: Vec::new(), intervals, platforms: None }
+        Self { image, tags: None, ignore_tags: Vec::new(), newest: None, intervals, platforms: None }
     }
 }
 

@@ -1,8 +1,16 @@
 //! Which tags of a watched repository are wanted.
+//!
+//! Whether a tag is among the newest-looking ones depends on what else is listed, so deciding takes two steps:
+//! [`TagFilter::choose`] looks at all tags, [`Chosen::verdict`] at one.
+
+mod pattern;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
-use samovar_registry::{Globs, Tag};
+use samovar_registry::{Newness, Tag};
+
+pub use pattern::{TagPattern, TagRegex};
 
 /// What is done with a tag that a watched repository lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +18,28 @@ pub enum Verdict {
     /// It is kept warm.
     Wanted,
     /// It is excluded, for this reason.
-    Ignored(&'static str),
+    Ignored(IgnoredFor),
+}
+
+/// Why a tag is not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IgnoredFor {
+    /// No watch names it.
+    NotWatched,
+    /// A watch that would have it ignores it.
+    IgnoreTags,
+    /// A watch that would have it wants no more than so many, and others look newer.
+    NotNewest(usize),
+}
+
+impl fmt::Display for IgnoredFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotWatched => f.write_str("not among the watched tags"),
+            Self::IgnoreTags => f.write_str("matches ignore_tags"),
+            Self::NotNewest(newest) => write!(f, "not among the {newest} newest-looking"),
+        }
+    }
 }
 
 /// The tags of one repository that are wanted.
@@ -30,11 +59,21 @@ pub struct TagSelection {
     rules: Vec<TagRule>,
 }
 
-/// What one watch with globs selects: what `include` matches, all where it is absent, less what `ignore` matches.
+/// What one watch with patterns selects: what `include` matches, all where it is absent, less what `ignore` matches; of
+/// these, where it is limited, the `newest` that look newest.
 #[derive(Debug, Clone, PartialEq)]
 struct TagRule {
-    include: Option<Globs>,
-    ignore: Globs,
+    include: Option<Vec<TagPattern>>,
+    ignore: Vec<TagPattern>,
+    newest: Option<usize>,
+}
+
+/// A filter that knows which tags there are.
+#[derive(Debug)]
+pub struct Chosen<'a> {
+    filter: &'a TagFilter,
+    /// For each rule the oldest-looking tag that it still wants, where there are more than it wants.
+    oldest: Vec<Option<Newness>>,
 }
 
 impl TagFilter {
@@ -43,12 +82,18 @@ impl TagFilter {
         Self::Selected(TagSelection { exact: BTreeSet::from([tag]), rules: Vec::new() })
     }
 
-    /// The tags that `include` matches (every tag where it is absent), less those that `ignore` matches.
-    pub fn matching(include: Option<Globs>, ignore: Globs) -> Self {
-        if include.is_none() && ignore.is_empty() {
+    /// The tags that `include` matches (every tag where it is absent), less those that `ignore` matches; of these, with
+    /// `newest`, only so many that look newest by their names.
+    pub fn matching(
+        include: Option<Vec<TagPattern>>,
+        ignore: Vec<TagPattern>,
+        newest: Option<usize>,
+    ) -> Self {
+        if include.is_none() && ignore.is_empty() && newest.is_none() {
             return Self::All;
         }
-        Self::Selected(TagSelection { exact: BTreeSet::new(), rules: vec![TagRule { include, ignore }] })
+        let rule = TagRule { include, ignore, newest };
+        Self::Selected(TagSelection { exact: BTreeSet::new(), rules: vec![rule] })
     }
 
     /// The tags that this filter or the other one wants.
@@ -64,22 +109,67 @@ impl TagFilter {
         }
     }
 
-    /// Whether a tag is wanted, and if not, why.
+    /// Whether what is wanted depends on which tags there are.
+    pub fn is_relative(&self) -> bool {
+        self.rules().iter().any(|rule| rule.newest.is_some())
+    }
+
+    /// Looks at all tags that there are. This costs something only where the filter is [relative](Self::is_relative).
+    pub fn choose<'a>(&self, tags: impl Iterator<Item = &'a Tag> + Clone) -> Chosen<'_> {
+        let oldest = self.rules().iter().map(|rule| rule.oldest_wanted(tags.clone()));
+        Chosen { filter: self, oldest: oldest.collect() }
+    }
+
+    fn rules(&self) -> &[TagRule] {
+        match self {
+            Self::All => &[],
+            Self::Selected(selection) => &selection.rules,
+        }
+    }
+}
+
+impl TagRule {
+    /// Whether the rule would have the tag, and does not ignore it.
+    fn judge(&self, tag: &Tag) -> Result<(), IgnoredFor> {
+        let matches = |patterns: &[TagPattern]| patterns.iter().any(|pattern| pattern.matches(tag));
+        if !self.include.as_deref().is_none_or(matches) {
+            return Err(IgnoredFor::NotWatched);
+        }
+        if matches(&self.ignore) { Err(IgnoredFor::IgnoreTags) } else { Ok(()) }
+    }
+
+    fn oldest_wanted<'a>(&self, tags: impl Iterator<Item = &'a Tag>) -> Option<Newness> {
+        let newest = self.newest?;
+        let mut candidates: Vec<Newness> =
+            tags.filter(|tag| self.judge(tag).is_ok()).map(Tag::newness).collect();
+        if candidates.len() <= newest {
+            return None;
+        }
+        let position = candidates.len() - newest;
+        Some(candidates.select_nth_unstable(position).1.clone())
+    }
+}
+
+impl Chosen<'_> {
+    /// Whether a tag is wanted, and if not, why: of several reasons, the one that came closest. A tag that was not among
+    /// those that were looked at is wanted if it would be one of the newest-looking.
     pub fn verdict(&self, tag: &Tag) -> Verdict {
-        let Self::Selected(TagSelection { exact, rules }) = self else {
+        let TagFilter::Selected(TagSelection { exact, rules }) = self.filter else {
             return Verdict::Wanted;
         };
         if exact.contains(tag) {
             return Verdict::Wanted;
         }
-        let mut reason = "not among the watched tags";
-        for rule in rules {
-            let included = rule.include.as_ref().is_none_or(|include| include.matches(tag.as_str()));
-            if included && !rule.ignore.matches(tag.as_str()) {
-                return Verdict::Wanted;
-            }
-            if included {
-                reason = "matches ignore_tags";
+        let mut reason = IgnoredFor::NotWatched;
+        for (rule, oldest) in rules.iter().zip(&self.oldest) {
+            match (rule.judge(tag), oldest) {
+                (Ok(()), None) => return Verdict::Wanted,
+                (Ok(()), Some(oldest)) if tag.newness() >= *oldest => return Verdict::Wanted,
+                (Ok(()), Some(_)) => reason = rule.newest.map_or(reason, IgnoredFor::NotNewest),
+                (Err(IgnoredFor::IgnoreTags), _) if reason == IgnoredFor::NotWatched => {
+                    reason = IgnoredFor::IgnoreTags;
+                }
+                (Err(_), _) => {}
             }
         }
         Verdict::Ignored(reason)
@@ -87,62 +177,4 @@ impl TagFilter {
 }
 
 #[cfg(test)]
-mod tests {
-    use samovar_registry::Glob;
-
-    use super::*;
-
-    fn tag(text: &str) -> Tag {
-        text.parse().unwrap()
-    }
-
-    fn globs(patterns: &[&str]) -> Globs {
-        patterns.iter().map(|pattern| Glob::new(pattern).unwrap()).collect()
-    }
-
-    #[test]
-    fn without_patterns_every_tag_is_wanted() {
-        assert_eq!(TagFilter::matching(None, Globs::default()), TagFilter::All);
-        assert_eq!(TagFilter::All.verdict(&tag("anything")), Verdict::Wanted);
-    }
-
-    #[test]
-    fn include_and_ignore_are_told_apart() {
-        let filter = TagFilter::matching(Some(globs(&["3.*", "edge"])), globs(&["*-rc*"]));
-        assert_eq!(filter.verdict(&tag("3.20")), Verdict::Wanted);
-        assert_eq!(filter.verdict(&tag("edge")), Verdict::Wanted);
-        assert_eq!(filter.verdict(&tag("2.7")), Verdict::Ignored("not among the watched tags"));
-        assert_eq!(filter.verdict(&tag("3.20-rc1")), Verdict::Ignored("matches ignore_tags"));
-    }
-
-    #[test]
-    fn ignoring_alone_leaves_all_other_tags() {
-        let filter = TagFilter::matching(None, globs(&["*.sig"]));
-        assert_eq!(filter.verdict(&tag("1.0")), Verdict::Wanted);
-        assert_eq!(filter.verdict(&tag("sha256-ab.sig")), Verdict::Ignored("matches ignore_tags"));
-    }
-
-    #[test]
-    fn an_empty_include_list_wants_nothing() {
-        let filter = TagFilter::matching(Some(Globs::default()), Globs::default());
-        assert_eq!(filter.verdict(&tag("1.0")), Verdict::Ignored("not among the watched tags"));
-    }
-
-    #[test]
-    fn a_union_wants_what_either_wants() {
-        let released = TagFilter::matching(None, globs(&["*-rc*"]));
-        let both = released.clone().union(TagFilter::exactly(tag("2.0-rc1")));
-        assert_eq!(both.verdict(&tag("1.0")), Verdict::Wanted);
-        assert_eq!(both.verdict(&tag("2.0-rc1")), Verdict::Wanted, "named exactly by the other watch");
-        assert_eq!(both.verdict(&tag("2.0-rc2")), Verdict::Ignored("matches ignore_tags"));
-        assert_eq!(released.clone().union(TagFilter::All), TagFilter::All);
-        assert_eq!(TagFilter::All.union(released), TagFilter::All);
-    }
-
-    #[test]
-    fn exact_tags_are_not_patterns() {
-        let two = TagFilter::exactly(tag("1.0")).union(TagFilter::exactly(tag("1.1")));
-        assert_eq!(two.verdict(&tag("1.1")), Verdict::Wanted);
-        assert_eq!(two.verdict(&tag("1.0.1")), Verdict::Ignored("not among the watched tags"));
-    }
-}
+mod tests;

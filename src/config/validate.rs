@@ -15,6 +15,7 @@ use super::flags::{Environment, variable};
 use super::intervals::{self, PollInterval, TagInterval};
 use super::proxies::environment_proxies;
 use super::settings::{Setting, Settings, UpstreamSettings};
+use super::tag_filter::TagPattern;
 use super::watch::{Usual, watch_list};
 use super::{Config, StoreUrl, UpstreamConfig, values};
 use super::{connection, hosts, policy};
@@ -32,6 +33,9 @@ const STORE_LIMITS: RangeInclusive<u64> = 16 << 20..=64 << 40;
 const HOT_SETS: RangeInclusive<u64> = 0..=1 << 40;
 
 const BURSTS: RangeInclusive<u32> = 1..=100_000;
+
+/// For the number of newest-looking tags: up to as many as a list may have.
+const NEWEST: RangeInclusive<usize> = 1..=1_000_000;
 
 const CONCURRENCIES: RangeInclusive<usize> = 1..=1_000;
 
@@ -95,20 +99,15 @@ pub(super) fn globs(patterns: &[Setting], problems: &mut Problems) -> Globs {
     patterns.iter().filter_map(valid).collect()
 }
 
-/// Globs for tags. One with a character that no tag has would never match: a mistake, such as a regular expression.
-pub(super) fn tag_globs(patterns: &[Setting], problems: &mut Problems) -> Globs {
-    for pattern in patterns {
-        let is_possible = |character: char| character.is_ascii_alphanumeric() || "_.-*".contains(character);
-        if let Some(stray) = pattern.value.chars().find(|character| !is_possible(*character)) {
-            let reason = format!(
-                "{} can match no tag: tags have no {stray:?}, and only * is special (regular expressions are not \
-                 supported in this version)",
-                quoted(&pattern.value)
-            );
-            problems.add(&pattern.origin, reason);
-        }
-    }
-    globs(patterns, problems)
+/// Globs and regular expressions for tags; one that is invalid is a problem, never one that matches everything.
+pub(super) fn tag_patterns(patterns: &[Setting], problems: &mut Problems) -> Vec<TagPattern> {
+    let valid = |pattern: &Setting| problems.keep(&pattern.origin, pattern.value.parse());
+    patterns.iter().filter_map(valid).collect()
+}
+
+/// How many tags are wanted of what a watch selects.
+pub(super) fn newest(setting: Option<&Setting>, problems: &mut Problems) -> Option<usize> {
+    checked(setting, problems, |text| values::whole(text, NEWEST))
 }
 
 /// The setting, checked.

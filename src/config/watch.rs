@@ -67,8 +67,9 @@ fn watch_entry(
     problems: &mut Problems,
 ) -> Option<WatchEntry> {
     // All parts are looked at before any is given up, so that every problem is seen.
-    let include = setting.tags.as_deref().map(|patterns| validate::tag_globs(patterns, problems));
-    let ignore = validate::tag_globs(&setting.ignore_tags, problems);
+    let include = setting.tags.as_deref().map(|patterns| validate::tag_patterns(patterns, problems));
+    let ignore = validate::tag_patterns(&setting.ignore_tags, problems);
+    let newest = validate::newest(setting.newest.as_ref(), problems);
     let poll_interval = intervals::poll_interval(&setting.intervals, usual.poll_interval, problems);
     let tag_interval = intervals::tag_interval(&setting.intervals, usual.tag_interval, problems);
     let platforms = setting.platforms.as_deref().map(|platforms| validate::platforms(platforms, problems));
@@ -90,14 +91,16 @@ fn watch_entry(
         return None;
     }
     let tags = match reference.tag() {
-        Some(_) if setting.tags.is_some() || !setting.ignore_tags.is_empty() => {
-            let reason =
-                format!("{} names a tag already: leave out tags and ignore_tags", quoted(&image.value));
+        Some(_) if setting.tags.is_some() || !setting.ignore_tags.is_empty() || setting.newest.is_some() => {
+            let reason = format!(
+                "{} names a tag already: leave out tags, ignore_tags and newest",
+                quoted(&image.value)
+            );
             problems.add(&image.origin, reason);
             return None;
         }
         Some(tag) => TagFilter::exactly(tag.clone()),
-        None => TagFilter::matching(include, ignore),
+        None => TagFilter::matching(include, ignore, newest),
     };
     let platforms = platforms.flatten().unwrap_or_else(|| usual.platforms.clone());
     Some(WatchEntry { name: reference.name().clone(), tags, poll_interval, tag_interval, platforms })

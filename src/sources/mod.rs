@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use samovar_registry::credentials::CredentialChain;
 use samovar_registry::{Name, Platforms};
 
-pub use crate::config::{PollInterval, TagFilter, TagInterval, Verdict};
+pub use crate::config::{Chosen, PollInterval, TagFilter, TagInterval, TagPattern, Verdict};
 pub use configuration::ConfigurationSource;
 pub use problems::SourceProblems;
 

@@ -142,7 +142,7 @@ impl Pass {
 
     /// Asks about one tag only, whatever its deadline.
     pub(super) async fn run_for_tag(&self, tag: &Tag) -> Option<Problem> {
-        if left_out(&self.watch.tags, tag).is_some() {
+        if self.leaves_out(tag) {
             return None; // nothing is asked about it; it is shown as excluded
         }
         if self.copy.state().torn {
@@ -180,6 +180,11 @@ impl Pass {
         self.publish().await.err().or(problem)
     }
 
+    fn leaves_out(&self, tag: &Tag) -> bool {
+        let state = self.copy.state();
+        left_out(&self.watch.tags.choose(state.tags.keys()), tag).is_some()
+    }
+
     fn upstream(&self) -> Arc<dyn Upstream> {
         let upstream = self.context.upstreams.upstream(&self.name, &self.watch.credentials);
         Arc::new(Leased { upstream, lease: self.lease.clone() })
@@ -212,7 +217,8 @@ impl Pass {
             return listed.map(|()| true);
         }
         let all = scope == Scope::Everything && listed.is_ok();
-        let due = self.copy.state().due(self.context.clock.now(), all);
+        let demand = self.context.demand.of(&self.name);
+        let due = self.copy.state().due(self.context.clock.now(), all, |tag| demand.last_read(tag));
         let asked = self.ask_all(upstream, due).await;
         self.publish().await?;
         listed.and(asked)

@@ -12,7 +12,7 @@ use super::change::Cause;
 use super::working_copy::CLOCKS_DIFFER;
 use crate::cache::page::bounded_reason;
 use crate::cache::records::{Exclusion, ImageRecord, Pushed, TagRecord, TagSide, TagState};
-use crate::sources::{TagFilter, Verdict};
+use crate::sources::{Chosen, Verdict};
 
 /// A tag to ask the registry about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +26,9 @@ pub(super) struct DueTag {
 
 /// Why nothing is asked about a tag, where its name alone decides: the configuration leaves it out, or it is made from the
 /// digest of an image that something is kept beside.
-pub(super) fn left_out(filter: &TagFilter, tag: &Tag) -> Option<(Exclusion, String)> {
-    if let Verdict::Ignored(reason) = filter.verdict(tag) {
-        return Some((Exclusion::Configuration, reason.to_owned()));
+pub(super) fn left_out(chosen: &Chosen<'_>, tag: &Tag) -> Option<(Exclusion, String)> {
+    if let Verdict::Ignored(reason) = chosen.verdict(tag) {
+        return Some((Exclusion::Configuration, reason.to_string()));
     }
     let TagClass::Companion(companion) = tag.class() else { return None };
     Some((Exclusion::NotAnImage, format!("not an image but {}, by its name", companion.as_str())))

@@ -3,13 +3,14 @@
 //! All knowledge of how states follow one another is here, as plain functions of the state, the answer and the time.
 //! [`super::publish`] brings the result back to the store.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use samovar_registry::upstream::{ErrorClass, ListState, TagList, UpstreamError};
-use samovar_registry::{Digest, Name, Tag};
+use samovar_registry::{Digest, Name, Newness, Tag};
 
 use super::cadence;
 use super::change::{Change, ChangeKind};
@@ -50,6 +51,27 @@ pub(super) fn is_from_the_future(side: &Side, now: Timestamp) -> bool {
 
 fn filter_hash(filter: &TagFilter) -> ContentHash {
     ContentHash::of(format!("{filter:?}").as_bytes())
+}
+
+/// How likely it is that a tag matters: the greater goes first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Likelihood {
+    /// It is due since then.
+    Known(Reverse<Timestamp>),
+    /// It was never asked about.
+    New(Newness),
+    /// Somebody has asked for it then; new ones first.
+    Read(Timestamp, bool, Reverse<Timestamp>),
+}
+
+impl Likelihood {
+    fn of(tag: &Tag, is_new: bool, next: Timestamp, last_read: Option<Timestamp>) -> Self {
+        match last_read {
+            Some(read) => Self::Read(read, is_new, Reverse(next)),
+            None if is_new => Self::New(tag.newness()),
+            None => Self::Known(Reverse(next)),
+        }
+    }
 }
 
 /// How a list was taken.
@@ -155,31 +177,34 @@ impl State {
         next_listing(&self.side, filter, poll_interval).is_none_or(|next| next <= now)
     }
 
-    /// The tags to ask about: those never asked about first, then those whose time has come (or, with `all`, every
-    /// one that its name does not leave out).
+    /// The tags to ask about: those whose time has come, or, with `all`, every one that its name does not leave out. The
+    /// likeliest to matter come first: what readers have asked for lately, by `last_read`; then what was never asked about,
+    /// the newest-looking first; then what has been due for longest.
     ///
     /// None while a shrunken list is held back: a registry in a bad state denies the tags that its list lacks. None
     /// while the repository is torn: the answers could not be published.
-    pub(super) fn due(&self, now: Timestamp, all: bool) -> Vec<DueTag> {
+    pub(super) fn due(
+        &self,
+        now: Timestamp,
+        all: bool,
+        last_read: impl Fn(&Tag) -> Option<Timestamp>,
+    ) -> Vec<DueTag> {
         if self.held_back || self.torn {
             return Vec::new();
         }
-        let (mut new, mut due) = (Vec::new(), Vec::new());
-        for (tag, kept) in &self.tags {
-            let Some(next) = kept.next() else { continue };
-            if !all && next > now {
-                continue;
-            }
+        let due = self.tags.iter().filter_map(|(tag, kept)| {
+            let next = kept.next().filter(|next| all || *next <= now)?;
+            let is_new = kept.record.state == TagState::Pending;
+            Some((Likelihood::of(tag, is_new, next, last_read(tag)), tag, kept))
+        });
+        let mut due: Vec<_> = due.collect();
+        // Stable: what is alike stays in the order of names.
+        due.sort_by(|(one, ..), (other, ..)| other.cmp(one));
+        let asked = |(_, tag, kept): (Likelihood, &Tag, &Kept)| {
             let known = kept.record.state.digest().cloned();
-            let asked = DueTag { tag: tag.clone(), known, other_platforms: kept.other_platforms };
-            if kept.record.state == TagState::Pending {
-                new.push(asked);
-            } else {
-                due.push(asked);
-            }
-        }
-        new.append(&mut due);
-        new
+            DueTag { tag: tag.clone(), known, other_platforms: kept.other_platforms }
+        };
+        due.into_iter().map(asked).collect()
     }
 
     /// Makes every tag due that could not be asked about when it was asked about last, where other credentials may help, or
@@ -276,8 +301,13 @@ impl State {
         poll_interval: Duration,
         at: Circumstance,
     ) {
-        for tag in &list.tags {
-            self.apply_listed_tag(tag, left_out(filter, tag), Some(at.now), at);
+        let new: BTreeSet<&Tag> = list.tags.iter().collect();
+        let known = || self.tags.keys().filter(|tag| !new.contains(tag));
+        let chosen = filter.choose(known().chain(&list.tags));
+        // A new tag may push out another one.
+        let others: Vec<Tag> = if filter.is_relative() { known().cloned().collect() } else { Vec::new() };
+        for tag in others.iter().chain(&list.tags) {
+            self.apply_listed_tag(tag, left_out(&chosen, tag), Some(at.now), at);
         }
         self.apply_hints(list, at);
         self.listed_now(filter, poll_interval, at);
@@ -358,8 +388,9 @@ impl State {
             }
             self.changed.insert(tag);
         }
+        let chosen = filter.choose(self.tags.keys().filter(|tag| !listed.contains(tag)).chain(&list.tags));
         for tag in &list.tags {
-            self.apply_listed_tag(tag, left_out(filter, tag), first_seen, at);
+            self.apply_listed_tag(tag, left_out(&chosen, tag), first_seen, at);
         }
         self.apply_hints(list, at);
         self.listed = true;
@@ -386,12 +417,12 @@ impl State {
     ) {
         let known = self.tags.get(tag).map(|kept| &kept.record);
         let known_left_out = match known.map(|record| &record.state) {
-            Some(TagState::Excluded { digest: None, why, .. }) => Some(*why),
+            Some(TagState::Excluded { digest: None, why, reason }) => Some((*why, reason)),
             _ => None,
         };
         let record = match left_out {
             None if known.is_some() && known_left_out.is_none() => return,
-            Some((why, _)) if known_left_out == Some(why) => return,
+            Some((why, reason)) if known_left_out == Some((why, &reason)) => return,
             None => TagRecord::pending(at.now, known.map_or(first_seen, |record| record.first_seen)),
             Some((why, reason)) => {
                 let state = TagState::Excluded { digest: None, why, reason };

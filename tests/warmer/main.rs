@@ -9,6 +9,7 @@ mod log;
 mod over_http;
 mod replicas;
 mod schedule;
+mod selection;
 mod shared_store;
 mod simulated;
 mod watch_list;

@@ -11,8 +11,8 @@ use samovar_registry::upstream::{HintSource, ListingChoice};
 
 use super::load;
 use crate::config::{
-    Config, HostConfig, Origin, PollInterval, ServeArgs, SharedArgs, TagFilter, UpstreamConfig, Verdict,
-    shown_size,
+    Config, HostConfig, IgnoredFor, Origin, PollInterval, ServeArgs, SharedArgs, TagFilter, UpstreamConfig,
+    Verdict, shown_size,
 };
 
 fn watched(config: &Config) -> Vec<&str> {
@@ -122,7 +122,7 @@ fn everything_that_a_file_can_say_is_read() {
     let file = r#"
         watch = [
             "alpine",
-            { image = "up/team/app", tags = ["v*"], ignore_tags = ["*-rc*"], poll_interval = "30s", tag_interval = "10m", max_tag_interval = "1d" },
+            { image = "up/team/app", tags = ["v*"], ignore_tags = ["*-rc*", "regex:v[0-9]+b"], newest = 20, poll_interval = "30s", tag_interval = "10m", max_tag_interval = "1d" },
         ]
         store = "memory:"
         alias = ["up=127.0.0.1:5000"]
@@ -152,9 +152,12 @@ fn everything_that_a_file_can_say_is_read() {
     let app = &config.watch[0];
     assert_eq!(app.poll_interval, PollInterval::fixed(Duration::from_secs(30)));
     assert_eq!(app.tag_interval.to_string(), "10m (5m to 1d)");
-    assert_eq!(app.tags.verdict(&"v1".parse().unwrap()), Verdict::Wanted);
-    assert_eq!(app.tags.verdict(&"v1-rc1".parse().unwrap()), Verdict::Ignored("matches ignore_tags"));
-    assert_eq!(app.tags.verdict(&"main".parse().unwrap()), Verdict::Ignored("not among the watched tags"));
+    let chosen = app.tags.choose(std::iter::empty());
+    assert_eq!(chosen.verdict(&"v1".parse().unwrap()), Verdict::Wanted);
+    assert_eq!(chosen.verdict(&"v1-rc1".parse().unwrap()), Verdict::Ignored(IgnoredFor::IgnoreTags));
+    assert_eq!(chosen.verdict(&"v12b".parse().unwrap()), Verdict::Ignored(IgnoredFor::IgnoreTags));
+    assert!(app.tags.is_relative());
+    assert_eq!(chosen.verdict(&"main".parse().unwrap()), Verdict::Ignored(IgnoredFor::NotWatched));
     assert_eq!(config.watch[1].poll_interval, config.poll_interval);
     let insecure: Vec<&str> = config.insecure_hosts.iter().map(String::as_str).collect();
     assert_eq!(insecure, ["127.0.0.1:5000", "registry.example"]);
@@ -263,11 +266,11 @@ fn one_repository_is_watched_once() {
     ];
     let config = load("", &[], &flags).unwrap();
     assert_eq!(watched(&config), ["docker.io/library/alpine", "docker.io/library/busybox"]);
-    let alpine = &config.watch[0].tags;
+    let alpine = config.watch[0].tags.choose(std::iter::empty());
     for (tag, expected) in [
         ("3.20", Verdict::Wanted),
         ("3.21", Verdict::Wanted),
-        ("3.2", Verdict::Ignored("not among the watched tags")),
+        ("3.2", Verdict::Ignored(IgnoredFor::NotWatched)),
     ] {
         assert_eq!(alpine.verdict(&tag.parse().unwrap()), expected, "{tag}");
     }

@@ -36,7 +36,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
         ),
         (
             "watch = [{image = 'a', tag = '1'}]",
-            "samovar.toml:1: key watch[0].tag: unknown key; known here: ignore_tags, image, max_poll_interval, max_tag_interval, min_poll_interval, min_tag_interval, platforms, poll_interval, tag_interval, tags, webhook_poll_interval",
+            "samovar.toml:1: key watch[0].tag: unknown key; known here: ignore_tags, image, max_poll_interval, max_tag_interval, min_poll_interval, min_tag_interval, newest, platforms, poll_interval, tag_interval, tags, webhook_poll_interval",
         ),
         (
             "watch = [\n  'alpine',\n  {tags = ['1']},\n]",
@@ -54,7 +54,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
         ),
         (
             "watch = [{image = 'alpine:3', tags = ['4']}]",
-            "samovar.toml:1: key watch[0].image: \"alpine:3\" names a tag already: leave out tags and ignore_tags",
+            "samovar.toml:1: key watch[0].image: \"alpine:3\" names a tag already: leave out tags, ignore_tags and newest",
         ),
         (
             "watch = [{image = 'alpine', tags = []}]",
@@ -71,6 +71,19 @@ fn files_are_refused_with_the_place_and_the_reason() {
         (
             "watch = [{image = 'alpine', ignore_tags = ['/^v1/']}]",
             "samovar.toml:1: key watch[0].ignore_tags[0]: \"/^v1/\" can match no tag: tags have no '/', ",
+        ),
+        (
+            "watch = [{image = 'alpine:3', newest = 4}]",
+            "samovar.toml:1: key watch[0].image: \"alpine:3\" names a tag already: leave out tags, ignore_tags and newest",
+        ),
+        (
+            "watch = [{image = 'alpine', newest = 0}]",
+            "samovar.toml:1: key watch[0].newest: \"0\" is not a whole number from 1 to 1000000",
+        ),
+        // D21 of the ancestor's ledger: a pattern that could not be read matched everything.
+        (
+            "watch = [{image = 'alpine', tags = ['3.*', 'regex:[']}]",
+            "samovar.toml:1: key watch[0].tags[1]: \"[\" is no regular expression: unclosed character class",
         ),
         (
             "watch = [{image = 'alpine', tags = ['']}]",

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use samovar_registry::Labels;
 use samovar_registry::upstream::{ErrorKind, HintSource, TagHint};
-use samovar_registry::{Globs, Labels};
 
 use super::*;
 use crate::config::TagSelection;
@@ -35,6 +35,10 @@ fn list(tags: &[&str]) -> TagList {
 fn at(hours: i64) -> Circumstance {
     let now = Timestamp::from_second(hours * 3600).unwrap();
     Circumstance { began: now, now, cause: Cause::Poll, jitter: 0.5 }
+}
+
+fn unread(_: &Tag) -> Option<Timestamp> {
+    None
 }
 
 const POLL: Duration = Duration::from_mins(5);
@@ -163,8 +167,8 @@ fn unknown_and_excluded_tags_are_asked_about_once_a_day() {
     state.apply_list(&list(&["1", "2"]), &TagFilter::All, POLL, at(0));
     state.apply_answer(&tag("1"), TagAnswer::Unknown, at(0));
     state.apply_answer(&tag("2"), excluded(), at(0));
-    assert!(state.due(at(23).now, false).is_empty());
-    assert_eq!(state.due(at(24).now, false).len(), 2);
+    assert!(state.due(at(23).now, false, unread).is_empty());
+    assert_eq!(state.due(at(24).now, false, unread).len(), 2);
     assert!(state.tags.values().all(|kept| kept.record.is_settled()));
 }
 
@@ -226,8 +230,8 @@ fn a_tag_that_is_to_be_asked_for_later_is_not_to_blame() {
     state.apply_answer(&tag("1"), TagAnswer::Later { until: at(7).now }, at(0));
     let kept = &state.tags[&tag("1")];
     assert_eq!((&kept.record.state, kept.side.attempts), (&TagState::Pending, 0));
-    assert!(state.due(at(6).now, false).is_empty());
-    assert_eq!(state.due(at(7).now, false).len(), 1);
+    assert!(state.due(at(6).now, false, unread).is_empty());
+    assert_eq!(state.due(at(7).now, false, unread).len(), 1);
 }
 
 #[test]
@@ -254,9 +258,9 @@ fn other_credentials_give_what_a_quota_put_off_another_chance() {
         state.apply_answer(&tag(text), TagAnswer::Later { until: at(7).now }, at(0));
     }
     let soon = at(0).now + Duration::from_secs(1);
-    assert!(state.due(soon, false).is_empty());
+    assert!(state.due(soon, false, unread).is_empty());
     state.retry_refused(soon);
-    let due: Vec<_> = state.due(soon, false).into_iter().map(|due| due.tag.to_string()).collect();
+    let due: Vec<_> = state.due(soon, false, unread).into_iter().map(|due| due.tag.to_string()).collect();
     assert_eq!(due, ["new", "moved"]);
 }
 
@@ -293,12 +297,11 @@ fn only_a_second_list_as_short_and_long_enough_after_confirms() {
 #[test]
 fn whoever_asks_for_everything_gets_everything_but_what_is_ignored() {
     let mut state = empty();
-    let ignored: Globs = [samovar_registry::Glob::new("ignored*").unwrap()].into_iter().collect();
-    let filter = TagFilter::matching(None, ignored);
+    let filter = TagFilter::matching(None, vec!["ignored*".parse().unwrap()], None);
     state.apply_list(&list(&["1", "2", "ignored-3"]), &filter, POLL, at(0));
     state.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(0));
-    assert_eq!(state.due(at(0).now, false).len(), 1, "the one that is pending");
-    let all: Vec<String> = state.due(at(0).now, true).iter().map(|due| due.tag.to_string()).collect();
+    assert_eq!(state.due(at(0).now, false, unread).len(), 1, "the one that is pending");
+    let all: Vec<String> = state.due(at(0).now, true, unread).iter().map(|due| due.tag.to_string()).collect();
     assert_eq!(all, ["2", "1"], "what is new first");
 }
 
@@ -423,9 +426,9 @@ fn other_credentials_give_what_was_refused_another_chance() {
         }
     }
     let soon = at(0).now + Duration::from_mins(1);
-    assert!(state.due(soon, false).is_empty());
+    assert!(state.due(soon, false, unread).is_empty());
     state.retry_refused(soon);
-    let due: Vec<_> = state.due(soon, false).into_iter().map(|due| due.tag.to_string()).collect();
+    let due: Vec<_> = state.due(soon, false, unread).into_iter().map(|due| due.tag.to_string()).collect();
     assert_eq!(due, ["kept-back", "refused"]);
     assert!(state.is_unsaved(), "an interrupted pass is not the end of it");
 }
@@ -446,13 +449,13 @@ fn images_chosen_for_other_platforms_are_looked_at_again() {
     let loaded =
         Loaded { head_entry: None, head: Some(head), side: None, tags: tags.collect(), missing_pages: 0 };
     let same = State::new(name(), loaded.clone(), "linux/amd64");
-    assert!(same.due(at(0).now, false).is_empty());
+    assert!(same.due(at(0).now, false, unread).is_empty());
     let mut other = State::new(name(), loaded, "linux/arm64");
     assert!(matches!(other.tags[&tag("1")].record.state, TagState::Ok(_)), "offered until known better");
-    assert!(other.due(at(0).now, false)[0].other_platforms);
+    assert!(other.due(at(0).now, false, unread)[0].other_platforms);
     assert!(other.next_wake().unwrap() <= at(0).now);
     other.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(0));
-    assert!(other.due(at(0).now, false).is_empty());
+    assert!(other.due(at(0).now, false, unread).is_empty());
 }
 
 /// What a registry may say about a tag, in any order.
@@ -573,7 +576,7 @@ fn due_after(state: &mut State, digest: Option<&str>, pushed_hour: Option<i64>, 
     let hint = hint(digest, pushed_hour.map(|hour| at(hour).now));
     let hinted = TagList { hints: [(tag("a"), hint)].into(), ..list(&["a"]) };
     state.apply_newer(&hinted, ListState::of(&hinted), &TagFilter::All, POLL, at(now_hour));
-    !state.due(at(now_hour).now, false).is_empty()
+    !state.due(at(now_hour).now, false, unread).is_empty()
 }
 
 /// `a` was confirmed at hour 10 and is due again much later.
@@ -637,4 +640,23 @@ fn what_is_newer_takes_nothing_away_and_is_remembered_as_what_is_here() {
     assert_eq!(state.tags.keys().map(Tag::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
     assert_eq!(state.tags[&tag("c")].record.first_seen, Some(at(1).now));
     assert_eq!(state.known_list(&TagFilter::All), Some(&ListState::of(&list(&["a", "b", "c"]))));
+}
+
+#[test]
+fn what_is_asked_for_comes_first_then_what_looks_newest_then_what_waits_for_longest() {
+    let mut state = warmed(&["1.0", "1.1", "1.2"]);
+    state.apply_list(&list(&["1.0", "1.1", "1.2", "1.9", "1.10", "2"]), &TagFilter::All, POLL, at(1));
+    state.tags.get_mut(&tag("1.1")).unwrap().side.next = Some(at(2).now);
+    let due = |read: &[(&str, i64)]| -> Vec<String> {
+        let last_read =
+            |tag: &Tag| read.iter().find(|(text, _)| tag.as_str() == *text).map(|(_, hour)| at(*hour).now);
+        state.due(at(3).now, false, last_read).iter().map(|due| due.tag.to_string()).collect()
+    };
+    assert_eq!(due(&[]), ["2", "1.10", "1.9", "1.0", "1.2", "1.1"]);
+    assert_eq!(due(&[("1.2", 1), ("1.9", 2)]), ["1.9", "1.2", "2", "1.10", "1.0", "1.1"]);
+    assert_eq!(
+        due(&[("1.2", 1), ("1.9", 1), ("1.1", 1)])[..3],
+        ["1.9", "1.2", "1.1"],
+        "new ones first, then by deadline"
+    );
 }
