@@ -57,6 +57,8 @@ pub struct Metrics {
     unparsable_labels: IntGauge,
     waiting_requests: IntGauge,
     unsaved_repositories: IntGauge,
+    unwatched_repositories: IntGauge,
+    forgotten_repositories: IntCounter,
     lanes: IntGaugeVec,
     missing: IntCounterVec,
     hot_set: HotSetMetrics,
@@ -132,6 +134,16 @@ impl Metrics {
                 &registry,
                 "samovar_unsaved_repositories",
                 "Repositories of which something was learnt that the store does not take.",
+            ),
+            unwatched_repositories: gauge(
+                &registry,
+                "samovar_repositories_unwatched",
+                "Repositories in the store that nobody watches, as far as this replica knows.",
+            ),
+            forgotten_repositories: counter(
+                &registry,
+                "samovar_repositories_forgotten_total",
+                "Repositories that were removed from the store because nobody had watched them for long.",
             ),
             missing: counters(
                 &registry,
@@ -281,6 +293,14 @@ impl Metrics {
 
     pub(crate) fn set_unsaved_repositories(&self, count: usize) {
         self.unsaved_repositories.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn set_unwatched_repositories(&self, count: usize) {
+        self.unwatched_repositories.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn forgotten_repository(&self) {
+        self.forgotten_repositories.inc();
     }
 
     pub(crate) fn set_lanes(&self, lanes: impl Iterator<Item = LaneStanding>) {

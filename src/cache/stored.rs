@@ -168,6 +168,9 @@ pub struct Side {
     /// When everything that the repository needs was last given its whole time to live again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed_at: Option<Timestamp>,
+    /// Since when nobody was seen to watch the repository; whoever watches it takes this away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwatched_since: Option<Timestamp>,
 }
 
 /// A list that lost most of its tags.

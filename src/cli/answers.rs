@@ -123,6 +123,8 @@ pub(super) struct WarmerStatus {
     pub(super) running: u64,
     #[serde(default)]
     pub(super) unsaved: u64,
+    #[serde(default)]
+    pub(super) unwatched: u64,
 }
 
 /// Where the watch list comes from.

@@ -59,6 +59,7 @@ impl Assembly {
             platforms: config.platforms.clone(),
             replica: replica_name(),
             unleased_share: config.unleased_share,
+            forget_after: config.forget_after,
             ..WarmerOptions::default()
         };
         let warmer = Warmer::new(

@@ -28,9 +28,10 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     let Assembly { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source } =
         Assembly::new(&config).await?;
     if let Some(embedded) = &embedded {
-        // The configuration is the only source: what it does not name may go when the disk is short.
-        let watched: HashSet<Name> = config.watch.iter().map(|entry| entry.name.clone()).collect();
-        embedded.protect(Arc::new(move |name| watched.contains(name)));
+        // What nobody watches may go when the disk is short. What the configuration names is watched before the warmer runs.
+        let named: HashSet<Name> = config.watch.iter().map(|entry| entry.name.clone()).collect();
+        let handle = warmer.handle();
+        embedded.protect(Arc::new(move |name| named.contains(name) || handle.is_watched(name)));
     }
     let listener = TcpListener::bind(config.listen)
         .await

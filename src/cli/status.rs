@@ -39,6 +39,9 @@ fn page(status: &StatusAnswer) -> String {
     if warmer.unsaved > 0 {
         rows.push(("unsaved", format!("{} repositories wait for the store", warmer.unsaved)));
     }
+    if warmer.unwatched > 0 {
+        rows.push(("unwatched", format!("{} repositories, to be removed", warmer.unwatched)));
+    }
     if status.lanes.iter().any(|lane| lane.standing != "ours") {
         rows.push(("lanes", lanes(&status.lanes)));
     }
@@ -163,7 +166,7 @@ mod tests {
                     "local_tier": {"path": "/var/lib/samovar/tier", "entries": 90, "used_bytes": 4096},
                     "set_aside": {"files": 2, "bytes": 1048576}
                 },
-                "warmer": {"repositories": 20, "complete": 19, "queued": 3, "running": 2, "unsaved": 1},
+                "warmer": {"repositories": 20, "complete": 19, "queued": 3, "running": 2, "unsaved": 1, "unwatched": 4},
                 "lanes": [
                     {"host": "127.0.0.1:5000", "standing": "elsewhere"},
                     {"host": "docker.io", "standing": "ours"}, {"host": "ghcr.io", "standing": "elsewhere"}
@@ -193,6 +196,7 @@ set aside     2 unusable store files, 1.00 MiB
 repositories  20, 19 complete
 refreshes     2 running, 3 queued
 unsaved       1 repositories wait for the store
+unwatched     4 repositories, to be removed
 lanes         2 elsewhere, 1 ours
 
 SOURCE         REPOSITORIES

@@ -62,6 +62,7 @@ fn root(mut root: Section<'_>) -> Settings {
         timestamp_labels: root.texts("timestamp_labels"),
         platform: root.texts("platform"),
         intervals: intervals::read(&mut root),
+        forget_after: root.text("forget_after"),
         rps: root.number("rps"),
         burst: root.number("burst"),
         docker_config: root.text("docker_config"),

@@ -37,6 +37,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DURATION")]
     pub poll_interval: Option<String>,
 
+    /// Remove what is stored of a repository that nobody has watched for so long; 0s at once [default: 24h] [env: SAMOVAR_FORGET_AFTER]
+    #[arg(long, value_name = "DURATION")]
+    pub forget_after: Option<String>,
+
     /// Keep recently read repositories decoded in at most this much memory; 0 for none [default: 64MiB] [env: SAMOVAR_HOT_SET]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub hot_set: Option<String>,
@@ -121,6 +125,7 @@ impl ServeArgs {
             watch: flag_list("--watch", &self.watch).map(watch_images),
             listen: flag("--listen", self.listen.as_deref()),
             intervals: IntervalSettings::poll(flag("--poll-interval", self.poll_interval.as_deref())),
+            forget_after: flag("--forget-after", self.forget_after.as_deref()),
             hot_set: flag("--hot-set", self.hot_set.as_deref()),
             ..self.shared.settings()
         }
@@ -173,6 +178,7 @@ pub(super) fn from_environment(environment: Environment<'_>) -> Settings {
         timestamp_labels: variable_list(environment, "SAMOVAR_TIMESTAMP_LABELS"),
         platform: variable_list(environment, "SAMOVAR_PLATFORM"),
         intervals: IntervalSettings::poll(variable(environment, "SAMOVAR_POLL_INTERVAL")),
+        forget_after: variable(environment, "SAMOVAR_FORGET_AFTER"),
         rps: variable(environment, "SAMOVAR_RPS"),
         burst: variable(environment, "SAMOVAR_BURST"),
         docker_config: variable(environment, "SAMOVAR_DOCKER_CONFIG"),

@@ -82,6 +82,8 @@ pub struct Config {
     pub poll_interval: PollInterval,
     /// How often a tag is confirmed.
     pub tag_interval: TagInterval,
+    /// What the store holds of a repository is removed when nobody has watched it for so long: up to 30 days, by default 24 h.
+    pub forget_after: Duration,
     /// Requests a second that a host may be asked, unless its own entry says otherwise, or, where it is well known, it lets
     /// us ask less. By default 50.
     pub rate: f64,

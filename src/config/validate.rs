@@ -20,6 +20,9 @@ use super::watch::{Usual, watch_list};
 use super::{Config, StoreUrl, UpstreamConfig, values};
 use super::{connection, hosts, policy};
 
+/// How long what is stored of a repository outlives the last one who watches it.
+const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 24);
+
 /// For each of the timeouts of a request.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
 
@@ -73,6 +76,10 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         platforms,
         poll_interval,
         tag_interval,
+        forget_after: checked(settings.forget_after.as_ref(), problems, |text| {
+            values::parse_duration(text, GRACES)
+        })
+        .unwrap_or(Duration::from_hours(24)),
         rate: checked(settings.rps.as_ref(), problems, values::rate).unwrap_or(50.0),
         burst: burst(settings.burst.as_ref(), problems).unwrap_or(10),
         upstream: upstream(&settings.upstream, problems),

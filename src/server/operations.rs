@@ -23,6 +23,7 @@ pub(super) async fn metrics(State(doors): State<Arc<Doors>>) -> Response {
     doors.metrics.set_waiting_requests(doors.warmer.waiting_requests());
     doors.metrics.set_budgets(&doors.upstreams.budgets());
     doors.metrics.set_unsaved_repositories(doors.warmer.unsaved_repositories());
+    doors.metrics.set_unwatched_repositories(doors.warmer.unwatched_repositories());
     doors.metrics.set_hot_set(&doors.hot.statistics());
     doors.metrics.set_lanes(doors.warmer.lanes().into_values());
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
@@ -68,6 +69,8 @@ struct WarmerStatus {
     running: usize,
     /// Repositories of which something was learnt that the store does not take.
     unsaved: usize,
+    /// Repositories in the store that nobody watches, as far as this replica knows.
+    unwatched: usize,
 }
 
 /// Which replica keeps a host's repositories warm.
@@ -167,6 +170,7 @@ pub(super) async fn status(
             queued: doors.warmer.waiting_requests(),
             running: doors.warmer.running_passes(),
             unsaved: doors.warmer.unsaved_repositories(),
+            unwatched: doors.warmer.unwatched_repositories(),
         },
         sources: doors
             .sources

@@ -252,4 +252,8 @@ impl Client for Embedded {
     fn scan(&self) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
         scan::scan(Arc::clone(&self.engine)).inspect_err(|_| self.note_failed_read()).boxed()
     }
+
+    fn scan_repositories(&self) -> BoxStream<'_, Result<Key, StoreError>> {
+        scan::scan_repositories(Arc::clone(&self.engine)).inspect_err(|_| self.note_failed_read()).boxed()
+    }
 }

@@ -178,6 +178,10 @@ impl Client for Instrumented {
     fn scan(&self) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
         self.inner.scan()
     }
+
+    fn scan_repositories(&self) -> BoxStream<'_, Result<Key, StoreError>> {
+        self.inner.scan_repositories()
+    }
 }
 
 #[cfg(test)]

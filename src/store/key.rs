@@ -9,6 +9,9 @@ use sha2::{Digest as _, Sha256};
 /// Version of the layout: keys of another version are not seen, so that two versions can share a server.
 const LAYOUT: &str = "s1";
 
+/// Stands where the keys of single hosts and repositories have their names.
+const WHOLE_STORE: &str = "all";
+
 /// The key of an entry. Its text form (`Display`) is what engines store under: it has neither spaces nor control
 /// characters, but may be longer than memcached's 250 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +38,8 @@ pub enum Key {
     Asked(String),
     /// What the holder of a host's lane knows of the host's limits.
     Budget(String),
+    /// Whose turn it is to look for what nobody watches any more.
+    Sweep,
 }
 
 impl Key {
@@ -50,7 +55,7 @@ impl Key {
 
     /// Whether the entry serves the replicas of the moment, and is nothing that was learnt of images.
     pub fn is_coordination(&self) -> bool {
-        matches!(self, Self::Lane(_) | Self::Asked(_) | Self::Budget(_))
+        matches!(self, Self::Lane(_) | Self::Asked(_) | Self::Budget(_) | Self::Sweep)
     }
 
     /// The repository that the entry belongs to; documents are shared by all.
@@ -62,9 +67,12 @@ impl Key {
             | Self::Side(name)
             | Self::SidePage(name, _)
             | Self::Demand(name) => Some(name),
-            Self::Document(_) | Self::DocumentPart(..) | Self::Lane(_) | Self::Asked(_) | Self::Budget(_) => {
-                None
-            }
+            Self::Document(_)
+            | Self::DocumentPart(..)
+            | Self::Lane(_)
+            | Self::Asked(_)
+            | Self::Budget(_)
+            | Self::Sweep => None,
         }
     }
 }
@@ -103,6 +111,7 @@ impl FromStr for Key {
             ("lane", None) => Self::Lane(first.to_owned()),
             ("asked", None) => Self::Asked(first.to_owned()),
             ("budget", None) => Self::Budget(first.to_owned()),
+            ("sweep", None) if first == WHOLE_STORE => Self::Sweep,
             _ => return Err(UnknownKey),
         };
         // Several spellings of one name or number would be several texts for one key.
@@ -124,6 +133,7 @@ impl fmt::Display for Key {
             Self::Lane(host) => write!(f, "{LAYOUT}|lane|{host}"),
             Self::Asked(host) => write!(f, "{LAYOUT}|asked|{host}"),
             Self::Budget(host) => write!(f, "{LAYOUT}|budget|{host}"),
+            Self::Sweep => write!(f, "{LAYOUT}|sweep|{WHOLE_STORE}"),
         }
     }
 }
@@ -204,6 +214,7 @@ mod tests {
             Key::Lane("[::1]:5000".into()),
             Key::Asked("docker.io".into()),
             Key::Budget("docker.io".into()),
+            Key::Sweep,
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }

@@ -199,6 +199,14 @@ impl Client for Memcached {
             .try_flatten()
             .boxed()
     }
+
+    fn scan_repositories(&self) -> BoxStream<'_, Result<Key, StoreError>> {
+        self.pool
+            .keys(&self.prefix)
+            .map_err(StoreError::from)
+            .try_filter_map(async |stored| Ok(self.scanned(&stored).filter(|key| key.repository().is_some())))
+            .boxed()
+    }
 }
 
 impl From<Error> for StoreError {

@@ -161,6 +161,15 @@ impl Client for Memory {
         };
         stream::iter(entries).boxed()
     }
+
+    fn scan_repositories(&self) -> BoxStream<'_, Result<Key, StoreError>> {
+        let keys: Vec<_> = {
+            let kept = self.kept();
+            let of_repositories = kept.rest.iter().filter(|(key, _)| key.repository().is_some());
+            of_repositories.map(|(key, _)| Ok(key.clone())).collect()
+        };
+        stream::iter(keys).boxed()
+    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 pub use archive::{ArchiveError, ArchiveReader, ArchiveSummary, ArchiveWriter, Record};
@@ -163,6 +163,13 @@ pub trait Client: Reader {
     fn scan(&self) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
         let message = format!("a {} store cannot list what it holds", self.kind());
         stream::once(async { Err(StoreError::Unavailable { message }) }).boxed()
+    }
+
+    /// The keys of all that is kept of repositories, in no order, without documents. As [`Client::scan`], and cheaper where an
+    /// engine need not read the values.
+    fn scan_repositories(&self) -> BoxStream<'_, Result<Key, StoreError>> {
+        let keys = self.scan().try_filter_map(async |(key, _)| Ok(key.repository().is_some().then_some(key)));
+        keys.boxed()
     }
 }
 

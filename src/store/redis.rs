@@ -263,6 +263,10 @@ impl Client for Redis {
     fn scan(&self) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
         scan::scan(self)
     }
+
+    fn scan_repositories(&self) -> BoxStream<'_, Result<Key, StoreError>> {
+        scan::scan_repositories(self)
+    }
 }
 
 fn command(name: &str, stored_key: &str) -> Cmd {

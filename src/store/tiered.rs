@@ -255,4 +255,8 @@ impl Client for Tiered {
     fn scan(&self) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
         self.remote.scan()
     }
+
+    fn scan_repositories(&self) -> BoxStream<'_, Result<Key, StoreError>> {
+        self.remote.scan_repositories()
+    }
 }

@@ -50,7 +50,7 @@ impl Kind {
             Key::Demand(_) => Some(Self::Demand),
             Key::Document(_) => Some(Self::Document),
             Key::DocumentPart(..) => Some(Self::DocumentPart),
-            Key::Lane(_) | Key::Asked(_) | Key::Budget(_) => None,
+            Key::Lane(_) | Key::Asked(_) | Key::Budget(_) | Key::Sweep => None,
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Context {
     pub(super) demand: Demands,
     /// Passes under way in all lanes.
     pub(super) running_passes: AtomicUsize,
+    /// Repositories in the store that nobody watches, as far as is known.
+    pub(super) unwatched_repositories: AtomicUsize,
     changes: broadcast::Sender<Arc<Change>>,
     /// Tells that something of a repository was published, for those who wait for it.
     publications: broadcast::Sender<Name>,
@@ -81,6 +83,7 @@ impl Context {
             shutdown: CancellationToken::new(),
             demand: Demands::default(),
             running_passes: AtomicUsize::new(0),
+            unwatched_repositories: AtomicUsize::new(0),
             changes: broadcast::Sender::new(CHANGES_KEPT),
             publications: broadcast::Sender::new(CHANGES_KEPT),
             overview: Mutex::default(),

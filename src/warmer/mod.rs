@@ -11,7 +11,8 @@
 //! - `cadence`: how long to wait before asking again; `requests`: what goes first;
 //! - `demand`: what readers ask for, over restarts and replicas;
 //! - `kept_budget`: what is known of the host's limits, from one life to the next;
-//! - `lease`: which of several replicas works on a host; `renewal`: keeps what is watched from running out of time.
+//! - `lease`: which of several replicas works on a host; `renewal`: keeps what is watched from running out of time;
+//! - `forgetting`: removes what nobody watches any more.
 //!
 //! Invariants: lanes never wait for one another; what was learnt is published as it comes; nothing is told to
 //! subscribers that readers cannot see yet.
@@ -21,6 +22,7 @@ mod change;
 mod context;
 mod demand;
 mod fetch;
+mod forgetting;
 mod kept_budget;
 mod lane;
 mod lease;
@@ -81,6 +83,9 @@ pub struct WarmerOptions {
     /// The part of a host's rate, above 0 and at most 1, at which this replica goes on when the store cannot tell which
     /// replica is to speak to the host.
     pub unleased_share: f64,
+    /// What the store holds of a repository is removed when nobody has watched it for so long; in a store that replicas share,
+    /// after ten minutes at the earliest.
+    pub forget_after: Duration,
 }
 
 impl Default for WarmerOptions {
@@ -93,6 +98,7 @@ impl Default for WarmerOptions {
             seed: None,
             replica: "the only one".to_owned(),
             unleased_share: 0.5,
+            forget_after: Duration::from_hours(24),
         }
     }
 }
@@ -150,7 +156,10 @@ impl Warmer {
     pub async fn run(mut self, mut sources: Vec<Box<dyn ImageSource>>, shutdown: CancellationToken) {
         let mut lanes = Lanes::default();
         lanes.running.spawn(demand::keep(Arc::clone(&self.context), self.watch_list.subscribe()));
-        let mut latest: Vec<WatchList> = vec![WatchList::default(); sources.len()];
+        let mut latest: Vec<Option<WatchList>> = vec![None; sources.len()];
+        let (told, all_told) = watch::channel(false);
+        let forgetting = forgetting::run(Arc::clone(&self.context), self.watch_list.subscribe(), all_told);
+        lanes.running.spawn(forgetting);
         let mut lists: SelectAll<_> = stream::select_all(
             sources
                 .iter_mut()
@@ -161,13 +170,14 @@ impl Warmer {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(ended) = lanes.running.join_next() => {
-                    error!(error = ?ended.err(), "a lane ended by a defect");
+                    error!(error = ?ended.err(), "a part of the warmer ended by a defect");
                     break;
                 }
                 Some((position, list)) = lists.next() => {
-                    latest[position] = list;
-                    let merged = latest.iter().cloned().fold(WatchList::default(), WatchList::merged);
+                    latest[position] = Some(list);
+                    let merged = latest.iter().flatten().cloned().fold(WatchList::default(), WatchList::merged);
                     self.adopt(merged, &mut lanes);
+                    told.send_if_modified(|told| !std::mem::replace(told, latest.iter().all(Option::is_some)));
                 }
                 Some(request) = self.asked.recv() => if let Some(lane) = lanes.by_host.get(request.wanted.name.host()) { drop(lane.send(request)) } else {
                     self.handle.requests.started(&request.wanted);
@@ -283,6 +293,11 @@ impl Handle {
     /// Repositories of which something was learnt that the store does not take.
     pub fn unsaved_repositories(&self) -> usize {
         self.context.unsaved().len()
+    }
+
+    /// Repositories that are in the store and that nobody watches, as far as this replica knows: they go after a grace.
+    pub fn unwatched_repositories(&self) -> usize {
+        self.context.unwatched_repositories.load(Ordering::Relaxed)
     }
 
     /// Passes that are under way.

@@ -122,7 +122,8 @@ impl State {
         let mut state = Self {
             name,
             tags: BTreeMap::new(),
-            side: loaded.side.unwrap_or_default(),
+            // Whoever works on it watches it.
+            side: Side { unwatched_since: None, ..loaded.side.unwrap_or_default() },
             held_back: loaded.head.as_ref().is_some_and(|head| head.held_back),
             invalid_tags: loaded.head.as_ref().map_or(0, |head| head.invalid_tags),
             listed: loaded.head.is_some(),

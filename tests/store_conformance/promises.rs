@@ -240,9 +240,13 @@ async fn what_is_renewed_is_unchanged_and_what_is_not_there_stays_away(store: &d
 /// Everything that was learnt is listed once; what coordinates replicas is not.
 async fn a_scan_finds_every_entry(store: &dyn Client) {
     let before: BTreeMap<Key, Entry> = store.scan().try_collect().await.unwrap();
-    let more: BTreeMap<Key, Entry> = (0..700)
-        .map(|number| (document(&format!("scanned {number}")), entry(number.to_string(), number)))
-        .collect();
+    let more: BTreeMap<Key, Entry> =
+        (0..700)
+            .map(|number| (document(&format!("scanned {number}")), entry(number.to_string(), number)))
+            .chain((0..300).map(|number| {
+                (Key::SidePage(name("r.example/scanned"), number), entry("side", number.into()))
+            }))
+            .collect();
     store.set_many(more.clone().into_iter().collect()).await.unwrap();
     store.lease(&Key::Lane("scanned.example".into()), "one", Duration::from_mins(1)).await.unwrap();
     store.set(Key::Asked("scanned.example".into()), Entry::immutable("please")).await.unwrap();
@@ -251,6 +255,11 @@ async fn a_scan_finds_every_entry(store: &dyn Client) {
     assert_eq!(once.len(), found.len(), "each once");
     let expected: BTreeMap<Key, Entry> = before.into_iter().chain(more).collect();
     assert_eq!(once, expected);
+    let mut keys: Vec<Key> = store.scan_repositories().try_collect().await.unwrap();
+    keys.sort();
+    let of_repositories = expected.into_keys().filter(|key| key.repository().is_some());
+    assert_eq!(keys, of_repositories.collect::<Vec<_>>());
+    assert!(!keys.is_empty(), "there is something to find");
     let statistics = store.statistics().await.unwrap();
     assert!(statistics.entries.is_none_or(|entries| entries >= 700), "{statistics:?}");
 }

@@ -5,6 +5,7 @@ mod contents;
 mod costs;
 mod demand;
 mod faults;
+mod forgetting;
 mod log;
 mod over_http;
 mod replicas;
@@ -15,7 +16,7 @@ mod simulated;
 mod watch_list;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;

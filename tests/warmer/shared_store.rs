@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
 
 use futures_util::stream::BoxStream;
 use tokio::time::Instant;

@@ -142,4 +142,8 @@ impl Client for Coherent {
     fn scan(&self) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
         self.inner.scan()
     }
+
+    fn scan_repositories(&self) -> BoxStream<'_, Result<Key, StoreError>> {
+        self.inner.scan_repositories()
+    }
 }

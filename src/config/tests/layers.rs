@@ -12,7 +12,7 @@ use samovar_registry::upstream::{HintSource, ListingChoice};
 use super::load;
 use crate::config::{
     Config, HostConfig, IgnoredFor, Origin, PollInterval, ServeArgs, SharedArgs, TagFilter, UpstreamConfig,
-    Verdict, shown_size,
+    Verdict, shown_duration, shown_size,
 };
 
 fn watched(config: &Config) -> Vec<&str> {
@@ -34,6 +34,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.docker_config, None);
     assert_eq!(config.store_local_tier, None);
     assert_eq!((config.store_limit_bytes, config.hot_set_bytes), (8 << 30, 64 << 20));
+    assert_eq!(config.forget_after, Duration::from_hours(24));
     assert!((config.unleased_share - 0.5).abs() < f64::EPSILON);
 }
 
@@ -41,7 +42,7 @@ fn defaults_are_those_of_the_contract() {
 #[test]
 fn flag_beats_environment_beats_file_beats_default() {
     type Shown = fn(&Config) -> String;
-    let cases: [(&str, [&str; 3], Shown); 13] = [
+    let cases: [(&str, [&str; 3], Shown); 14] = [
         ("watch", ["quay.io/file/a", "quay.io/env/a", "quay.io/flag/a"], |config| watched(config).join(",")),
         ("store", ["embedded:/file", "embedded:/env", "embedded:/flag"], |config| config.store.to_string()),
         ("listen", ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], |config| config.listen.to_string()),
@@ -58,6 +59,7 @@ fn flag_beats_environment_beats_file_beats_default() {
         }),
         ("platform", ["linux/386", "linux/arm", "linux/s390x"], |config| config.platforms.to_string()),
         ("poll_interval", ["1m", "2m", "3m"], |config| config.poll_interval.to_string()),
+        ("forget_after", ["1m", "2m", "0s"], |config| shown_duration(config.forget_after)),
         ("rps", ["1", "2.5", "3"], |config| config.rate.to_string()),
         ("burst", ["1", "2", "3"], |config| config.burst.to_string()),
         ("store_limit", ["16MiB", "1GiB", "3TiB"], |config| shown_size(config.store_limit_bytes)),
@@ -67,7 +69,9 @@ fn flag_beats_environment_beats_file_beats_default() {
     for (key, [in_file, in_variable, in_flag], shown) in cases {
         let written = match key {
             "rps" | "burst" | "unleased_share" => in_file.to_owned(),
-            "store" | "listen" | "poll_interval" | "store_limit" | "hot_set" => format!("\"{in_file}\""),
+            "store" | "listen" | "poll_interval" | "forget_after" | "store_limit" | "hot_set" => {
+                format!("\"{in_file}\"")
+            }
             _ => format!("[\"{in_file}\"]"),
         };
         let file = format!("{key} = {written}\n");

@@ -16,7 +16,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
     for (file, expected) in [
         (
             "stroe = 'memory:'",
-            "samovar.toml:1: key stroe: unknown key; known here: alias, allow_hosts, burst, certs_dir, cloud_identity, credentials, deny_hosts, docker_config, hosts, hot_set, insecure_host, kubernetes_secrets, listen, max_poll_interval, max_tag_interval, min_poll_interval, min_tag_interval, platform, poll_interval, rps, store, store_limit, store_local_tier, tag_interval, timestamp_labels, unleased_share, upstream, watch, webhook_poll_interval",
+            "samovar.toml:1: key stroe: unknown key; known here: alias, allow_hosts, burst, certs_dir, cloud_identity, credentials, deny_hosts, docker_config, forget_after, hosts, hot_set, insecure_host, kubernetes_secrets, listen, max_poll_interval, max_tag_interval, min_poll_interval, min_tag_interval, platform, poll_interval, rps, store, store_limit, store_local_tier, tag_interval, timestamp_labels, unleased_share, upstream, watch, webhook_poll_interval",
         ),
         (
             "\n[upstream]\nretries = 3",
@@ -121,6 +121,10 @@ fn files_are_refused_with_the_place_and_the_reason() {
         (
             "unleased_share = 0",
             "samovar.toml:1: key unleased_share: \"0\" is not a share: more than 0, at most 1",
+        ),
+        (
+            "forget_after = '31d'",
+            "samovar.toml:1: key forget_after: \"31d\" is out of bounds: from 0s to 30d",
         ),
         ("store = 5", "samovar.toml:1: key store: expected a string in quotes, found the number 5"),
         ("listen = '8080'", "samovar.toml:1: key listen: \"8080\" is not an IP address with a port, "),

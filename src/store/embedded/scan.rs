@@ -16,38 +16,53 @@ const MOST_BYTES_SCANNED_AT_ONCE: usize = 1024 * 1024;
 /// Entries of one piece.
 const MOST_ENTRIES_SCANNED_AT_ONCE: usize = 512;
 
-/// Entries, and the last key that was looked at; `None` when nothing follows.
-type Piece = (Vec<(Key, Entry)>, Option<String>);
+/// What was found, and the last key that was looked at; `None` when nothing follows.
+type Piece<T> = (Vec<T>, Option<String>);
 
 /// Every entry whose key is one of ours and is not for coordination.
 pub(super) fn scan(engine: Arc<Engine>) -> BoxStream<'static, Result<(Key, Entry), StoreError>> {
+    scanned(engine, |key, stored| {
+        let entry = (!key.is_coordination()).then(|| Entry::decode(&stored.to_vec().into())).flatten();
+        Some((key, entry?))
+    })
+}
+
+/// The keys of all that is kept of repositories.
+pub(super) fn scan_repositories(engine: Arc<Engine>) -> BoxStream<'static, Result<Key, StoreError>> {
+    scanned(engine, |key, _| key.repository().is_some().then_some(key))
+}
+
+/// What `take` makes of the entries whose keys are ours.
+fn scanned<T: Send + 'static>(
+    engine: Arc<Engine>,
+    take: fn(Key, &[u8]) -> Option<T>,
+) -> BoxStream<'static, Result<T, StoreError>> {
     let pieces = stream::try_unfold(Some(String::new()), move |after| {
         let engine = Arc::clone(&engine);
         async move {
             let Some(after) = after else { return Ok(None) };
-            let read = move || engine.read(|database| read_piece(database, &after));
-            let (entries, last) = tokio::task::spawn_blocking(read).await.map_err(unavailable)??;
-            Ok::<_, StoreError>(Some((stream::iter(entries.into_iter().map(Ok)), last)))
+            let read = move || engine.read(|database| read_piece(database, &after, take));
+            let (found, last) = tokio::task::spawn_blocking(read).await.map_err(unavailable)??;
+            Ok::<_, StoreError>(Some((stream::iter(found.into_iter().map(Ok)), last)))
         }
     });
     pieces.try_flatten().boxed()
 }
 
-fn read_piece(database: &Database, after: &str) -> Result<Piece, redb::Error> {
+fn read_piece<T>(
+    database: &Database,
+    after: &str,
+    take: fn(Key, &[u8]) -> Option<T>,
+) -> Result<Piece<T>, redb::Error> {
     let table = database.begin_read()?.open_table(ENTRIES)?;
-    let (mut entries, mut bytes) = (Vec::new(), 0);
+    let (mut found, mut bytes) = (Vec::new(), 0);
     for row in table.range::<&str>((Bound::Excluded(after), Bound::Unbounded))? {
         let (key, stored) = row?;
         bytes += stored.value().len();
-        if let Ok(parsed) = key.value().parse::<Key>()
-            && !parsed.is_coordination()
-            && let Some(entry) = Entry::decode(&stored.value().to_vec().into())
-        {
-            entries.push((parsed, entry));
-        }
-        if bytes >= MOST_BYTES_SCANNED_AT_ONCE || entries.len() >= MOST_ENTRIES_SCANNED_AT_ONCE {
-            return Ok((entries, Some(key.value().to_owned())));
+        found.extend(key.value().parse::<Key>().ok().and_then(|key| take(key, stored.value())));
+        if bytes >= MOST_BYTES_SCANNED_AT_ONCE || found.len() >= MOST_ENTRIES_SCANNED_AT_ONCE {
+            return Ok((found, Some(key.value().to_owned())));
         }
     }
-    Ok((entries, None))
+    Ok((found, None))
 }

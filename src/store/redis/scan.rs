@@ -3,7 +3,7 @@
 //! A cursor means something only to the process that gave it: another would go on anywhere, and what it leaves out
 //! would be missing without a word. So a scan has connections of its own, one at a time, and never replaces one.
 
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use redis::Cmd;
 
 use super::connector::Address;
@@ -43,10 +43,28 @@ struct Cursor {
 /// connection that is lost, a primary of a cluster that cannot be reached, slots that change their primaries before the
 /// end. Only a move of slots that has begun before the scan and ends after it goes unnoticed.
 pub(super) fn scan(store: &Redis) -> BoxStream<'_, Result<(Key, Entry), StoreError>> {
-    stream::try_unfold(None, |progress| step(store, progress))
+    steps(store)
+        .and_then(async |stored_keys| entries(store, stored_keys).await)
         .map_ok(|entries| stream::iter(entries.into_iter().map(Ok)))
         .try_flatten()
         .boxed()
+}
+
+/// The keys of all that is kept of repositories, listed in the same way.
+pub(super) fn scan_repositories(store: &Redis) -> BoxStream<'_, Result<Key, StoreError>> {
+    steps(store)
+        .map_ok(|stored_keys| {
+            let keys = stored_keys.into_iter().filter_map(|stored| own_key(store, &stored));
+            let of_repositories: Vec<Key> = keys.filter(|key| key.repository().is_some()).collect();
+            stream::iter(of_repositories.into_iter().map(Ok))
+        })
+        .try_flatten()
+        .boxed()
+}
+
+/// What is stored, by what it is stored under, some at a time.
+fn steps(store: &Redis) -> impl Stream<Item = Result<Vec<String>, StoreError>> + Send + '_ {
+    stream::try_unfold(None, |progress| step(store, progress))
 }
 
 type Entries = Vec<(Key, Entry)>;
@@ -54,7 +72,7 @@ type Entries = Vec<(Key, Entry)>;
 async fn step(
     store: &Redis,
     progress: Option<Progress>,
-) -> Result<Option<(Entries, Option<Progress>)>, StoreError> {
+) -> Result<Option<(Vec<String>, Option<Progress>)>, StoreError> {
     let mut progress = match progress {
         Some(progress) => progress,
         None => Progress::begin(store).await?,
@@ -71,11 +89,10 @@ async fn step(
         }
     };
     let stored_keys = cursor.advance(store).await?;
-    let entries = entries(store, stored_keys).await?;
     if cursor.position != 0 {
         progress.current = Some(cursor);
     }
-    Ok(Some((entries, Some(progress))))
+    Ok(Some((stored_keys, Some(progress))))
 }
 
 impl Progress {
@@ -156,15 +173,16 @@ fn escaped(text: &str) -> String {
 
 /// The entries under those keys that are ours, and still there.
 async fn entries(store: &Redis, stored_keys: Vec<String>) -> Result<Entries, StoreError> {
-    let (keys, stored_keys): (Vec<Key>, Vec<String>) = stored_keys
-        .into_iter()
-        .filter_map(|stored| {
-            let key: Key = stored.strip_prefix(&store.prefix)?.parse().ok()?;
-            (!key.is_coordination()).then_some((key, stored))
-        })
-        .unzip();
+    let (keys, stored_keys): (Vec<Key>, Vec<String>) =
+        stored_keys.into_iter().filter_map(|stored| Some((own_key(store, &stored)?, stored))).unzip();
     let entries = store.entries(&stored_keys).await?;
     Ok(keys.into_iter().zip(entries).filter_map(|(key, entry)| Some((key, entry?))).collect())
+}
+
+/// The key that something is stored for; `None` for what is not ours, or not ours to tell others of.
+fn own_key(store: &Redis, stored: &str) -> Option<Key> {
+    let key: Key = stored.strip_prefix(&store.prefix)?.parse().ok()?;
+    (!key.is_coordination()).then_some(key)
 }
 
 #[cfg(test)]
