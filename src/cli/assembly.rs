@@ -15,7 +15,7 @@ use crate::cache::{Coherent, HotSet};
 use crate::config::{Config, HostConfig};
 use crate::metrics::Metrics;
 use crate::server::LocalTier;
-use crate::sources::ConfigurationSource;
+use crate::sources::{ConfigurationSource, SharedKeychain};
 use crate::store::{Client, Embedded};
 use crate::warmer::{Warmer, WarmerOptions};
 
@@ -71,7 +71,8 @@ impl Assembly {
         );
         let identities = CloudIdentities::new(cloud_options(config), Arc::clone(&clock));
         let keychain = KeychainOptions { clouds: vec![Arc::new(identities)], ..keychain_options(config) };
-        let source = ConfigurationSource::new(config.watch.clone(), Keychain::new(keychain));
+        let source =
+            ConfigurationSource::new(config.watch.clone(), SharedKeychain::new(Keychain::new(keychain)));
         Ok(Self { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source })
     }
 }

@@ -1,13 +1,12 @@
 //! The repositories named by flags, environment and file.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use samovar_registry::credentials::Keychain;
-use tracing::error;
+use samovar_registry::Name;
+use samovar_registry::credentials::CredentialChain;
 
-use super::{ImageSource, SourceProblems, Watch, WatchList};
+use super::{ImageSource, SharedKeychain, SourceProblems, Watch, WatchList};
 use crate::config::WatchEntry;
 
 /// How often the credentials are read again.
@@ -20,36 +19,32 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 /// file systems tell of nothing at all, and so few files cost nothing.
 #[derive(Debug)]
 pub struct ConfigurationSource {
-    reader: Arc<Reader>,
+    entries: Vec<WatchEntry>,
+    keychain: SharedKeychain,
+    problems: SourceProblems,
     /// What was read last.
     latest: WatchList,
 }
 
-#[derive(Debug)]
-struct Reader {
-    entries: Vec<WatchEntry>,
-    keychain: Mutex<Keychain>,
-    problems: SourceProblems,
-}
-
 impl ConfigurationSource {
     /// The list as configured, with credentials from `keychain`.
-    pub fn new(entries: Vec<WatchEntry>, keychain: Keychain) -> Self {
-        let reader = Reader { entries, keychain: Mutex::new(keychain), problems: SourceProblems::default() };
-        Self { reader: Arc::new(reader), latest: WatchList::default() }
+    pub fn new(entries: Vec<WatchEntry>, keychain: SharedKeychain) -> Self {
+        Self { entries, keychain, problems: SourceProblems::default(), latest: WatchList::default() }
     }
 
     /// What is wrong with the credentials, as of the last reading.
     pub fn problems(&self) -> SourceProblems {
-        self.reader.problems.clone()
+        self.problems.clone()
     }
 
     /// The list with the credentials as they are now. Where the file system hangs, this takes some seconds.
     pub async fn watch_list(&mut self) -> WatchList {
-        let reader = Arc::clone(&self.reader);
-        match tokio::task::spawn_blocking(move || reader.read()).await {
-            Ok(list) => self.latest = list,
-            Err(failed) => error!(error = %failed, "reading the credentials ended by a defect"),
+        let names = self.entries.iter().map(|entry| entry.name.clone()).collect();
+        if let Some(mut read) = self.keychain.chains_for(names).await {
+            let watches = self.entries.iter().zip(read.chains);
+            self.latest = WatchList(watches.map(|(entry, chain)| watch(entry, chain)).collect());
+            read.problems.append(&mut read.chain_problems);
+            self.problems.replace(read.problems, read.helper_problems);
         }
         self.latest.clone()
     }
@@ -67,25 +62,15 @@ impl ConfigurationSource {
     }
 }
 
-impl Reader {
-    fn read(&self) -> WatchList {
-        let mut keychain = self.keychain.lock().unwrap_or_else(PoisonError::into_inner);
-        keychain.read_again();
-        let mut problems = keychain.problems();
-        let watches = self.entries.iter().map(|entry| {
-            let watch = Watch {
-                tags: entry.tags.clone(),
-                credentials: keychain.chain_for(&entry.name, &mut problems),
-                poll_interval: Some(entry.poll_interval),
-                tag_interval: Some(entry.tag_interval),
-                platforms: Some(entry.platforms.clone()),
-            };
-            (entry.name.clone(), watch)
-        });
-        let list = WatchList(watches.collect());
-        self.problems.replace(problems, keychain.helper_problems());
-        list
-    }
+fn watch(entry: &WatchEntry, credentials: CredentialChain) -> (Name, Watch) {
+    let watch = Watch {
+        tags: entry.tags.clone(),
+        credentials,
+        poll_interval: Some(entry.poll_interval),
+        tag_interval: Some(entry.tag_interval),
+        platforms: Some(entry.platforms.clone()),
+    };
+    (entry.name.clone(), watch)
 }
 
 impl ImageSource for ConfigurationSource {

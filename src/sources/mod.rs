@@ -1,6 +1,7 @@
 //! Which images to keep warm, and with which credentials.
 
 mod configuration;
+mod keychain;
 mod problems;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use samovar_registry::{Name, Platforms};
 
 pub use crate::config::{Chosen, PollInterval, TagFilter, TagInterval, TagPattern, Verdict};
 pub use configuration::ConfigurationSource;
+pub use keychain::SharedKeychain;
 pub use problems::SourceProblems;
 
 /// Tells which repositories to keep warm: a stream of lists, each replacing the one before.

@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use samovar_registry::credentials::{Candidate, CredentialChain, Credentials, KeychainOptions};
-use samovar_registry::{Name, Platforms};
+use samovar_registry::Platforms;
+use samovar_registry::credentials::{Candidate, CredentialChain, Credentials, Keychain, KeychainOptions};
 
 use super::*;
 use crate::config::{PollInterval, TagFilter, TagInterval};
@@ -16,7 +16,10 @@ fn source(docker_config: &Path) -> ConfigurationSource {
     };
     let options =
         KeychainOptions { docker_config: Some(docker_config.to_owned()), ..KeychainOptions::default() };
-    ConfigurationSource::new(vec![entry("a.example/x"), entry("b.example/x")], Keychain::new(options))
+    ConfigurationSource::new(
+        vec![entry("a.example/x"), entry("b.example/x")],
+        SharedKeychain::new(Keychain::new(options)),
+    )
 }
 
 fn password(list: &WatchList, name: &str) -> String {
