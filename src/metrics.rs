@@ -4,8 +4,10 @@
 
 mod budgets;
 mod hot_set;
+mod queue;
 mod store;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -21,10 +23,11 @@ use crate::cache::HotSetStatistics;
 use crate::cache::load::{Missing, MissingObserver};
 use crate::cache::records::TagStateName;
 use crate::cache::stored::TagCounts;
-use crate::warmer::{ChangeKind, LaneStanding, RepositoryOverview};
+use crate::warmer::{ChangeKind, LaneStanding, QueueStanding, RepositoryOverview};
 
 use self::budgets::BudgetMetrics;
 use self::hot_set::HotSetMetrics;
+use self::queue::QueueMetrics;
 use self::store::StoreFamilies;
 
 pub use self::store::StoreMetrics;
@@ -56,6 +59,7 @@ pub struct Metrics {
     tags: IntGaugeVec,
     unparsable_labels: IntGauge,
     waiting_requests: IntGauge,
+    queues: QueueMetrics,
     unsaved_repositories: IntGauge,
     unwatched_repositories: IntGauge,
     forgotten_repositories: IntCounter,
@@ -130,6 +134,7 @@ impl Metrics {
                 "samovar_refresh_requests_waiting",
                 "Requests to refresh that wait to be started.",
             ),
+            queues: QueueMetrics::new(&registry),
             unsaved_repositories: gauge(
                 &registry,
                 "samovar_unsaved_repositories",
@@ -218,6 +223,7 @@ impl Metrics {
         }
         self.upstream_bytes.with_label_values(&[host]);
         self.budgets.host(host);
+        self.queues.host(host);
     }
 
     /// The metrics of a store, under the name that it has in labels: its kind, or `local_tier`.
@@ -280,6 +286,11 @@ impl Metrics {
 
     pub(crate) fn set_waiting_requests(&self, count: usize) {
         self.waiting_requests.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Who waits for their turn, by host.
+    pub(crate) fn set_queues(&self, queues: &BTreeMap<String, QueueStanding>) {
+        self.queues.set(queues);
     }
 
     pub(crate) fn set_hot_set(&self, statistics: &HotSetStatistics) {

@@ -54,6 +54,8 @@ pub(super) struct StatusAnswer {
     pub(super) store: StoreStatus,
     pub(super) warmer: WarmerStatus,
     #[serde(default)]
+    pub(super) queue: QueueStatus,
+    #[serde(default)]
     pub(super) sources: Vec<SourceStatus>,
     #[serde(default)]
     pub(super) lanes: Vec<LaneStatus>,
@@ -61,6 +63,17 @@ pub(super) struct StatusAnswer {
     pub(super) hosts: Vec<HostStatus>,
     #[serde(default)]
     pub(super) unverified_hosts: Vec<String>,
+}
+
+/// Repositories that wait for their turn.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct QueueStatus {
+    pub(super) asked: u64,
+    pub(super) new: u64,
+    pub(super) due: u64,
+    pub(super) background: u64,
+    #[serde(default)]
+    pub(super) longest_wait_seconds: Option<f64>,
 }
 
 /// Who asks a registry host.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indicatif::HumanBytes;
 
-use super::answers::{Holds, HostStatus, LaneStatus, QuotaStatus, SetAsideStatus, StatusAnswer};
+use super::answers::{Holds, HostStatus, LaneStatus, QueueStatus, QuotaStatus, SetAsideStatus, StatusAnswer};
 use super::client::ServerClient;
 use super::failure::Failure;
 use super::output::{self, OutputFormat};
@@ -36,6 +36,7 @@ fn page(status: &StatusAnswer) -> String {
         ("repositories", format!("{}, {} complete", warmer.repositories, warmer.complete)),
         ("refreshes", format!("{} running, {} queued", warmer.running, warmer.queued)),
     ]);
+    rows.extend(queue(&status.queue).map(|queue| ("queue", queue)));
     if warmer.unsaved > 0 {
         rows.push(("unsaved", format!("{} repositories wait for the store", warmer.unsaved)));
     }
@@ -81,6 +82,20 @@ fn lanes(lanes: &[LaneStatus]) -> String {
     }
     let counts: Vec<String> = counts.iter().map(|(standing, count)| format!("{count} {standing}")).collect();
     counts.join(", ")
+}
+
+/// How many repositories wait for what, and for how long, if any do.
+fn queue(queue: &QueueStatus) -> Option<String> {
+    let QueueStatus { asked, new, due, background, longest_wait_seconds } = queue;
+    let classes = [(asked, "asked for"), (new, "new"), (due, "due"), (background, "to be listed")];
+    let waiting: Vec<String> = classes
+        .into_iter()
+        .filter(|(count, _)| **count > 0)
+        .map(|(count, class)| format!("{count} {class}"))
+        .collect();
+    let longest =
+        longest_wait_seconds.map(|seconds| format!(", for up to {seconds:.0} s")).unwrap_or_default();
+    (!waiting.is_empty()).then(|| format!("{}{longest}", waiting.join(", ")))
 }
 
 /// `yes`, or `no` with the reason.
@@ -167,6 +182,7 @@ mod tests {
                     "set_aside": {"files": 2, "bytes": 1048576}
                 },
                 "warmer": {"repositories": 20, "complete": 19, "queued": 3, "running": 2, "unsaved": 1, "unwatched": 4},
+                "queue": {"asked": 1, "new": 0, "due": 2, "background": 5, "scheduled": 12, "longest_wait_seconds": 7.6},
                 "lanes": [
                     {"host": "127.0.0.1:5000", "standing": "elsewhere"},
                     {"host": "docker.io", "standing": "ours"}, {"host": "ghcr.io", "standing": "elsewhere"}
@@ -195,6 +211,7 @@ local tier    /var/lib/samovar/tier: 90 entries, 4.00 KiB
 set aside     2 unusable store files, 1.00 MiB
 repositories  20, 19 complete
 refreshes     2 running, 3 queued
+queue         1 asked for, 2 due, 5 to be listed, for up to 8 s
 unsaved       1 repositories wait for the store
 unwatched     4 repositories, to be removed
 lanes         2 elsewhere, 1 ours

@@ -1,5 +1,6 @@
 //! `/metrics`, `/healthz`, `/readyz` and `GET /api/v1/status`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 use super::Doors;
 use super::query::{NoParameters, StrictQuery};
 use super::store_status::{self, StoreStatus};
+use crate::warmer::{Class, QueueStanding};
 
 /// The page that Prometheus scrapes.
 pub(super) async fn metrics(State(doors): State<Arc<Doors>>) -> Response {
@@ -21,6 +23,7 @@ pub(super) async fn metrics(State(doors): State<Arc<Doors>>) -> Response {
     doors.metrics.overview(doors.warmer.overview().into_values());
     doors.metrics.set_unparsable_labels(doors.timestamp_labels.unparsable());
     doors.metrics.set_waiting_requests(doors.warmer.waiting_requests());
+    doors.metrics.set_queues(&doors.warmer.queues());
     doors.metrics.set_budgets(&doors.upstreams.budgets());
     doors.metrics.set_unsaved_repositories(doors.warmer.unsaved_repositories());
     doors.metrics.set_unwatched_repositories(doors.warmer.unwatched_repositories());
@@ -50,6 +53,7 @@ struct Status {
     ready: bool,
     store: StoreStatus,
     warmer: WarmerStatus,
+    queue: QueueStatus,
     sources: Vec<SourceStatus>,
     lanes: Vec<LaneStatus>,
     hosts: Vec<HostStatus>,
@@ -73,11 +77,29 @@ struct WarmerStatus {
     unwatched: usize,
 }
 
-/// Which replica keeps a host's repositories warm.
+/// Repositories that are due and wait for their turn, by the most urgent thing that each needs.
+#[derive(Debug, Serialize)]
+struct QueueStatus {
+    asked: usize,
+    new: usize,
+    due: usize,
+    background: usize,
+    /// Repositories that need nothing yet.
+    scheduled: usize,
+    /// For how long, where anything is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    longest_wait_seconds: Option<f64>,
+}
+
+/// Which replica keeps a host's repositories warm, and who waits for it.
 #[derive(Debug, Serialize)]
 struct LaneStatus {
     host: String,
     standing: &'static str,
+    /// Repositories that are due and wait for their turn.
+    waiting: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    longest_wait_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -158,6 +180,7 @@ pub(super) async fn status(
     let store = store_status::status(&doors).await;
     let overview = doors.warmer.overview();
     let watched = doors.warmer.watch_list().0.len();
+    let queues = doors.warmer.queues();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         started_at: doors.started_at,
@@ -172,6 +195,7 @@ pub(super) async fn status(
             unsaved: doors.warmer.unsaved_repositories(),
             unwatched: doors.warmer.unwatched_repositories(),
         },
+        queue: queue(queues.values()),
         sources: doors
             .sources
             .iter()
@@ -181,16 +205,37 @@ pub(super) async fn status(
                 problems: problems.list(),
             })
             .collect(),
-        lanes: doors
-            .warmer
-            .lanes()
-            .into_iter()
-            .map(|(host, standing)| LaneStatus { host, standing: standing.as_str() })
-            .collect(),
+        lanes: lanes(&doors, &queues),
         hosts: hosts(&doors),
         unverified_hosts: doors.unverified_hosts.clone(),
     };
     Json(status).into_response()
+}
+
+fn queue<'a>(queues: impl Iterator<Item = &'a QueueStanding> + Clone) -> QueueStatus {
+    let waiting = |class| queues.clone().map(|queue| queue.of(class)).sum();
+    let longest_wait = queues.clone().filter(|queue| queue.waiting() > 0).map(|queue| queue.longest_wait);
+    QueueStatus {
+        asked: waiting(Class::Asked),
+        new: waiting(Class::New),
+        due: waiting(Class::Due),
+        background: waiting(Class::Background),
+        scheduled: queues.clone().map(|queue| queue.scheduled).sum(),
+        longest_wait_seconds: seconds(longest_wait.max()),
+    }
+}
+
+fn lanes(doors: &Doors, queues: &BTreeMap<String, QueueStanding>) -> Vec<LaneStatus> {
+    let lanes = doors.warmer.lanes().into_iter().map(|(host, standing)| {
+        let queue = queues.get(&host).copied().unwrap_or_default();
+        LaneStatus {
+            host,
+            standing: standing.as_str(),
+            waiting: queue.waiting(),
+            longest_wait_seconds: seconds((queue.waiting() > 0).then_some(queue.longest_wait)),
+        }
+    });
+    lanes.collect()
 }
 
 fn hosts(doors: &Doors) -> Vec<HostStatus> {

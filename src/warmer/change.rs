@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use samovar_registry::{Digest, Name, Tag};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A change that means something to readers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,7 +75,7 @@ impl ChangeKind {
 }
 
 /// What made us look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The schedule.

@@ -1,6 +1,6 @@
 //! What every lane and every pass needs: the store, the registries, the clock, and where to report to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +17,8 @@ use super::demand::Demands;
 use super::fetch::Fetcher;
 use super::lease::Lease;
 use super::publish::{Published, WorkingCopy};
+use super::queue::SharedQueue;
+use super::unfinished::Unfinished;
 use crate::cache::stored::TagCounts;
 use crate::metrics::Metrics;
 use crate::sources::Watch;
@@ -48,7 +50,10 @@ pub(super) struct Context {
     overview: Mutex<HashMap<Name, RepositoryOverview>>,
     /// Working copies whose last publication failed: kept until the store takes them.
     unsaved: Mutex<HashMap<Name, Arc<WorkingCopy>>>,
+    /// Working copies between two turns of their passes.
+    pub(super) unfinished: Unfinished,
     leases: Mutex<HashMap<String, Lease>>,
+    queues: Mutex<BTreeMap<String, SharedQueue>>,
     random: Mutex<fastrand::Rng>,
 }
 
@@ -88,7 +93,9 @@ impl Context {
             publications: broadcast::Sender::new(CHANGES_KEPT),
             overview: Mutex::default(),
             unsaved: Mutex::default(),
+            unfinished: Unfinished::default(),
             leases: Mutex::default(),
+            queues: Mutex::default(),
             random: Mutex::new(random),
         }
     }
@@ -138,6 +145,7 @@ impl Context {
         self.overview().remove(name);
         self.unsaved().remove(name);
         self.demand.forget(name);
+        self.unfinished.let_go(name);
     }
 
     /// Keeps a working copy that could not be stored until it can be, within a bound; lets go of one that was.
@@ -177,6 +185,11 @@ impl Context {
     /// Who speaks to which host.
     pub(super) fn leases(&self) -> MutexGuard<'_, HashMap<String, Lease>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who waits for their turn, by host.
+    pub(super) fn queues(&self) -> MutexGuard<'_, BTreeMap<String, SharedQueue>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Change>> {

@@ -4,10 +4,11 @@
 //! sources → watch list → lanes (one per host) → passes (one per repository) → store
 //!                          ↑ requests to refresh                             → changes
 //! ```
-//! - `lane`: decides which repository is next, for one host;
+//! - `lane`: starts what is next, for one host; `queue`: who that is;
 //! - `pass`: refreshes one repository: list, compare, ask about tags, publish as it goes;
 //! - `fetch`: learns what one tag points at, with as few requests as can be;
 //! - `working_copy`: how states follow one another; `publish`: how they get into the store;
+//! - `unfinished`: what stays in memory between two turns of a long pass;
 //! - `cadence`: how long to wait before asking again; `requests`: what goes first;
 //! - `demand`: what readers ask for, over restarts and replicas;
 //! - `kept_budget`: what is known of the host's limits, from one life to the next;
@@ -29,9 +30,11 @@ mod lease;
 mod once;
 mod pass;
 mod publish;
+mod queue;
 mod renewal;
 mod requests;
 mod tag;
+mod unfinished;
 mod working_copy;
 
 use std::collections::{BTreeMap, HashMap};
@@ -49,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::context::Context;
+use self::queue::SharedQueue;
 use self::requests::{Request, Requests, Wanted};
 use crate::cache::demand::Demand;
 use crate::metrics::Metrics;
@@ -60,6 +64,7 @@ pub use context::RepositoryOverview;
 pub use lease::LaneStanding;
 pub use once::WarmedOnce;
 pub(crate) use pass::Problem;
+pub use queue::{Class, QueueStanding};
 pub use requests::{RefreshResult, RequestRefused, Ticket};
 
 /// How long lanes may take to store what they have learnt when samovar stops.
@@ -181,7 +186,7 @@ impl Warmer {
                 }
                 Some(request) = self.asked.recv() => if let Some(lane) = lanes.by_host.get(request.wanted.name.host()) { drop(lane.send(request)) } else {
                     self.handle.requests.started(&request.wanted);
-                    request.answer(Err("the repository is not watched".into()));
+                    request.answer(&Err("the repository is not watched".into()));
                 },
             }
         }
@@ -223,10 +228,19 @@ impl Handle {
     /// Asks for a refresh of a repository (its list and every tag) or of one tag, ahead of the schedule and whatever
     /// its deadlines. Requests for the same thing that have not started merge.
     pub fn refresh(&self, name: &Name, tag: Option<Tag>) -> Result<Ticket, RequestRefused> {
+        self.ask_for(name, tag, Cause::Request)
+    }
+
+    /// The same, because a registry or whoever pushes to it said that something has changed.
+    pub fn hint(&self, name: &Name, tag: Option<Tag>) -> Result<Ticket, RequestRefused> {
+        self.ask_for(name, tag, Cause::Webhook)
+    }
+
+    fn ask_for(&self, name: &Name, tag: Option<Tag>, cause: Cause) -> Result<Ticket, RequestRefused> {
         if !self.is_watched(name) {
             return Err(RequestRefused::NotWatched);
         }
-        let (ticket, request) = self.requests.add(Wanted { name: name.clone(), tag, mend: false })?;
+        let (ticket, request) = self.requests.add(Wanted { name: name.clone(), tag, mend: false }, cause)?;
         self.ask(request);
         Ok(ticket)
     }
@@ -238,7 +252,8 @@ impl Handle {
             return;
         }
         // Where too much is being asked for, the schedule has to do.
-        if let Ok((_, request)) = self.requests.add(Wanted { name: name.clone(), tag: None, mend: true }) {
+        let wanted = Wanted { name: name.clone(), tag: None, mend: true };
+        if let Ok((_, request)) = self.requests.add(wanted, Cause::Request) {
             self.ask(request);
         }
     }
@@ -288,6 +303,18 @@ impl Handle {
     /// Who speaks to which host, by host.
     pub fn lanes(&self) -> BTreeMap<String, LaneStanding> {
         self.context.leases().iter().map(|(host, lease)| (host.clone(), lease.standing())).collect()
+    }
+
+    /// Who waits for their turn, by host; here nobody does for a host that another replica speaks to.
+    pub fn queues(&self) -> BTreeMap<String, QueueStanding> {
+        let (now, lanes) = (self.context.clock.now(), self.lanes());
+        let queues = self.context.queues().clone();
+        let standing = |(host, queue): (String, SharedQueue)| {
+            let is_elsewhere = lanes.get(&host) == Some(&LaneStanding::Elsewhere);
+            let standing = if is_elsewhere { QueueStanding::default() } else { queue.lock().standing(now) };
+            (host, standing)
+        };
+        queues.into_iter().map(standing).collect()
     }
 
     /// Repositories of which something was learnt that the store does not take.

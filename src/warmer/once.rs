@@ -76,6 +76,7 @@ impl Warmer {
             list_again: true,
             login_changed: false,
             interrupt: CancellationToken::new(),
+            queue: None,
         };
         let mut scope = Scope::Everything;
         let (mut waits, mut least_pending) = (0, usize::MAX);
@@ -91,8 +92,9 @@ impl Warmer {
             };
             waits = if pending < least_pending { 0 } else { waits + 1 };
             least_pending = least_pending.min(pending);
-            let wait = Duration::try_from(context.clock.now().duration_until(outcome.wake_at));
-            let wait = wait.unwrap_or_default();
+            let now = context.clock.now();
+            let wake_at = outcome.needs.earliest().unwrap_or(now);
+            let wait = Duration::try_from(now.duration_until(wake_at)).unwrap_or_default();
             if wait > LONGEST_WAIT || waits == MOST_WAITS {
                 break Some(problem);
             }

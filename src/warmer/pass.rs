@@ -19,6 +19,7 @@ use super::context::Context;
 use super::fetch::{Asking, FetchError};
 use super::lease::{Lease, Leased};
 use super::publish::{PublishError, WorkingCopy};
+use super::queue::{Class, Needs, SharedQueue};
 use super::renewal;
 use super::tag::{Circumstance, DueTag, TagAnswer, left_out};
 use super::working_copy::{ListVerdict, next_listing};
@@ -32,6 +33,10 @@ const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// What could not be stored, because the store did not answer or another replica was faster, is tried again after this long.
 pub(super) const STORE_AGAIN: Duration = Duration::from_secs(5);
 
+/// A turn of a pass that the schedule has started is over when it has asked about so many tags and others wait.
+const MOST_TAGS_IN_A_TURN: usize = 256;
+/// The same by the time that it has been asking about tags.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 /// When going on is pointless, answers that are on their way may take this long.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -64,16 +69,18 @@ pub(super) struct Pass {
     pub(super) store_failed: bool,
     /// Ends the pass early: something more urgent waits.
     pub(super) interrupt: CancellationToken,
+    /// Who else of the host waits for a turn, where turns are taken.
+    pub(super) queue: Option<SharedQueue>,
 }
 
 /// How a pass ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PassOutcome {
-    /// When the repository needs something next.
-    pub(super) wake_at: Timestamp,
+    /// What the repository needs next, and when.
+    pub(super) needs: Needs,
     /// What kept the pass from doing all it set out to do.
     pub(super) problem: Option<Problem>,
-    /// Something more urgent did.
+    /// Something more urgent did, or others whose turn it is.
     pub(super) interrupted: bool,
 }
 
@@ -136,8 +143,8 @@ impl Pass {
         if let Some(problem) = &problem {
             debug!(image.name = %self.name, error = %problem, "the pass ended early");
         }
-        let wake_at = if interrupted { self.context.clock.now() } else { self.wake_at(problem.as_ref()) };
-        PassOutcome { wake_at, problem, interrupted }
+        let needs = self.needs_after(problem.as_ref(), interrupted);
+        PassOutcome { needs, problem, interrupted }
     }
 
     /// Asks about one tag only, whatever its deadline.
@@ -316,12 +323,14 @@ impl Pass {
         let held_back = self.held_back(Operation::Resolve);
         let mut problem = held_back.map(|error| Problem::of(error, self.context.now()));
         let (mut publish_at, mut give_up_at) = (None, None);
+        let (began_at, mut asked) = (Instant::now(), 0);
         loop {
             while problem.is_none()
-                && !self.gives_way()
+                && !self.gives_way(began_at, asked)
                 && running.len() < self.context.options.fetches_per_repository
             {
                 let Some(due) = waiting.next() else { break };
+                asked += 1;
                 let (context, upstream, copy) =
                     (Arc::clone(&self.context), Arc::clone(upstream), Arc::clone(&self.copy));
                 let (platforms, urgency) = (self.platforms().clone(), self.urgency());
@@ -362,13 +371,21 @@ impl Pass {
         }
     }
 
-    /// Whether to let something else go first: what somebody asked for, or the next listing.
-    fn gives_way(&self) -> bool {
+    /// Whether to let something else go first: what somebody asked for, the next listing, or whose turn it is.
+    fn gives_way(&self, began_at: Instant, asked: usize) -> bool {
         let list_is_due = || {
             let next_listing = self.copy.state().side.next_listing;
             next_listing.is_some_and(|next| next <= self.context.clock.now())
         };
-        self.interrupt.is_cancelled() || (self.cause == Cause::Poll && list_is_due())
+        let turn_is_over = || {
+            let is_long = asked >= MOST_TAGS_IN_A_TURN || began_at.elapsed() >= LONGEST_TURN;
+            is_long
+                && self
+                    .queue
+                    .as_ref()
+                    .is_some_and(|queue| queue.lock().waits_for_room(self.context.clock.now()))
+        };
+        self.interrupt.is_cancelled() || (self.cause == Cause::Poll && (list_is_due() || turn_is_over()))
     }
 
     /// Applies an answer, or says why asking on is pointless.
@@ -430,34 +447,34 @@ impl Pass {
         }
     }
 
-    fn wake_at(&self, problem: Option<&Problem>) -> Timestamp {
-        let now = self.context.clock.now();
+    /// What the repository needs after a pass that ended like this.
+    fn needs_after(&self, problem: Option<&Problem>, interrupted: bool) -> Needs {
+        let (now, planned) = (self.context.clock.now(), self.planned());
         let not_before = match problem {
+            // It goes on when those have had their turn that wait already.
+            None if interrupted => Some(now),
             None => None,
             Some(Problem::Limited { until, .. }) => Some(*until),
             Some(problem @ Problem::Upstream(_)) if problem.leaves_tags() => None,
             Some(Problem::Upstream(_)) => self.copy.state().side.next_listing,
-            Some(Problem::Store(_) | Problem::Elsewhere) => return now + STORE_AGAIN,
-            Some(Problem::Tag(_) | Problem::Stopped) => return now + TRY_AGAIN,
+            Some(Problem::Store(_) | Problem::Elsewhere) => return planned.only_at(now + STORE_AGAIN),
+            Some(Problem::Tag(_) | Problem::Stopped) => return planned.only_at(now + TRY_AGAIN),
         };
-        let planned = self.planned();
-        match (planned, not_before) {
-            (Some(planned), Some(not_before)) => planned.max(not_before),
-            (Some(planned), None) if planned > now => planned,
-            (None, Some(not_before)) => not_before,
+        match (planned.earliest(), not_before) {
+            (Some(_), Some(not_before)) => planned.not_before(not_before),
+            (None, Some(not_before)) => Needs::at(Class::Background, not_before),
+            (Some(earliest), None) if earliest > now => planned,
             // Something is still due: a fetch that panicked, for one. Not at once again.
-            _ => now + TRY_AGAIN,
+            (Some(_), None) => planned.not_before(now + TRY_AGAIN),
+            (None, None) => Needs::at(Class::Background, now + TRY_AGAIN),
         }
     }
 
-    /// When the repository needs something next; the interval may have become shorter since its listing was planned.
-    fn planned(&self) -> Option<Timestamp> {
+    /// What the repository needs next; the interval may have become shorter since its listing was planned.
+    fn planned(&self) -> Needs {
         let state = self.copy.state();
         let listing = next_listing(&state.side, &self.watch.tags, self.poll_interval());
-        match (state.next_wake(), listing) {
-            (Some(wake), Some(listing)) => Some(wake.min(listing)),
-            (wake, listing) => wake.or(listing),
-        }
+        state.needs().with(Class::Background, listing)
     }
 
     /// The error to go on with where the registry wants to be left alone for longer than it pays to wait.

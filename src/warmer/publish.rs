@@ -16,6 +16,7 @@ use samovar_registry::{Name, Tag};
 use tracing::debug;
 
 use super::change::Change;
+use super::queue::Class;
 use super::tag::Kept;
 use super::working_copy::State;
 use crate::cache::page::{self, SealedPage};
@@ -215,8 +216,8 @@ impl WorkingCopy {
             removes: state.removed,
         };
         if state.side_header_changed {
-            let next_wake = state.next_wake();
-            let (next_tag, next_new) = (state.next_tag(), state.next_new());
+            let (next_wake, of_tags) = (state.needs().earliest(), state.needs_of_tags());
+            let (next_tag, next_new) = (of_tags.earliest(), of_tags.of(Class::New));
             let side = stored::Side { next_wake, next_tag, next_new, ..state.side.clone() };
             let value = stored::encode(&side);
             plan.sides.push((Key::Side(state.name.clone()), Entry { value, refresh_at: next_wake }));

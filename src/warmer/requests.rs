@@ -1,10 +1,12 @@
-//! Requests to refresh: what flows back from the doors. They go first, ignore deadlines, and merge.
+//! Requests to refresh: what flows back from the doors. They go first, ignore deadlines, and merge. Asking never blocks.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use samovar_registry::{Name, Tag};
 use tokio::sync::watch;
+
+use super::change::Cause;
 
 /// Requests that may wait to be started, over all lanes.
 const MOST_WAITING: usize = 1000;
@@ -50,45 +52,140 @@ impl Ticket {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) wanted: Wanted,
-    answer: watch::Sender<Option<RefreshResult>>,
+    /// Why the first of those asked who are told how it went.
+    pub(super) cause: Cause,
+    answers: Arc<Answers>,
 }
 
+/// Whom to tell how it went: one, or more where a request that was begun waits again beside a later one.
+type Answers = Mutex<Vec<watch::Sender<Option<RefreshResult>>>>;
+
 impl Request {
-    pub(super) fn answer(self, result: RefreshResult) {
-        // Nobody waits: nobody minds.
-        let _ = self.answer.send(Some(result));
+    pub(super) fn answer(self, result: &RefreshResult) {
+        for answer in locked(&self.answers).drain(..) {
+            // Nobody waits: nobody minds.
+            let _ = answer.send(Some(result.clone()));
+        }
     }
 }
 
 /// The requests that wait to be started.
 #[derive(Debug, Default)]
-pub(super) struct Requests(Mutex<HashMap<Wanted, watch::Receiver<Option<RefreshResult>>>>);
+pub(super) struct Requests(Mutex<HashMap<Wanted, Weak<Answers>>>);
 
 impl Requests {
     /// A ticket for `wanted`, and the request if none for the same thing waits already.
-    pub(super) fn add(&self, wanted: Wanted) -> Result<(Ticket, Option<Request>), RequestRefused> {
-        let mut waiting = self.waiting();
-        if let Some(receiver) = waiting.get(&wanted) {
-            return Ok((Ticket(receiver.clone()), None));
+    pub(super) fn add(
+        &self,
+        wanted: Wanted,
+        cause: Cause,
+    ) -> Result<(Ticket, Option<Request>), RequestRefused> {
+        let mut waiting = locked(&self.0);
+        let merged = waiting.get(&wanted).and_then(Weak::upgrade);
+        if let Some(answer) =
+            merged.and_then(|answers| locked(&answers).first().map(watch::Sender::subscribe))
+        {
+            return Ok((Ticket(answer), None));
         }
         if waiting.len() >= MOST_WAITING {
             return Err(RequestRefused::Busy);
         }
         let (answer, receiver) = watch::channel(None);
-        waiting.insert(wanted.clone(), receiver.clone());
-        Ok((Ticket(receiver), Some(Request { wanted, answer })))
+        let answers = Arc::new(Mutex::new(vec![answer]));
+        waiting.insert(wanted.clone(), Arc::downgrade(&answers));
+        Ok((Ticket(receiver), Some(Request { wanted, cause, answers })))
     }
 
     /// The request is begun (or given up): the next one for the same thing is another one.
     pub(super) fn started(&self, wanted: &Wanted) {
-        self.waiting().remove(wanted);
+        locked(&self.0).remove(wanted);
+    }
+
+    /// A request that was begun waits again, and counts again. `None`: a later one for the same thing waits, and whoever is
+    /// to be told of this one is told of that one.
+    pub(super) fn waits_again(&self, request: Request) -> Option<Request> {
+        let mut waiting = locked(&self.0);
+        if let Some(later) = waiting.get(&request.wanted).and_then(Weak::upgrade) {
+            let mut later = locked(&later);
+            if !later.is_empty() {
+                later.append(&mut locked(&request.answers));
+                return None;
+            }
+        }
+        waiting.insert(request.wanted.clone(), Arc::downgrade(&request.answers));
+        Some(request)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting().len()
+        locked(&self.0).len()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(name: &str, tag: Option<&str>) -> Wanted {
+        Wanted { name: name.parse().unwrap(), tag: tag.map(|tag| tag.parse().unwrap()), mend: false }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Wanted, watch::Receiver<Option<RefreshResult>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    #[tokio::test]
+    async fn requests_for_the_same_thing_are_one_whoever_asks_and_however_it_is_spelt() {
+        let requests = Requests::default();
+        let (first, request) = requests.add(wanted("alpine", None), Cause::Webhook).unwrap();
+        let request = request.unwrap();
+        for spelling in ["docker.io/alpine", "index.docker.io/library/alpine", "docker.io/library/alpine"] {
+            let (_, another) = requests.add(wanted(spelling, None), Cause::Request).unwrap();
+            assert!(another.is_none(), "{spelling}");
+        }
+        let (second, another) = requests.add(wanted("alpine", None), Cause::Request).unwrap();
+        assert!(another.is_none());
+        assert_eq!((requests.len(), request.cause), (1, Cause::Webhook));
+        assert!(requests.add(wanted("alpine", Some("1")), Cause::Request).unwrap().1.is_some());
+        requests.started(&request.wanted);
+        assert!(requests.add(wanted("alpine", None), Cause::Request).unwrap().1.is_some(), "a later one");
+        request.answer(&Ok(()));
+        assert_eq!((first.done().await, second.done().await), (Ok(()), Ok(())));
+    }
+
+    #[tokio::test]
+    async fn what_waits_again_counts_again_and_merges_with_a_later_one() {
+        let requests = Requests::default();
+        let (first, request) = requests.add(wanted("alpine", None), Cause::Request).unwrap();
+        let request = request.unwrap();
+        requests.started(&request.wanted);
+        assert_eq!(requests.len(), 0);
+        let request = requests.waits_again(request).unwrap();
+        assert_eq!(requests.len(), 1);
+        requests.started(&request.wanted);
+        let (second, later) = requests.add(wanted("alpine", None), Cause::Request).unwrap();
+        assert!(requests.waits_again(request).is_none());
+        assert_eq!(requests.len(), 1);
+        later.unwrap().answer(&Err("no".into()));
+        assert_eq!((first.done().await, second.done().await), (Err("no".into()), Err("no".into())));
+    }
+
+    // D14: asking never blocks, however many have asked already.
+    #[tokio::test]
+    async fn too_many_are_refused_and_what_is_dropped_is_told() {
+        let requests = Requests::default();
+        let mut kept = Vec::new();
+        for number in 0..MOST_WAITING {
+            kept.push(requests.add(wanted(&format!("team/app{number}"), None), Cause::Request).unwrap());
+        }
+        let refused = requests.add(wanted("team/more", None), Cause::Request);
+        assert_eq!(refused.map(drop), Err(RequestRefused::Busy));
+        assert!(requests.add(wanted("team/app7", None), Cause::Request).is_ok(), "it waits already");
+        let (ticket, request) = kept.swap_remove(7);
+        drop(request);
+        ticket.done().await.unwrap_err();
+        assert_eq!(
+            requests.add(wanted("team/more", None), Cause::Request).map(drop),
+            Err(RequestRefused::Busy)
+        );
     }
 }

@@ -87,6 +87,11 @@ impl Kept {
         Self { record, side: TagSide::default(), other_platforms: false, asked_at: None }
     }
 
+    /// Whether it was never looked at.
+    pub(super) fn is_new(&self) -> bool {
+        self.record.state == TagState::Pending
+    }
+
     /// Whether it is to be asked about later than its own pace would have it.
     pub(super) fn is_put_off(&self) -> bool {
         let Some(next) = self.side.next else { return false };

@@ -14,6 +14,7 @@ use samovar_registry::{Digest, Name, Newness, Tag};
 
 use super::cadence;
 use super::change::{Change, ChangeKind};
+use super::queue::{Class, Needs};
 use super::tag::{Circumstance, DueTag, Kept, TagAnswer, left_out};
 use crate::cache::records::{Exclusion, ImageRecord, LastError, TagRecord, TagState};
 use crate::cache::stored::{Denied, Gone, Head, Loaded, Shrunken, Side};
@@ -195,8 +196,7 @@ impl State {
         }
         let due = self.tags.iter().filter_map(|(tag, kept)| {
             let next = kept.next().filter(|next| all || *next <= now)?;
-            let is_new = kept.record.state == TagState::Pending;
-            Some((Likelihood::of(tag, is_new, next, last_read(tag)), tag, kept))
+            Some((Likelihood::of(tag, kept.is_new(), next, last_read(tag)), tag, kept))
         });
         let mut due: Vec<_> = due.collect();
         // Stable: what is alike stays in the order of names.
@@ -249,26 +249,24 @@ impl State {
         self.side_header_changed || !self.changed.is_empty() || !self.side_changed.is_empty()
     }
 
-    /// When this repository next needs anything; in the past where something is due.
-    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+    /// What this repository needs, and when; in the past where that is due.
+    pub(super) fn needs(&self) -> Needs {
         if self.torn && self.side.last_error.is_none() {
-            return Some(Timestamp::UNIX_EPOCH);
+            return Needs::at(Class::New, Timestamp::UNIX_EPOCH);
         }
+        let list = if self.listed { Class::Background } else { Class::New };
+        let listing = Needs::default().with(list, self.side.next_listing);
         if self.held_back || self.torn {
-            return self.side.next_listing;
+            return listing;
         }
-        self.next_tag().into_iter().chain(self.side.next_listing).min()
+        listing.and(self.needs_of_tags())
     }
 
-    /// When the first of the tags is to be asked about; in the past where that is due.
-    pub(super) fn next_tag(&self) -> Option<Timestamp> {
-        self.tags.values().filter_map(Kept::next).min()
-    }
-
-    /// The same of those that were never looked at.
-    pub(super) fn next_new(&self) -> Option<Timestamp> {
-        let new = self.tags.values().filter(|kept| kept.record.state == TagState::Pending);
-        new.filter_map(Kept::next).min()
+    /// The same of its tags alone.
+    pub(super) fn needs_of_tags(&self) -> Needs {
+        self.tags.values().fold(Needs::default(), |needs, kept| {
+            needs.with(if kept.is_new() { Class::New } else { Class::Due }, kept.next())
+        })
     }
 
     /// What the list left behind when it was last read, if what is here is what it said, for these wanted tags: then a

@@ -268,6 +268,30 @@ async fn a_refresh_is_handed_on_to_the_replica_that_keeps_the_repository_warm() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_handed_on_is_begun_within_a_second_with_its_cause() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let app = filled(&world, "registry.example/team/app", 30);
+    let mut holder = replica(&world, &View::of(&server), "a", &[&app]);
+    holder.complete(&app).await;
+    let other = replica(&world, &View::of(&server), "b", &[&app]);
+    tokio::time::sleep(10 * SECOND).await;
+    for number in 0..20 {
+        // At any moment between two looks.
+        tokio::time::sleep(Duration::from_millis(137)).await;
+        let tag = tag(&format!("1.{number}"));
+        world.push(&app, tag.as_str(), &Image::new(format!("moved {number}")));
+        world.take_asked();
+        let began = tokio::time::Instant::now();
+        let ticket = other.handle.hint(&app, Some(tag.clone())).unwrap();
+        within(SECOND, || world.count(Operation::Resolve) > 0).await;
+        assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+        assert_eq!(ticket.done().await, Ok(()));
+        let change = holder.changes.recv().await.unwrap();
+        assert_eq!((change.tag.clone(), change.cause), (Some(tag), Cause::Webhook));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_requests_are_handed_on_at_once_and_all_are_answered() {
     let (world, server) = (World::default(), Arc::<Server>::default());
     let app = filled(&world, "registry.example/team/app", 150);

@@ -121,3 +121,131 @@ async fn every_change_is_announced_in_order_and_once() {
         ]
     );
 }
+
+// D9: what is asked for ahead of the schedule ignores every deadline, however the name is spelt.
+#[tokio::test(start_paused = true)]
+async fn a_hint_finds_a_move_that_was_not_due_for_long_by_any_spelling_and_says_that_it_was_one() {
+    let (world, store) = (World::default(), memory());
+    let alpine = filled(&world, "docker.io/library/alpine", 3);
+    let mut samovar = start(&world, &store, &[&alpine]);
+    samovar.complete(&alpine).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    for (round, spelling) in
+        ["alpine", "index.docker.io/library/alpine", "registry-1.docker.io/library/alpine"]
+            .into_iter()
+            .enumerate()
+    {
+        let moved = world.push(&alpine, "1.1", &Image::new(format!("moved {round}")));
+        world.take_asked();
+        let began = tokio::time::Instant::now();
+        samovar.handle.hint(&name(spelling), Some(tag("1.1"))).unwrap().done().await.unwrap();
+        assert_eq!(began.elapsed(), Duration::ZERO, "nothing takes time here, and nothing is waited for");
+        assert_eq!(samovar.repository(&alpine).await.metadata.images[&tag("1.1")].digest, moved);
+        assert_eq!((world.count(Operation::Resolve), world.count(Operation::Tags)), (1, 0), "{spelling}");
+        let change = samovar.changes.try_recv().unwrap();
+        assert_eq!((change.kind, change.cause), (ChangeKind::TagMoved, Cause::Webhook));
+    }
+    world.push(&alpine, "1.2", &Image::new("moved as well"));
+    samovar.handle.refresh(&name("alpine"), None).unwrap().done().await.unwrap();
+    let change = samovar.changes.try_recv().unwrap();
+    assert_eq!((change.tag.clone(), change.cause), (Some(tag("1.2")), Cause::Request));
+}
+
+// D14: asking never blocks, and what cannot be taken is refused at once. D15: the same repository by several spellings
+// is one, and is scanned once.
+#[tokio::test(start_paused = true)]
+async fn the_same_thing_asked_for_by_many_is_done_once_and_too_much_is_refused_at_once() {
+    let (world, store) = (World::default(), memory());
+    world.set_latency("docker.io", Duration::from_secs(1));
+    let alpine = filled(&world, "docker.io/library/alpine", 3);
+    let many: Vec<Name> = (0..1100).map(|number| name(&format!("team/app{number}"))).collect();
+    let mut watched: Vec<&Name> = many.iter().collect();
+    watched.push(&alpine);
+    let samovar = start(&world, &store, &watched);
+    samovar.complete(&alpine).await;
+    tokio::time::sleep(MINUTE).await;
+    world.take_asked();
+    let spellings =
+        ["alpine", "docker.io/alpine", "index.docker.io/library/alpine", "docker.io/library/alpine"];
+    let tickets: Vec<_> = (0..400)
+        .map(|number| samovar.handle.refresh(&name(spellings[number % spellings.len()]), None).unwrap())
+        .collect();
+    for ticket in tickets {
+        assert_eq!(ticket.done().await, Ok(()));
+    }
+    let of_alpine = world.take_asked().into_iter().filter(|asked| asked.name == alpine);
+    assert_eq!(of_alpine.filter(|asked| asked.operation == Operation::Tags).count(), 1);
+    let answers: Vec<_> = many.iter().map(|name| samovar.handle.refresh(name, None).map(drop)).collect();
+    let refused = answers.iter().filter(|answer| **answer == Err(RequestRefused::Busy)).count();
+    assert_eq!(refused, 100, "of 1,100, none of which has begun");
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert!(samovar.handle.waiting_requests() < 1000);
+    samovar.handle.refresh(&alpine, None).unwrap().done().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_long_stop_what_is_overdue_is_spread_and_what_is_new_is_not() {
+    let (world, store) = (World::default(), memory());
+    let known: Vec<Name> =
+        (0..400).map(|number| filled(&world, &format!("registry.example/known/app{number:03}"), 1)).collect();
+    let watched: Vec<&Name> = known.iter().collect();
+    let samovar = start(&world, &store, &watched);
+    for name in &known {
+        samovar.complete(name).await;
+    }
+    samovar.stop().await;
+    tokio::time::sleep(HOUR * 24).await;
+    let new = filled(&world, "registry.example/zz/new", 1);
+    let mut watched = watched;
+    watched.push(&new);
+    world.take_asked();
+    let began = tokio::time::Instant::now();
+    let samovar = start(&world, &store, &watched);
+    samovar.complete(&new).await;
+    assert_eq!(began.elapsed(), Duration::ZERO, "what was never seen is warmed at once");
+    let mut listed = Vec::new();
+    for _ in 0..10 {
+        let asked = world.take_asked();
+        let lists = asked.iter().filter(|asked| asked.operation == Operation::Tags && asked.name != new);
+        listed.push(lists.count());
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    }
+    // One every 750 ms.
+    assert!(listed[0] == 1 && listed[1..].iter().all(|count| (38..=42).contains(count)), "{listed:?}");
+    samovar.stop().await;
+    // A few are done within seconds.
+    tokio::time::sleep(HOUR * 24).await;
+    let samovar = start(&world, &store, &[&known[0], &known[1], &known[2]]);
+    world.take_asked();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(world.count(Operation::Tags), 3);
+    samovar.stop().await;
+    // What stopped for a moment is not overdue.
+    tokio::time::sleep(Duration::from_mins(6)).await;
+    let samovar = start(&world, &store, &[&known[0], &known[1], &known[2]]);
+    world.take_asked();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(world.count(Operation::Tags), 3, "all at once");
+    samovar.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_says_who_waits_for_what_and_for_how_long() {
+    let (world, store) = (World::default(), memory());
+    let names: Vec<Name> =
+        (0..20).map(|number| filled(&world, &format!("registry.example/app{number:02}"), 1)).collect();
+    world.set_latency("registry.example", HOUR);
+    let samovar = start(&world, &store, &names.iter().collect::<Vec<_>>());
+    tokio::time::sleep(MINUTE).await;
+    let queue = samovar.handle.queues()["registry.example"];
+    assert_eq!(Class::ALL.map(|class| queue.of(class)), [0, 12, 0, 0]);
+    assert_eq!((queue.scheduled, queue.longest_wait), (0, MINUTE));
+    let _ticket = samovar.handle.refresh(&names[19], None).unwrap();
+    tokio::time::sleep(MINUTE).await;
+    let queue = samovar.handle.queues()["registry.example"];
+    assert_eq!(Class::ALL.map(|class| queue.of(class)), [1, 11, 0, 0]);
+    world.set_latency("registry.example", Duration::ZERO);
+    tokio::time::sleep(HOUR * 2).await;
+    let queue = samovar.handle.queues()["registry.example"];
+    assert_eq!((queue.waiting(), queue.scheduled), (0, 20));
+}

@@ -79,6 +79,22 @@ impl World {
         self.contents().blocked.insert(host.to_owned(), Instant::now() + pause);
     }
 
+    /// What a tag points at.
+    pub(crate) fn digest(&self, name: &Name, tag: &str) -> Option<Digest> {
+        self.contents().tags.get(name)?.get(&tag.parse::<Tag>().ok()?).cloned()
+    }
+
+    /// All tags of a repository.
+    pub(crate) fn tags(&self, name: &Name) -> Vec<String> {
+        let contents = self.contents();
+        contents.tags.get(name).into_iter().flat_map(BTreeMap::keys).map(ToString::to_string).collect()
+    }
+
+    /// A manifest or configuration, with its media type.
+    pub(crate) fn document(&self, digest: &Digest) -> (String, Bytes) {
+        self.contents().documents[digest].clone()
+    }
+
     pub(crate) fn set_list_failure(&self, failure: Option<ErrorKind>) {
         self.contents().list_failure = failure;
     }

@@ -1,21 +1,22 @@
 //! Taking over repositories: from the watch list, from the store, and from other replicas.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use jiff::Timestamp;
 use samovar_registry::Name;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::spread::{Overdue, spread};
 use super::{CopySlot, Lane, Repository};
 use crate::cache::stored::{self, Head, Side};
 use crate::sources::Watch;
 use crate::store::{Entry, Key, StoreError};
 use crate::warmer::context::RepositoryOverview;
 use crate::warmer::pass::STORE_AGAIN;
+use crate::warmer::queue::{Class, Needs};
 use crate::warmer::working_copy::{is_from_the_future, next_listing};
 
 /// How often a replica without the lease looks how far the others have come.
@@ -40,7 +41,7 @@ impl Lane {
     /// says that they were.
     pub(super) async fn adopt_watch_list(&mut self) {
         let watch_list = Arc::clone(&self.watch_list.borrow_and_update());
-        let ours: HashMap<&Name, &Watch> =
+        let ours: BTreeMap<&Name, &Watch> =
             watch_list.0.iter().filter(|(name, _)| name.host() == self.host).collect();
         let gone = self.repositories.keys().filter(|name| !ours.contains_key(name));
         for name in gone.cloned().collect::<Vec<_>>() {
@@ -57,9 +58,7 @@ impl Lane {
         self.adopt_again_at = None;
         self.context.demand.learn(&*self.context.store, &new, self.context.now()).await;
         let (found, error) = self.look_up(new).await;
-        for stored in found {
-            self.adopt_repository(&stored, ours[&stored.name]);
-        }
+        self.adopt_repositories(found, &ours);
         if let Some(error) = error {
             debug!(registry.host = self.host, error = %error, "the store cannot tell where repositories stood");
             self.adopt_again_at = Some(Instant::now() + STORE_AGAIN);
@@ -74,8 +73,15 @@ impl Lane {
             pass.interrupt.cancel();
             return;
         }
-        self.schedule.remove(&(repository.wake_at, name.clone()));
-        self.repositories.remove(name);
+        self.drop_repository(name);
+    }
+
+    /// A repository that is no longer watched, and on which no pass runs.
+    pub(super) fn drop_repository(&mut self, name: &Name) {
+        self.queue.lock().remove(name);
+        if let Some(repository) = self.repositories.remove(name) {
+            self.identities.leave(repository.identity);
+        }
         self.context.forget(name);
     }
 
@@ -85,7 +91,11 @@ impl Lane {
         if repository.watch == *watch && !repository.gone {
             return;
         }
-        repository.login_changed |= repository.watch.credentials != watch.credentials;
+        if repository.watch.credentials != watch.credentials {
+            repository.login_changed = true;
+            self.identities.leave(repository.identity);
+            repository.identity = self.identities.enter(&watch.credentials);
+        }
         repository.watch = watch.clone();
         repository.gone = false;
         repository.list_again = true;
@@ -93,44 +103,78 @@ impl Lane {
             repository.again = true;
             pass.interrupt.cancel();
         } else {
-            let now = self.context.clock.now();
-            self.schedule_at(name, now);
+            let mut queue = self.queue.lock();
+            let needs = queue.remove(name).unwrap_or_default();
+            queue.put(name, repository.identity, needs.with(Class::Due, Some(self.context.clock.now())));
         }
     }
 
-    fn adopt_repository(&mut self, stored: &Stored, watch: &Watch) {
-        self.context.overview().insert(stored.name.clone(), stored.overview());
-        let wake_at = self.resume(stored, watch, true);
-        let repository = Repository {
-            watch: watch.clone(),
-            wake_at,
-            pass: None,
-            again: false,
-            gone: false,
-            list_again: true,
-            login_changed: false,
-            store_failed: false,
-            copy: CopySlot::default(),
-        };
-        self.repositories.insert(stored.name.clone(), repository);
-        self.schedule.insert((wake_at, stored.name.clone()));
+    fn adopt_repositories(&mut self, found: Vec<Stored>, ours: &BTreeMap<&Name, &Watch>) {
+        for stored in &found {
+            let watch = ours[&stored.name];
+            self.context.overview().insert(stored.name.clone(), stored.overview());
+            let repository = Repository {
+                watch: watch.clone(),
+                identity: self.identities.enter(&watch.credentials),
+                pass: None,
+                again: false,
+                gone: false,
+                list_again: true,
+                login_changed: false,
+                store_failed: false,
+                copy: CopySlot::default(),
+            };
+            self.repositories.insert(stored.name.clone(), repository);
+        }
+        self.resume_all(&found, true);
     }
 
-    /// When a repository needs something next, by what the store says. One that could not be listed before samovar
-    /// started is tried again at once.
-    fn resume(&self, stored: &Stored, watch: &Watch, started: bool) -> Timestamp {
+    /// Gives repositories on which no pass runs their places in the queue, by what the store says.
+    fn resume_all(&self, found: &[Stored], started: bool) {
+        let resumed = found.iter().filter_map(|stored| {
+            let repository = self.repositories.get(&stored.name)?;
+            let (needs, overdue) = self.resume(stored, &repository.watch, started);
+            Some((&stored.name, repository.identity, needs, overdue))
+        });
+        let (now, resumed) = (self.context.clock.now(), resumed.collect::<Vec<_>>());
+        let waits = spread(resumed.iter().filter_map(|(.., overdue)| overdue.clone()).collect());
+        let mut queue = self.queue.lock();
+        for (name, identity, needs, _) in resumed {
+            let wait = waits.get(name).copied().unwrap_or_default();
+            queue.put(name, identity, if wait.is_zero() { needs } else { needs.not_before(now + wait) });
+        }
+    }
+
+    /// What a repository needs and when, by what the store says, and whether it is one of those that are not to start all at
+    /// once: it is overdue by more than it is polled, or could not be listed before samovar started and is tried again.
+    fn resume(&self, stored: &Stored, watch: &Watch, started: bool) -> (Needs, Option<Overdue>) {
         let now = self.context.clock.now();
+        let list = if stored.head.is_some() { Class::Background } else { Class::New };
         let Some(side) = stored.side.as_ref().filter(|side| !is_from_the_future(side, now)) else {
-            return now;
+            return (Needs::at(list, now), None);
         };
         let platforms = self.context.platforms(watch).to_string();
         let for_others = stored.head.as_ref().is_none_or(|head| head.platforms != platforms);
-        if for_others && side.attempts == 0 || started && side.attempts > 0 {
-            return now;
+        if for_others && side.attempts == 0 {
+            return (Needs::at(list.min(Class::Due), now), None);
         }
         let interval = watch.poll_interval.unwrap_or(self.context.options.poll_interval).usual;
+        let overdue = |since| {
+            let read_at = self.context.demand.of(&stored.name).last_asked();
+            Overdue { name: stored.name.clone(), since, interval, read_at }
+        };
+        if started && side.attempts > 0 {
+            return (Needs::at(list, now), Some(overdue(now)));
+        }
         let listing = next_listing(side, &watch.tags, interval);
-        side.next_wake.zip(listing).map_or(now, |(wake, listing)| wake.min(listing))
+        let (Some(listing), Some(wake)) = (listing, side.next_wake) else {
+            return (Needs::at(list, now), None);
+        };
+        // What an older version wrote says only when anything is needed.
+        let of_tags = side.next_tag.or((Some(wake) < side.next_listing).then_some(wake));
+        let needs = Needs::at(list, listing).with(Class::New, side.next_new).with(Class::Due, of_tags);
+        let since = wake.min(listing);
+        (needs, (since + interval <= now).then(|| overdue(since)))
     }
 
     /// Reads where repositories stand, and makes those known that the store does not know. What could not be read, because
@@ -210,6 +254,7 @@ impl Lane {
             self.look_again_at = None;
         } else {
             self.budget.let_go();
+            self.repositories.keys().for_each(|name| self.context.unfinished.let_go(name));
             // The passes notice by themselves, and store what they have learnt.
             self.look_again_at = Some(Instant::now() + LOOK_EVERY);
         }
@@ -222,15 +267,13 @@ impl Lane {
         self.look_again_at = Some(Instant::now() + LOOK_EVERY);
         // Where the store cannot tell, what is known already has to do.
         let (found, _) = self.look_up(names).await;
-        for stored in found {
-            let Some(repository) = self.repositories.get(&stored.name) else { continue };
-            let wake_at = self.resume(&stored, &repository.watch, false);
+        for stored in &found {
             self.context.overview().insert(stored.name.clone(), stored.overview());
             if !self.lease.permits() {
                 self.context.drop_overtaken(&stored.name, stored.head_entry.as_ref());
             }
-            self.schedule_at(&stored.name, wake_at);
         }
+        self.resume_all(&found, false);
     }
 }
 

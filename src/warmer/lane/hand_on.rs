@@ -2,7 +2,7 @@
 //! that does, and its answer back.
 //!
 //! One entry for each host holds the requests that are on their way. Replicas add to it by compare-and-set; the holder looks
-//! every second, and writes beside each request how it went; whoever asked takes it out again.
+//! twice a second, and writes beside each request how it went; whoever asked takes it out again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,10 +18,11 @@ use super::Lane;
 use crate::cache::page::bounded_reason;
 use crate::cache::stored;
 use crate::store::{Client, Entry, Key, StoreError};
+use crate::warmer::change::Cause;
 use crate::warmer::requests::{RefreshResult, Request, Wanted};
 
-/// How often the holder of a lease looks for requests of other replicas.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the holder of a lease looks for requests of other replicas: they are begun within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often whoever has handed on a request looks for the answer.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// An answer that has not come by then will not.
@@ -42,10 +43,17 @@ struct Asked {
     tag: Option<Tag>,
     #[serde(default)]
     mend: bool,
+    #[serde(default = "request")]
+    cause: Cause,
     at: Timestamp,
     /// How it went: empty for well, else what went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answer: Option<String>,
+}
+
+/// What a replica of an older version does not say.
+fn request() -> Cause {
+    Cause::Request
 }
 
 /// What this replica has taken from others.
@@ -100,6 +108,7 @@ impl Lane {
                     name: request.wanted.name.clone(),
                     tag: request.wanted.tag.clone(),
                     mend: request.wanted.mend,
+                    cause: request.cause,
                     at: context.now(),
                     answer: None,
                 };
@@ -118,7 +127,7 @@ impl Lane {
             if request.wanted.mend {
                 self.requests.started(&request.wanted);
             }
-            request.answer(result);
+            request.answer(&result);
         }
     }
 
@@ -142,7 +151,8 @@ impl Lane {
     }
 
     fn take(&mut self, asked: Asked) {
-        let added = self.requests.add(Wanted { name: asked.name, tag: asked.tag, mend: asked.mend });
+        let wanted = Wanted { name: asked.name, tag: asked.tag, mend: asked.mend };
+        let added = self.requests.add(wanted, asked.cause);
         let (context, host, id) = (Arc::clone(&self.context), self.host.clone(), asked.id);
         let ticket = added.map(|(ticket, request)| {
             self.asked.extend(request);

@@ -237,9 +237,9 @@ fn a_tag_that_is_to_be_asked_for_later_is_not_to_blame() {
 #[test]
 fn what_was_never_looked_at_is_told_from_what_is_to_be_looked_at_again() {
     let mut state = warmed(&["1", "2"]);
-    assert_eq!((state.next_tag(), state.next_new()), (Some(at(1).now), None));
+    assert_eq!(state.needs_of_tags(), Needs::at(Class::Due, at(1).now));
     state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, POLL, at(2));
-    assert_eq!((state.next_tag(), state.next_new()), (Some(at(1).now), Some(at(2).now)));
+    assert_eq!(state.needs_of_tags(), Needs::at(Class::Due, at(1).now).with(Class::New, Some(at(2).now)));
     let until = at(7).now;
     for text in ["3", "4"] {
         state.apply_answer(&tag(text), TagAnswer::Later { until }, at(3));
@@ -247,7 +247,7 @@ fn what_was_never_looked_at_is_told_from_what_is_to_be_looked_at_again() {
     for text in ["1", "2"] {
         state.apply_answer(&tag(text), TagAnswer::Same, at(6));
     }
-    assert_eq!((state.next_tag(), state.next_new()), (Some(until), Some(until)));
+    assert_eq!(state.needs_of_tags(), Needs::at(Class::Due, at(8).now).with(Class::New, Some(until)));
 }
 
 #[test]
@@ -453,7 +453,7 @@ fn images_chosen_for_other_platforms_are_looked_at_again() {
     let mut other = State::new(name(), loaded, "linux/arm64");
     assert!(matches!(other.tags[&tag("1")].record.state, TagState::Ok(_)), "offered until known better");
     assert!(other.due(at(0).now, false, unread)[0].other_platforms);
-    assert!(other.next_wake().unwrap() <= at(0).now);
+    assert!(other.needs().earliest().unwrap() <= at(0).now);
     other.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(0));
     assert!(other.due(at(0).now, false, unread).is_empty());
 }

@@ -1,0 +1,234 @@
+//! Starting what is next: what somebody asked for, and whoever's turn it is.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use samovar_registry::Name;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{CopySlot, Finished, Lane, MOST_ASKED_PASSES, Repository, RunningPass};
+use crate::sources::Watch;
+use crate::store::StoreError;
+use crate::warmer::change::Cause;
+use crate::warmer::context::Context;
+use crate::warmer::lease::Lease;
+use crate::warmer::pass::{Pass, Problem, Scope};
+use crate::warmer::publish::WorkingCopy;
+use crate::warmer::queue::{Class, Needs, SharedQueue, Turn};
+use crate::warmer::requests::Request;
+
+/// Requests for single tags that run at once in a lane, beside the passes.
+const MOST_TAG_REQUESTS: usize = 32;
+
+impl Lane {
+    /// Starts what was asked for, as far as there is room and no pass on the same repository is in the way; what is for a
+    /// whole repository gets its place in the queue.
+    pub(super) fn start_requests(&mut self) {
+        for request in std::mem::take(&mut self.asked) {
+            if let Some(waiting) = self.start_request(request) {
+                self.asked.push_back(waiting);
+            }
+        }
+    }
+
+    /// Starts one request, or gives it back.
+    fn start_request(&mut self, request: Request) -> Option<Request> {
+        let name = request.wanted.name.clone();
+        let Some(repository) = self.repositories.get(&name).filter(|repository| !repository.gone) else {
+            if self.watch_list.borrow().0.contains_key(&name) {
+                return Some(request); // about to be adopted
+            }
+            self.requests.started(&request.wanted);
+            request.answer(&Err("the repository is no longer watched".into()));
+            return None;
+        };
+        let listed = self.is_listed(&name);
+        if request.wanted.tag.is_some() && listed {
+            if self.running.len() - self.passes >= MOST_TAG_REQUESTS {
+                return Some(request);
+            }
+            self.requests.started(&request.wanted);
+            self.start_tag(request);
+            return None;
+        }
+        match &repository.pass {
+            // What the schedule asks for gives way to what somebody asks for.
+            Some(pass) if pass.cause == Cause::Poll && listed => pass.interrupt.cancel(),
+            Some(_) => {}
+            None => {
+                let needs = Needs::at(Class::Asked, self.context.clock.now());
+                self.queue.lock().add(&name, needs);
+            }
+        }
+        Some(request)
+    }
+
+    /// Starts the passes whose turn it is, as far as there is room.
+    pub(super) fn start_passes(&mut self) {
+        let now = self.context.clock.now();
+        loop {
+            let asked_too = self.asked_passes < MOST_ASKED_PASSES;
+            let turn = self.queue.lock().pop(now, asked_too);
+            let Some(turn) = turn else { break };
+            self.start_pass(turn);
+        }
+        let asked_for_waits = self.queue.lock().is_anything_asked_for();
+        if asked_for_waits && self.asked_passes < MOST_ASKED_PASSES {
+            self.make_room();
+        }
+    }
+
+    /// Lets the pass that the schedule has started longest ago end early, unless one is about to: it goes on later.
+    fn make_room(&self) {
+        let passes = || self.repositories.values().filter_map(|repository| repository.pass.as_ref());
+        if passes().any(|pass| pass.interrupt.is_cancelled()) {
+            return;
+        }
+        let of_the_schedule = passes().filter(|pass| pass.cause == Cause::Poll);
+        if let Some(pass) = of_the_schedule.min_by_key(|pass| pass.started_at) {
+            pass.interrupt.cancel();
+        }
+    }
+
+    fn start_pass(&mut self, turn: Turn) {
+        let Turn { name, class, identity } = turn;
+        let (listed, resources) = (self.is_listed(&name), self.resources());
+        let Some(repository) = self.repositories.get_mut(&name) else {
+            self.queue.lock().ended(identity);
+            return;
+        };
+        let is_of_the_whole = |request: &Request| request.wanted.tag.is_none() || !listed;
+        let position =
+            self.asked.iter().position(|request| request.wanted.name == name && is_of_the_whole(request));
+        let request = position.and_then(|position| self.asked.remove(position));
+        let (cause, scope) = match &request {
+            Some(request) if request.wanted.mend => (request.cause, Scope::Mend),
+            Some(request) => (request.cause, Scope::Everything),
+            None => (Cause::Poll, Scope::Due),
+        };
+        if let Some(request) = &request {
+            self.requests.started(&request.wanted);
+            self.asked_passes += 1;
+        }
+        let interrupt = CancellationToken::new();
+        let list_again = std::mem::take(&mut repository.list_again);
+        repository.again = false;
+        repository.pass = Some(RunningPass {
+            cause,
+            class,
+            identity,
+            started_at: Instant::now(),
+            interrupt: interrupt.clone(),
+        });
+        let opening = open_pass(resources, &name, repository, cause, list_again, interrupt);
+        repository.login_changed = false;
+        self.passes += 1;
+        self.context.running_passes.fetch_add(1, Ordering::Relaxed);
+        let working_on = name.clone();
+        let task = self.running.spawn(async move {
+            let outcome = match opening.await {
+                Ok(pass) => {
+                    let outcome = pass.run(scope).await;
+                    pass.context.keep_unsaved(&pass.name, &pass.copy);
+                    if outcome.interrupted {
+                        pass.context.unfinished.keep(&pass.name, &pass.copy);
+                    } else {
+                        pass.context.unfinished.let_go(&pass.name);
+                    }
+                    Ok(outcome)
+                }
+                Err(error) => Err(error),
+            };
+            Finished::Pass { name, outcome, request }
+        });
+        self.working_on.insert(task.id(), working_on);
+    }
+
+    fn start_tag(&mut self, request: Request) {
+        let (name, resources) = (&request.wanted.name, self.resources());
+        let Some(repository) = self.repositories.get(name) else { return };
+        let interrupt = CancellationToken::new();
+        let opening = open_pass(resources, name, repository, request.cause, false, interrupt);
+        self.running.spawn(async move {
+            let (needs, problem) = match opening.await {
+                Ok(pass) => {
+                    let problem = match &request.wanted.tag {
+                        Some(tag) => pass.run_for_tag(tag).await,
+                        None => None,
+                    };
+                    pass.context.keep_unsaved(&pass.name, &pass.copy);
+                    (pass.copy.state().needs(), problem)
+                }
+                Err(error) => (Needs::default(), Some(Problem::from(error))),
+            };
+            Finished::Tag { needs, problem, request }
+        });
+    }
+
+    fn is_listed(&self, name: &Name) -> bool {
+        self.context.overview().get(name).is_some_and(|overview| overview.listed)
+    }
+
+    fn resources(&self) -> Resources {
+        Resources { context: Arc::clone(&self.context), lease: self.lease.clone(), queue: self.queue.clone() }
+    }
+}
+
+/// What every pass of a lane shares.
+struct Resources {
+    context: Arc<Context>,
+    lease: Lease,
+    queue: SharedQueue,
+}
+
+/// Prepares a pass over a repository; what is returned opens its working copy.
+fn open_pass(
+    resources: Resources,
+    name: &Name,
+    repository: &Repository,
+    cause: Cause,
+    list_again: bool,
+    interrupt: CancellationToken,
+) -> impl Future<Output = Result<Pass, StoreError>> + use<> {
+    let Resources { context, lease, queue } = resources;
+    let (name, watch, slot) = (name.clone(), repository.watch.clone(), Arc::clone(&repository.copy));
+    let (login_changed, store_failed) = (repository.login_changed, repository.store_failed);
+    async move {
+        let copy = open(&context, &name, &watch, &slot).await?;
+        Ok(Pass {
+            context,
+            name,
+            watch,
+            copy,
+            cause,
+            lease,
+            list_again,
+            login_changed,
+            store_failed,
+            interrupt,
+            queue: Some(queue),
+        })
+    }
+}
+
+/// The working copy of a repository: the one that others work on now, or else a fresh one from the store. One that was
+/// made for other platforms than are wanted now is given up; what it had not stored is found out again.
+async fn open(
+    context: &Context,
+    name: &Name,
+    watch: &Watch,
+    slot: &CopySlot,
+) -> Result<Arc<WorkingCopy>, StoreError> {
+    let mut slot = slot.lock().await;
+    let platforms = context.platforms(watch).to_string();
+    if let Some(copy) = slot.upgrade().filter(|copy| !copy.is_overtaken()) {
+        if copy.is_for(&platforms) {
+            return Ok(copy);
+        }
+        copy.give_up();
+    }
+    let copy = Arc::new(WorkingCopy::load(&*context.store, name, &platforms, context.clock.now()).await?);
+    *slot = Arc::downgrade(&copy);
+    Ok(copy)
+}
