@@ -33,6 +33,8 @@ pub enum Missing {
     Page,
     /// A part of a directory that a head names.
     Directory,
+    /// A page of a history that a head names.
+    History,
     /// The side record of a repository that has a head.
     Side,
     /// The side records of a page.
@@ -43,13 +45,15 @@ pub enum Missing {
 
 impl Missing {
     /// All of them, for metrics that show every label value from the start.
-    pub const ALL: [Self; 5] = [Self::Page, Self::Directory, Self::Side, Self::SidePage, Self::Undecodable];
+    pub const ALL: [Self; 6] =
+        [Self::Page, Self::Directory, Self::History, Self::Side, Self::SidePage, Self::Undecodable];
 
     /// The name in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Page => "page",
             Self::Directory => "directory",
+            Self::History => "history",
             Self::Side => "side",
             Self::SidePage => "side_page",
             Self::Undecodable => "undecodable",

@@ -7,6 +7,7 @@
 //! states are distinct outcomes; decorators see every image that leaves, by either method.
 
 pub mod demand;
+pub mod history;
 mod hot;
 pub mod load;
 pub mod page;

@@ -187,7 +187,8 @@ mod tests {
         let since = Timestamp::from_millisecond(1_700_000_000_000 + i64::from(seed)).unwrap();
         let moved_to = seed.is_multiple_of(11).then(|| Digest::sha256(b"elsewhere"));
         let pushed = seed.is_multiple_of(3).then_some(Pushed { at: since, source: HintSource::Quay });
-        TagRecord { state, since, first_seen: seed.is_multiple_of(2).then_some(since), moved_to, pushed }
+        let first_seen = seed.is_multiple_of(2).then_some(since);
+        TagRecord { state, since, first_seen, moved_to, pushed, was_excluded: seed.is_multiple_of(13) }
     }
 
     proptest! {

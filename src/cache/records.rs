@@ -152,6 +152,8 @@ pub struct TagRecord {
     pub moved_to: Option<Digest>,
     /// When the tag was last pushed, where a list has said so.
     pub pushed: Option<Pushed>,
+    /// It was excluded before it became pending, and nothing has been learnt of it since: what comes is not new.
+    pub was_excluded: bool,
 }
 
 /// When a tag was pushed, and whose word it is. To the millisecond.
@@ -166,7 +168,14 @@ pub struct Pushed {
 impl TagRecord {
     /// A tag just listed.
     pub fn pending(now: Timestamp, first_seen: Option<Timestamp>) -> Self {
-        Self { state: TagState::Pending, since: now, first_seen, moved_to: None, pushed: None }
+        Self {
+            state: TagState::Pending,
+            since: now,
+            first_seen,
+            moved_to: None,
+            pushed: None,
+            was_excluded: false,
+        }
     }
 
     /// Whether a complete repository may hold it: what the registry has behind it is known.

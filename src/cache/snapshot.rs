@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use samovar_registry::Tag;
 
+use super::history::HistoryPage;
 use super::page::Page;
 use super::records::{ImageRecord, TagRecord, TagSide, TagState};
 use super::stored::{Head, PageRef, Side};
@@ -94,7 +95,9 @@ impl Snapshot {
         let entry = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| allocated(entry.value.len()));
         let head = self.head.as_ref().map_or(0, |head| {
             let reference = |page: &PageRef| size_of::<PageRef>() + shared_text(page.first.as_str());
-            head.pages.iter().map(reference).sum::<usize>() + head.directory.len() * size_of::<ContentHash>()
+            head.pages.iter().map(reference).sum::<usize>()
+                + head.directory.len() * size_of::<ContentHash>()
+                + head.history.pages.len() * size_of::<HistoryPage>()
         });
         let pages = self.pages.iter().map(|page| {
             size_of::<SnapshotPage>()

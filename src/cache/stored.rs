@@ -4,6 +4,7 @@
 //! Head(name)          generation, complete, which pages      written last, by compare-and-set
 //! Page(name, hash)    tags with their images                 named by content, never rewritten
 //! Directory(name, h)  which pages, for a repository of so many that the head cannot name them itself
+//! History(name, h)    what changed: see super::history   named by content, never rewritten
 //! Side(name)          last update, last error, next listing  \ what changes without meaning:
 //! SidePage(name, n)   last fetched, interval, next per tag   / neither pages nor generation move
 //! ```
@@ -17,6 +18,7 @@ use samovar_registry::upstream::ListState;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::history::{self, Event, History};
 pub use super::load::{Loaded, Pages, load};
 use super::records::{LastError, TagSide, TagStateName};
 use crate::store::{ContentHash, Entry, open, seal};
@@ -44,6 +46,9 @@ pub struct Head {
     /// The parts of the directory that names the pages, for a repository of many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directory: Vec<ContentHash>,
+    /// What led to this head.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
+    pub history: History,
 }
 
 /// How many tags are in each of the five states.
@@ -171,6 +176,9 @@ pub struct Side {
     /// Since when nobody was seen to watch the repository; whoever watches it takes this away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwatched_since: Option<Timestamp>,
+    /// Changes that no head tells of yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "history::known")]
+    pub early: Vec<Event>,
 }
 
 /// A list that lost most of its tags.
@@ -289,6 +297,7 @@ mod tests {
             platforms: String::new(),
             pages: vec![page("b"), page("f"), page("m")],
             directory: Vec::new(),
+            history: History::default(),
         };
         let position = |tag: &str| head.page_of(&tag.parse().unwrap());
         assert_eq!(position("a"), None);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use samovar_registry::ImageInfo;
+use samovar_registry::{Digest, ImageInfo};
 use serde::Deserialize;
 
 /// `GET /api/v1/repositories/{name}`.
@@ -35,6 +35,29 @@ pub(super) struct UnavailableTag {
     pub(super) attempts: Option<u64>,
     #[serde(default)]
     pub(super) next_attempt: Option<Timestamp>,
+}
+
+/// `GET /api/v1/history/{name}`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct HistoryAnswer {
+    #[serde(default)]
+    pub(super) events: Vec<EventAnswer>,
+}
+
+/// What happened to a repository.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct EventAnswer {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) tag: Option<String>,
+    #[serde(default)]
+    pub(super) old: Option<Digest>,
+    #[serde(default)]
+    pub(super) new: Option<Digest>,
+    pub(super) at: Timestamp,
+    #[serde(default)]
+    pub(super) cause: String,
 }
 
 /// Why the list of tags could not be read again.

@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::server::LocalTier;
 use crate::sources::{ConfigurationSource, SharedKeychain};
 use crate::store::{Client, Embedded};
-use crate::warmer::{Warmer, WarmerOptions};
+use crate::warmer::{HistoryBounds, Warmer, WarmerOptions};
 
 /// The parts, put together.
 pub(super) struct Assembly {
@@ -60,6 +60,7 @@ impl Assembly {
             replica: replica_name(),
             unleased_share: config.unleased_share,
             forget_after: config.forget_after,
+            history: HistoryBounds { entries: config.history_entries, age: config.history_age },
             ..WarmerOptions::default()
         };
         let warmer = Warmer::new(

@@ -83,6 +83,7 @@ fn page(file: &Path, config: &Config) -> String {
         ("allowed hosts", globs(&config.host_policy.allow, "all")),
         ("denied hosts", globs(&config.host_policy.deny, "-")),
         ("unleased share", config.unleased_share.to_string()),
+        ("history", format!("{} changes, {}", config.history_entries, shown_duration(config.history_age))),
         ("pull secrets", listed(config.kubernetes_secrets.iter().filter_map(|path| path.to_str()).collect())),
         ("docker config", path(config.docker_config.as_deref())),
     ]);
@@ -144,6 +145,8 @@ fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Val
         "hot_set": config.hot_set_bytes,
         "unleased_share": config.unleased_share,
         "forget_after": shown_duration(config.forget_after),
+        "history_entries": config.history_entries,
+        "history_age": shown_duration(config.history_age),
         "listen": config.listen.to_string(),
         "allow_hosts": config.host_policy.allow.to_string(),
         "deny_hosts": config.host_policy.deny.to_string(),

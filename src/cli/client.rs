@@ -67,7 +67,20 @@ impl ServerClient {
 
     /// Asks for what stands at `path` below `/api/v1`. A `name`, which may hold slashes, becomes its last part.
     pub async fn get(&self, path: &str, name: Option<&str>) -> Result<Answer, Failure> {
-        let url = self.url(path, name);
+        self.get_with(path, name, &[]).await
+    }
+
+    /// The same with query parameters.
+    pub async fn get_with(
+        &self,
+        path: &str,
+        name: Option<&str>,
+        query: &[(&str, &str)],
+    ) -> Result<Answer, Failure> {
+        let mut url = self.url(path, name);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
         self.send(self.http.request(Method::GET, url), Duration::ZERO).await
     }
 

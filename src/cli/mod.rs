@@ -8,6 +8,7 @@ mod assembly;
 pub mod check_config;
 mod client;
 mod failure;
+mod history;
 mod host_settings;
 mod image;
 mod open_store;
@@ -27,6 +28,7 @@ use reqwest::StatusCode;
 pub use check_config::CheckConfigArgs;
 pub use client::{Answer, ServerClient};
 pub use failure::{ExitStatus, Failure};
+pub use history::HistoryArgs;
 pub use image::ImageArgs;
 pub use output::OutputFormat;
 pub use refresh::RefreshArgs;
@@ -125,6 +127,8 @@ pub enum Question {
     Tags(TagsArgs),
     /// Show what is known of one image
     Image(ImageArgs),
+    /// Tell what happened to an image repository or one of its tags
+    History(HistoryArgs),
     /// Look at the registry now
     Refresh(RefreshArgs),
     /// Show how the server and the registries behind it are doing
@@ -139,6 +143,7 @@ impl Question {
         match self {
             Self::Tags(args) => tags::run(args, &server, format).await,
             Self::Image(args) => image::run(args, &server, format).await,
+            Self::History(args) => history::run(args, &server, format).await,
             Self::Refresh(args) => refresh::run(args, &server, format).await,
             Self::Status => status::run(&server, format).await,
         }

@@ -4,9 +4,13 @@ use std::io::{self, ErrorKind, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
+use samovar_registry::Digest;
 use serde::Serialize;
 
 use super::failure::Failure;
+
+/// How many hexadecimal digits of a digest are shown where columns count.
+const SHOWN_DIGITS: usize = 12;
 
 /// How data is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -48,6 +52,12 @@ fn write_data(stream: &mut dyn Write, text: &str) -> io::Result<()> {
 pub fn note(text: &str) {
     // There is nobody left to tell where standard error cannot be written to.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// The algorithm and the first digits: `sha256:0123456789ab`.
+pub fn short_digest(digest: &Digest) -> String {
+    let digits: String = digest.hex().chars().take(SHOWN_DIGITS).collect();
+    format!("{}:{digits}", digest.algorithm())
 }
 
 /// Columns that line up, without borders, under a line of headings.

@@ -1,15 +1,12 @@
 //! `samovar tags IMAGE`: every tag of a repository and what is known of it.
 
 use clap::Args;
-use samovar_registry::{Digest, ImageInfo};
+use samovar_registry::ImageInfo;
 
 use super::answers::{RepositoryAnswer, UnavailableTag};
 use super::client::{ServerClient, repository_argument};
 use super::failure::Failure;
 use super::output::{self, OutputFormat};
-
-/// How many hexadecimal digits of a digest are shown where columns count.
-const SHOWN_DIGITS: usize = 12;
 
 /// The arguments of `samovar tags`.
 #[derive(Debug, Clone, Args)]
@@ -49,7 +46,7 @@ fn image_row(tag: &str, image: &ImageInfo) -> [String; 5] {
     let platforms = if image.platforms.is_empty() { "-".to_owned() } else { image.platforms.join(",") };
     [
         tag.to_owned(),
-        short(&image.digest),
+        output::short_digest(&image.digest),
         output::optional_time(image.created_at),
         platforms,
         "ok".to_owned(),
@@ -71,12 +68,6 @@ fn described(tag: &UnavailableTag) -> String {
     let details: Vec<String> = attempts.into_iter().chain(next).collect();
     let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
     format!("{}{reason}{details}", tag.state)
-}
-
-/// The algorithm and the first digits: `sha256:0123456789ab`.
-fn short(digest: &Digest) -> String {
-    let digits: String = digest.hex().chars().take(SHOWN_DIGITS).collect();
-    format!("{}:{digits}", digest.algorithm())
 }
 
 /// What a reader of the table should know besides.

@@ -53,6 +53,8 @@ fn root(mut root: Section<'_>) -> Settings {
         store_limit: root.size("store_limit"),
         hot_set: root.size("hot_set"),
         unleased_share: root.number("unleased_share"),
+        history_entries: root.number("history_entries"),
+        history_age: root.text("history_age"),
         listen: root.text("listen"),
         insecure_host: root.texts("insecure_host"),
         allow_hosts: root.texts("allow_hosts"),

@@ -68,6 +68,10 @@ pub struct Config {
     /// At which share of a host's rate a replica goes on while leases cannot be taken. Above 0 and at most 1, by
     /// default 0.5.
     pub unleased_share: f64,
+    /// How many changes of a repository are remembered. From 1 to 10,000, by default 1,000.
+    pub history_entries: usize,
+    /// How long they are remembered. By default 90 days.
+    pub history_age: Duration,
     /// Where to answer. By default `127.0.0.1:8080`.
     pub listen: SocketAddr,
     /// Registry hosts, canonical, for which plain http and unverified TLS are allowed.

@@ -110,6 +110,8 @@ pub(super) struct Settings {
     pub(super) store_limit: Option<Setting>,
     pub(super) hot_set: Option<Setting>,
     pub(super) unleased_share: Option<Setting>,
+    pub(super) history_entries: Option<Setting>,
+    pub(super) history_age: Option<Setting>,
     pub(super) listen: Option<Setting>,
     pub(super) insecure_host: Option<Vec<Setting>>,
     pub(super) allow_hosts: Option<Vec<Setting>>,
@@ -156,6 +158,8 @@ impl Settings {
             cloud_identity: self.cloud_identity.or(below.cloud_identity),
             kubernetes_secrets: self.kubernetes_secrets.or(below.kubernetes_secrets),
             // Only the file, the lowest layer, has these.
+            history_entries: below.history_entries,
+            history_age: below.history_age,
             credentials: below.credentials,
             upstream: below.upstream,
             hosts: below.hosts,

@@ -35,6 +35,12 @@ const STORE_LIMITS: RangeInclusive<u64> = 16 << 20..=64 << 40;
 /// Memory for recently read repositories; 0 keeps none.
 const HOT_SETS: RangeInclusive<u64> = 0..=1 << 40;
 
+/// Changes that are remembered of a repository. Their pages are named in its head, which is to stay small.
+const HISTORY_ENTRIES: RangeInclusive<usize> = 1..=10_000;
+
+/// How long they are remembered.
+const HISTORY_AGES: RangeInclusive<Duration> = Duration::from_hours(1)..=Duration::from_hours(3650 * 24);
+
 const BURSTS: RangeInclusive<u32> = 1..=100_000;
 
 /// For the number of newest-looking tags: up to as many as a list may have.
@@ -70,6 +76,14 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         store_limit_bytes: size(settings.store_limit.as_ref(), STORE_LIMITS, problems).unwrap_or(8 << 30),
         hot_set_bytes: hot_set(settings.hot_set.as_ref(), problems),
         unleased_share: checked(settings.unleased_share.as_ref(), problems, values::share).unwrap_or(0.5),
+        history_entries: checked(settings.history_entries.as_ref(), problems, |text| {
+            values::whole(text, HISTORY_ENTRIES)
+        })
+        .unwrap_or(1000),
+        history_age: checked(settings.history_age.as_ref(), problems, |text| {
+            values::parse_duration(text, HISTORY_AGES)
+        })
+        .unwrap_or(Duration::from_hours(90 * 24)),
         listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
         insecure_hosts: host_set(listed(settings.insecure_host.as_ref()), &aliases, problems),
         timestamp_labels: globs(listed(settings.timestamp_labels.as_ref()), problems),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/api/v1/repositories…` | `repositories` |
 //! | `/api/v1/images/…` | `images` |
+//! | `/api/v1/history/…` | `history` |
 //! | `/api/v1/refresh` | `refresh` |
 //! | `/api/v1/status`, `/metrics`, `/healthz`, `/readyz` | `operations` |
 //!
@@ -12,6 +13,7 @@
 
 mod caching;
 mod guard;
+mod history;
 mod images;
 mod listen;
 mod operations;
@@ -106,10 +108,11 @@ impl Doors {
 }
 
 /// The routes, as they are counted; what is not among them is counted as `other`.
-pub(crate) const ROUTES: [&str; 9] = [
+pub(crate) const ROUTES: [&str; 10] = [
     "/api/v1/repositories",
     "/api/v1/repositories/{*name}",
     "/api/v1/images/{*reference}",
+    "/api/v1/history/{*name}",
     "/api/v1/refresh",
     "/api/v1/status",
     "/metrics",
@@ -120,11 +123,12 @@ pub(crate) const ROUTES: [&str; 9] = [
 
 /// All routes.
 pub fn router(doors: Arc<Doors>) -> Router {
-    let [list, repository, image, refresh, status, metrics, healthy, ready, _] = ROUTES;
+    let [list, repository, image, history, refresh, status, metrics, healthy, ready, _] = ROUTES;
     Router::new()
         .route(list, get(repositories::list))
         .route(repository, get(repositories::one))
         .route(image, get(images::one))
+        .route(history, get(history::one))
         .route(refresh, post(refresh::refresh))
         .route(status, get(operations::status))
         .route(metrics, get(operations::metrics))

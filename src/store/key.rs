@@ -22,6 +22,8 @@ pub enum Key {
     Page(Name, ContentHash),
     /// A part of the directory of a repository with very many pages, named by its content.
     Directory(Name, ContentHash),
+    /// A page of a repository's history, named by its content.
+    History(Name, ContentHash),
     /// What changes without meaning about a repository as a whole: last update, last error, next listing.
     Side(Name),
     /// The same for the tags of the page at this position.
@@ -50,7 +52,7 @@ impl Key {
 
     /// Whether what is kept under the key never changes, because the key is made from it.
     pub fn is_immutable(&self) -> bool {
-        self.is_document() || matches!(self, Self::Page(..) | Self::Directory(..))
+        self.is_document() || matches!(self, Self::Page(..) | Self::Directory(..) | Self::History(..))
     }
 
     /// Whether the entry serves the replicas of the moment, and is nothing that was learnt of images.
@@ -64,6 +66,7 @@ impl Key {
             Self::Head(name)
             | Self::Page(name, _)
             | Self::Directory(name, _)
+            | Self::History(name, _)
             | Self::Side(name)
             | Self::SidePage(name, _)
             | Self::Demand(name) => Some(name),
@@ -103,6 +106,7 @@ impl FromStr for Key {
             ("head", None) => Self::Head(name()?),
             ("page", Some(second)) => Self::Page(name()?, hash(second)?),
             ("dir", Some(second)) => Self::Directory(name()?, hash(second)?),
+            ("history", Some(second)) => Self::History(name()?, hash(second)?),
             ("side", None) => Self::Side(name()?),
             ("side", Some(second)) => Self::SidePage(name()?, number(second)?),
             ("demand", None) => Self::Demand(name()?),
@@ -125,6 +129,7 @@ impl fmt::Display for Key {
             Self::Head(name) => write!(f, "{LAYOUT}|head|{name}"),
             Self::Page(name, hash) => write!(f, "{LAYOUT}|page|{name}|{hash}"),
             Self::Directory(name, hash) => write!(f, "{LAYOUT}|dir|{name}|{hash}"),
+            Self::History(name, hash) => write!(f, "{LAYOUT}|history|{name}|{hash}"),
             Self::Side(name) => write!(f, "{LAYOUT}|side|{name}"),
             Self::SidePage(name, position) => write!(f, "{LAYOUT}|side|{name}|{position}"),
             Self::Demand(name) => write!(f, "{LAYOUT}|demand|{name}"),
@@ -206,6 +211,7 @@ mod tests {
             Key::Head(name.clone()),
             Key::Page(name.clone(), hash),
             Key::Directory(name.clone(), hash),
+            Key::History(name.clone(), hash),
             Key::Side(name.clone()),
             Key::SidePage(name.clone(), 17),
             Key::Demand(name),

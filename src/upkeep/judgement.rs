@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 
 use crate::cache::demand::Demand;
-use crate::cache::page;
 use crate::cache::stored::{Head, PageRef, Side, decode_side_page};
+use crate::cache::{history, page};
 use crate::store::{Beginning, ContentHash, Entry, Key, open};
 
 /// What can be said of an entry without looking at another.
@@ -36,6 +36,10 @@ impl Judgement {
                 named(&plain, *hash, || Self::sound_if(page::decode(&plain).is_some(), "it is no page"))
             }
             Key::Directory(_, hash) => named(&plain, *hash, || decodes::<Vec<PageRef>>(&plain)),
+            Key::History(_, hash) => {
+                let decodes = || history::decode_page(&plain).is_some();
+                named(&plain, *hash, || Self::sound_if(decodes(), "it is no page of a history"))
+            }
             Key::Document(digest) => match Beginning::of(digest, entry) {
                 Beginning::Whole => Self::Sound,
                 Beginning::InParts(more) => Self::Begins(more),

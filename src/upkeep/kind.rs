@@ -14,6 +14,8 @@ pub enum Kind {
     Page,
     /// A part of a directory of pages.
     Directory,
+    /// A page of what changed.
+    History,
     /// What changes without meaning about a repository.
     Side,
     /// The same for the tags of a page.
@@ -28,10 +30,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Head,
         Self::Page,
         Self::Directory,
+        Self::History,
         Self::Side,
         Self::SidePage,
         Self::Demand,
@@ -45,6 +48,7 @@ impl Kind {
             Key::Head(_) => Some(Self::Head),
             Key::Page(..) => Some(Self::Page),
             Key::Directory(..) => Some(Self::Directory),
+            Key::History(..) => Some(Self::History),
             Key::Side(_) => Some(Self::Side),
             Key::SidePage(..) => Some(Self::SidePage),
             Key::Demand(_) => Some(Self::Demand),
@@ -65,6 +69,7 @@ impl Kind {
             Self::Head => "heads",
             Self::Page => "pages",
             Self::Directory => "directories",
+            Self::History => "history pages",
             Self::Side => "side records",
             Self::SidePage => "side pages",
             Self::Demand => "demand records",

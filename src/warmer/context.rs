@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::WarmerOptions;
-use super::change::Change;
+use super::announce::Announcer;
 use super::demand::Demands;
 use super::fetch::Fetcher;
 use super::lease::Lease;
@@ -24,8 +24,8 @@ use crate::metrics::Metrics;
 use crate::sources::Watch;
 use crate::store::{Client, Entry};
 
-/// Changes that a slow subscriber may lag behind before it misses some.
-const CHANGES_KEPT: usize = 4096;
+/// Publications that somebody who waits for one may lag behind.
+const PUBLICATIONS_KEPT: usize = 4096;
 /// Tags of repositories that are kept in memory because the store does not take what was learnt of them.
 const MOST_UNSAVED_TAGS: usize = 200_000;
 
@@ -44,7 +44,8 @@ pub(super) struct Context {
     pub(super) running_passes: AtomicUsize,
     /// Repositories in the store that nobody watches, as far as is known.
     pub(super) unwatched_repositories: AtomicUsize,
-    changes: broadcast::Sender<Arc<Change>>,
+    /// Tells what changed.
+    pub(super) announcer: Announcer,
     /// Tells that something of a repository was published, for those who wait for it.
     publications: broadcast::Sender<Name>,
     overview: Mutex<HashMap<Name, RepositoryOverview>>,
@@ -89,8 +90,8 @@ impl Context {
             demand: Demands::default(),
             running_passes: AtomicUsize::new(0),
             unwatched_repositories: AtomicUsize::new(0),
-            changes: broadcast::Sender::new(CHANGES_KEPT),
-            publications: broadcast::Sender::new(CHANGES_KEPT),
+            announcer: Announcer::new(),
+            publications: broadcast::Sender::new(PUBLICATIONS_KEPT),
             overview: Mutex::default(),
             unsaved: Mutex::default(),
             unfinished: Unfinished::default(),
@@ -121,17 +122,15 @@ impl Context {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).u64(..)
     }
 
-    /// Tells everybody what is now visible to readers.
-    pub(super) fn published(&self, name: &Name, published: Published) {
-        let Published { changes, counts, complete, listed } = published;
+    /// Takes note of what is now visible to readers.
+    pub(super) fn published(&self, name: &Name, published: &Published) {
+        let Published { counts, complete, listed, .. } = *published;
         // Only of what is watched: a pass may end after its repository has left the watch list.
         if let Some(overview) = self.overview().get_mut(name) {
             *overview = RepositoryOverview { counts, complete, listed };
         }
-        for change in changes {
+        for change in &published.changes {
             self.metrics.change(change.kind);
-            // Nobody listens: nobody misses it.
-            let _ = self.changes.send(Arc::new(change));
         }
         let _ = self.publications.send(name.clone());
     }
@@ -143,6 +142,7 @@ impl Context {
     /// The repository is no longer watched.
     pub(super) fn forget(&self, name: &Name) {
         self.overview().remove(name);
+        self.announcer.forget(name);
         self.unsaved().remove(name);
         self.demand.forget(name);
         self.unfinished.let_go(name);
@@ -190,10 +190,6 @@ impl Context {
     /// Who waits for their turn, by host.
     pub(super) fn queues(&self) -> MutexGuard<'_, BTreeMap<String, SharedQueue>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Change>> {
-        self.changes.subscribe()
     }
 
     pub(super) fn subscribe_publications(&self) -> broadcast::Receiver<Name> {

@@ -11,6 +11,7 @@
 //! - `unfinished`: what stays in memory between two turns of a long pass;
 //! - `cadence`: how long to wait before asking again; `requests`: what goes first;
 //! - `demand`: what readers ask for, over restarts and replicas;
+//! - `change`: what differs for readers; `announce`: who has been told of it;
 //! - `kept_budget`: what is known of the host's limits, from one life to the next;
 //! - `lease`: which of several replicas works on a host; `renewal`: keeps what is watched from running out of time;
 //! - `forgetting`: removes what nobody watches any more.
@@ -18,6 +19,7 @@
 //! Invariants: lanes never wait for one another; what was learnt is published as it comes; nothing is told to
 //! subscribers that readers cannot see yet.
 
+mod announce;
 mod cadence;
 mod change;
 mod context;
@@ -59,11 +61,12 @@ use crate::metrics::Metrics;
 use crate::sources::{ImageSource, PollInterval, TagInterval, WatchList};
 use crate::store::Client;
 
-pub use change::{Cause, Change, ChangeKind};
+pub use crate::cache::history::{Cause, Change, ChangeKind};
 pub use context::RepositoryOverview;
 pub use lease::LaneStanding;
 pub use once::WarmedOnce;
 pub(crate) use pass::Problem;
+pub use publish::HistoryBounds;
 pub use queue::{Class, QueueStanding};
 pub use requests::{RefreshResult, RequestRefused, Ticket};
 
@@ -81,6 +84,8 @@ pub struct WarmerOptions {
     pub platforms: Platforms,
     /// Tags of one repository that are asked about at once; the host's budget bounds the requests.
     pub fetches_per_repository: usize,
+    /// How much of a repository's history is kept.
+    pub history: HistoryBounds,
     /// Makes jitter repeatable; random where absent.
     pub seed: Option<u64>,
     /// The name by which this replica holds leases; no other one has it at the same time.
@@ -100,6 +105,7 @@ impl Default for WarmerOptions {
             tag_interval: TagInterval::default(),
             platforms: Platforms::default(),
             fetches_per_repository: 16,
+            history: HistoryBounds::default(),
             seed: None,
             replica: "the only one".to_owned(),
             unleased_share: 0.5,
@@ -285,9 +291,9 @@ impl Handle {
         Arc::clone(&self.watch_list.borrow())
     }
 
-    /// The changes from now on. A subscriber that lags far behind misses some, and is told how many.
+    /// The changes from now on, whichever replica has seen them: every one once, and those of a repository in order. A subscriber that lags far behind misses some, and is told how many.
     pub fn changes(&self) -> broadcast::Receiver<Arc<Change>> {
-        self.context.subscribe()
+        self.context.announcer.subscribe()
     }
 
     /// The names of repositories of which something was published, from now on.

@@ -57,7 +57,8 @@ impl Warmer {
     async fn warm_repository(&self, name: Name, watch: Watch) -> WarmedOnce {
         let context = &self.context;
         let platforms = context.platforms(&watch).to_string();
-        let copy = match WorkingCopy::load(&*context.store, &name, &platforms, context.clock.now()).await {
+        let (store, bounds) = (&*context.store, context.options.history);
+        let copy = match WorkingCopy::load(store, &name, &platforms, bounds, context.clock.now()).await {
             Ok(copy) => Arc::new(copy),
             Err(error) => {
                 let overview = RepositoryOverview::default();

@@ -14,11 +14,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::announce::Telling;
 use super::change::Cause;
 use super::context::Context;
 use super::fetch::{Asking, FetchError};
 use super::lease::{Lease, Leased};
-use super::publish::{PublishError, WorkingCopy};
+use super::publish::{PublishError, Published, WorkingCopy};
 use super::queue::{Class, Needs, SharedQueue};
 use super::renewal;
 use super::tag::{Circumstance, DueTag, TagAnswer, left_out};
@@ -428,7 +429,7 @@ impl Pass {
             Ok(published) => {
                 for change in &published.changes {
                     info!(
-                        image.name = %change.repository,
+                        image.name = %self.name,
                         image.tag = change.tag.as_ref().map(tracing::field::display),
                         image.old_digest = change.old.as_ref().map(tracing::field::display),
                         image.new_digest = change.new.as_ref().map(tracing::field::display),
@@ -437,13 +438,29 @@ impl Pass {
                         change.kind.as_str(),
                     );
                 }
-                self.context.published(&self.name, published);
+                self.announce(&published).await;
+                self.context.published(&self.name, &published);
                 Ok(())
             }
             Err(error) => {
                 debug!(image.name = %self.name, error = %error, "what was learnt is not stored");
                 Err(error.into())
             }
+        }
+    }
+
+    /// Tells subscribers what is visible now, and before it what others have made visible.
+    async fn announce(&self, published: &Published) {
+        let Context { store, announcer, .. } = &*self.context;
+        if announcer.published(&self.name, published) {
+            return;
+        }
+        let telling = {
+            let state = self.copy.state();
+            Telling::of(state.head.as_ref(), Some(&state.side))
+        };
+        if let Err(error) = announcer.catch_up(&**store, &self.name, &telling).await {
+            debug!(image.name = %self.name, %error, "what changed is told with the next publication");
         }
     }
 

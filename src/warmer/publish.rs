@@ -6,8 +6,13 @@
 //! A head that is not the one that this copy was made from was written by another replica: then the copy is worth nothing
 //! any more, and the repository is loaded again. A head that is gone was evicted, perhaps with all the rest: then
 //! everything is written anew.
+//!
+//! What changed is told by the very head that shows it ([`history`]): whatever fails, it is told once.
 
-use std::collections::HashSet;
+mod history;
+mod layout;
+
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,22 +20,28 @@ use jiff::Timestamp;
 use samovar_registry::{Name, Tag};
 use tracing::debug;
 
-use super::change::Change;
+use self::history::{Appended, Tail, append};
+use self::layout::{Layout, PageExtent};
+use super::change::Seen;
 use super::queue::Class;
 use super::tag::Kept;
 use super::working_copy::State;
+use crate::cache::history::{Event, History};
 use crate::cache::page::{self, SealedPage};
 use crate::cache::records::TagStateName;
 use crate::cache::stored::{self, Head, PageRef, Pages, TagCounts, encode_side_page, load};
 use crate::store::{Client, ContentHash, Entry, Key, StoreError};
+
+pub use self::history::HistoryBounds;
 
 /// A repository that is worked on, shared by everybody who works on it.
 #[derive(Debug)]
 pub(super) struct WorkingCopy {
     state: Mutex<State>,
     platforms: String,
+    history_bounds: HistoryBounds,
     /// One publication at a time; remembers how the pages lie in the store.
-    publishing: tokio::sync::Mutex<Vec<PageExtent>>,
+    publishing: tokio::sync::Mutex<Layout>,
     overtaken: AtomicBool,
 }
 
@@ -64,19 +75,26 @@ enum HeadWrite {
     Behind,
 }
 
-/// Which tags a stored page spans.
-#[derive(Debug, Clone, PartialEq)]
-struct PageExtent {
-    first: Tag,
-    last: Tag,
-    count: usize,
-    hash: ContentHash,
+/// A head of which it is not known whether the store took it.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    head: Head,
+    entry: Entry,
+    /// What it tells that the one before did not.
+    told: Vec<Event>,
+    /// How many of the changes that were seen are among that.
+    seen: usize,
 }
 
 /// What a publication did, for the overview and for the announcements.
 #[derive(Debug)]
 pub(super) struct Published {
-    pub(super) changes: Vec<Change>,
+    /// What is told now that was not before.
+    pub(super) changes: Vec<Event>,
+    /// The generation that readers could see before.
+    pub(super) since: u64,
+    /// The one that they can see now.
+    pub(super) visible: u64,
     pub(super) counts: TagCounts,
     pub(super) complete: bool,
     pub(super) listed: bool,
@@ -88,6 +106,10 @@ struct Plan {
     pages: Vec<(Key, Entry)>,
     head: Option<Head>,
     sides: Vec<(Key, Entry)>,
+    /// What the head is to tell that the one before did not.
+    told: Vec<Event>,
+    /// The last page of the history, if it is another one than before.
+    tail: Option<Tail>,
     extents: Vec<PageExtent>,
     obsolete: Vec<Key>,
     /// The repository is removed: its head is among what is obsolete.
@@ -100,16 +122,18 @@ impl WorkingCopy {
         store: &dyn Client,
         name: &Name,
         platforms: &str,
+        history_bounds: HistoryBounds,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let loaded = load(store, name, Pages::All).await?;
-        let extents = if loaded.missing_pages == 0 { extents(&loaded) } else { Vec::new() };
+        let layout = Layout::of(&loaded);
         let mut state = State::new(name.clone(), loaded, platforms);
         state.distrust_the_future(now);
         Ok(Self {
             state: Mutex::new(state),
             platforms: platforms.to_owned(),
-            publishing: tokio::sync::Mutex::new(extents),
+            history_bounds,
+            publishing: tokio::sync::Mutex::new(layout),
             overtaken: AtomicBool::new(false),
         })
     }
@@ -144,31 +168,20 @@ impl WorkingCopy {
         store: &dyn Client,
         now: Timestamp,
     ) -> Result<Published, PublishError> {
-        let mut extents = self.publishing.lock().await;
+        let mut layout = self.publishing.lock().await;
         if self.is_overtaken() {
             return Err(PublishError::Overtaken);
         }
-        let (plan, taken) = {
-            let mut state = self.state();
-            (self.plan(&state, &extents, now), Taken::from(&mut state))
-        };
-        let written = match self.write(store, plan, &mut extents).await {
-            Ok(Written::Evicted) => {
-                let plan = self.plan_anew(&mut extents, now);
-                self.write(store, plan, &mut extents).await
-            }
-            Ok(Written::Behind) => {
-                let plan = self.plan_again(&taken, &extents, now);
-                self.write(store, plan, &mut extents).await
-            }
-            written => written,
-        };
+        let since = self.state().visible;
+        let mut taken = Taken::default();
+        let written = self.write_all(store, &mut layout, &mut taken, now).await;
+        let mut state = self.state();
         match written {
             Ok(Written::Whole) => {
-                let state = self.state();
                 let counts = TagCounts::of(state.tags.values().map(|kept| &kept.record));
                 let complete = state.head.as_ref().is_some_and(|head| head.complete);
-                Ok(Published { changes: taken.changes, counts, complete, listed: state.listed })
+                let (visible, listed) = (state.visible, state.listed);
+                Ok(Published { changes: taken.told, since, visible, counts, complete, listed })
             }
             // Twice in a row: somebody else is at work.
             Ok(Written::Evicted | Written::Behind) | Err(PublishError::Overtaken) => {
@@ -176,63 +189,91 @@ impl WorkingCopy {
                 Err(PublishError::Overtaken)
             }
             Err(error) => {
-                taken.give_back(&mut self.state());
+                taken.give_back(&mut state);
                 Err(error)
             }
         }
     }
 
-    /// The store has lost the head, and whatever else: all of the repository is to be written.
-    fn plan_anew(&self, extents: &mut Vec<PageExtent>, now: Timestamp) -> Plan {
-        extents.clear();
-        let mut state = self.state();
-        (state.head, state.head_entry) = (None, None);
-        state.side_header_changed = true;
-        let plan = self.plan(&state, extents, now);
-        state.side_header_changed = false;
-        plan
+    async fn write_all(
+        &self,
+        store: &dyn Client,
+        layout: &mut Layout,
+        taken: &mut Taken,
+        now: Timestamp,
+    ) -> Result<Written, PublishError> {
+        let plan = self.take(store, layout, taken, now).await?;
+        match self.write(store, plan, layout, taken).await? {
+            Written::Whole => return Ok(Written::Whole),
+            Written::Evicted => {
+                // The store has lost the head, and whatever else: all of the repository is to be written.
+                layout.extents.clear();
+                let mut state = self.state();
+                (state.head, state.head_entry) = (None, None);
+                state.side_header_changed = true;
+            }
+            // What was taken is to be written over another head than was thought.
+            Written::Behind => {}
+        }
+        let plan = self.take(store, layout, taken, now).await?;
+        self.write(store, plan, layout, taken).await
     }
 
-    /// What was taken is to be written over another head than was thought.
-    fn plan_again(&self, taken: &Taken, extents: &[PageExtent], now: Timestamp) -> Plan {
-        let mut state = self.state();
-        let since = Taken::from(&mut state);
-        state.changed.clone_from(&taken.changed);
-        state.side_changed.clone_from(&taken.side_changed);
-        state.side_header_changed = taken.side_header_changed;
-        let plan = self.plan(&state, extents, now);
-        drop(Taken::from(&mut state));
-        since.give_back(&mut state);
-        plan
+    /// Takes all that is not in the store, also what was `taken` before, and plans how to write it.
+    async fn take(
+        &self,
+        store: &dyn Client,
+        layout: &mut Layout,
+        taken: &mut Taken,
+        now: Timestamp,
+    ) -> Result<Plan, StoreError> {
+        loop {
+            let (name, unknown) = {
+                let mut state = self.state();
+                taken.give_back(&mut state);
+                state.keep_early(now);
+                let Some(unknown) = layout.unknown_tail(&state) else {
+                    let plan = self.plan(&state, layout, now);
+                    taken.take(&mut state);
+                    return Ok(plan);
+                };
+                (state.name.clone(), unknown)
+            };
+            let entry = store.get(&Key::History(name, unknown.hash)).await?;
+            layout.tail = Tail::new(&unknown, entry.as_ref());
+        }
     }
 
-    fn plan(&self, state: &State, extents: &[PageExtent], now: Timestamp) -> Plan {
+    fn plan(&self, state: &State, layout: &Layout, now: Timestamp) -> Plan {
         let mut plan = Plan {
             pages: Vec::new(),
             head: None,
             sides: Vec::new(),
+            told: Vec::new(),
+            tail: None,
             extents: Vec::new(),
             obsolete: Vec::new(),
             removes: state.removed,
         };
-        if state.side_header_changed {
+        if state.side_header_changed || Layout::has_untold(state) {
             let (next_wake, of_tags) = (state.needs().earliest(), state.needs_of_tags());
             let (next_tag, next_new) = (of_tags.earliest(), of_tags.of(Class::New));
-            let side = stored::Side { next_wake, next_tag, next_new, ..state.side.clone() };
+            let early = if state.may_have_head() { Vec::new() } else { state.side.early.clone() };
+            let side = stored::Side { next_wake, next_tag, next_new, early, ..state.side.clone() };
             let value = stored::encode(&side);
             plan.sides.push((Key::Side(state.name.clone()), Entry { value, refresh_at: next_wake }));
         }
         if state.removed {
             plan.obsolete = all_keys(&state.name, state.head.as_ref());
         }
-        if !state.listed || state.torn {
+        if !state.may_have_head() {
             return plan;
         }
         let weights = state.tags.iter().map(|(tag, kept)| (tag, page::weight(tag, &kept.record)));
         let mut tags = state.tags.iter();
         for (position, count) in page::split(weights).into_iter().enumerate() {
             let run: Vec<(&Tag, &Kept)> = tags.by_ref().take(count).collect();
-            plan.add_page(state, extents, position, &run);
+            plan.add_page(state, &layout.extents, position, &run);
         }
         let kept: HashSet<ContentHash> = plan.extents.iter().map(|extent| extent.hash).collect();
         let before = state.head.as_ref().map_or(&[][..], |head| &head.pages);
@@ -240,16 +281,29 @@ impl WorkingCopy {
         plan.obsolete.extend(gone.map(|page| Key::Page(state.name.clone(), page.hash)));
         let side_pages_gone = plan.extents.len()..before.len();
         plan.obsolete.extend(side_pages_gone.map(|position| side_page_key(&state.name, position)));
-        plan.head = self.changed_head(state, &plan.extents, now);
+        let generation = next_generation(state.generation, now);
+        let mut history = state.history.clone();
+        if Layout::has_untold(state) {
+            let untold = state.untold(generation);
+            let appended = append(&history, &layout.tail, untold, self.history_bounds, now);
+            history = plan.add_history(state, layout, appended);
+        }
+        plan.head = self.changed_head(state, &plan.extents, history, generation);
         plan
     }
 
     /// The head as it is to be, if it says anything that the stored one does not.
-    fn changed_head(&self, state: &State, extents: &[PageExtent], now: Timestamp) -> Option<Head> {
+    fn changed_head(
+        &self,
+        state: &State,
+        extents: &[PageExtent],
+        history: History,
+        generation: u64,
+    ) -> Option<Head> {
         let settled = state.tags.values().all(|kept| kept.record.is_settled());
         let before = state.head.as_ref();
         let head = Head {
-            generation: state.generation,
+            generation: before.map_or(0, |before| before.generation),
             complete: settled && !state.held_back,
             held_back: state.held_back,
             invalid_tags: state.invalid_tags,
@@ -260,12 +314,9 @@ impl WorkingCopy {
                 .map(|extent| PageRef { first: extent.first.clone(), hash: extent.hash })
                 .collect(),
             directory: before.map_or_else(Vec::new, |head| head.directory.clone()),
+            history,
         };
-        if before == Some(&head) {
-            return None;
-        }
-        let generation = next_generation(head.generation, now);
-        Some(Head { generation, ..head })
+        if before == Some(&head) { None } else { Some(Head { generation, ..head }) }
     }
 
     /// The platforms that all records are for: the old ones until the last has been looked at again.
@@ -278,13 +329,15 @@ impl WorkingCopy {
         &self,
         store: &dyn Client,
         mut plan: Plan,
-        extents: &mut Vec<PageExtent>,
+        layout: &mut Layout,
+        taken: &mut Taken,
     ) -> Result<Written, PublishError> {
+        layout.note_written(&plan.pages);
         if !plan.pages.is_empty() {
             store.set_many(plan.pages).await?;
         }
         if let Some(head) = plan.head {
-            match self.write_head(store, head).await? {
+            match self.write_head(store, head, plan.told, taken).await? {
                 HeadWrite::Written(obsolete) => plan.obsolete.extend(obsolete),
                 HeadWrite::Evicted => return Ok(Written::Evicted),
                 HeadWrite::Behind => return Ok(Written::Behind),
@@ -293,12 +346,18 @@ impl WorkingCopy {
         if !plan.sides.is_empty() {
             store.set_many(plan.sides).await?;
         }
-        *extents = plan.extents;
+        layout.extents = plan.extents;
+        if let Some(tail) = plan.tail {
+            layout.tail = tail;
+            layout.strays.clear();
+        }
+        self.told_early(taken);
         if plan.removes {
             self.delete(store, plan.obsolete).await?;
             let mut state = self.state();
             state.removed = false;
             (state.head, state.head_entry) = (None, None);
+            (state.history, state.attempted) = (History::default(), None);
         } else if !plan.obsolete.is_empty()
             && let Err(error) = self.delete(store, plan.obsolete).await
         {
@@ -306,6 +365,17 @@ impl WorkingCopy {
             debug!(%error, "what is no longer needed could not be removed from the store");
         }
         Ok(Written::Whole)
+    }
+
+    /// What stands beside a repository without a head can be seen now.
+    fn told_early(&self, taken: &mut Taken) {
+        let mut state = self.state();
+        let visible = state.visible;
+        let early = state.side.early.iter().filter(|event| event.id.generation > visible);
+        taken.told.extend(early.cloned());
+        if let Some(last) = taken.told.last() {
+            state.is_visible(last.id.generation);
+        }
     }
 
     /// Removes what the head that we know has no more need for, unless another replica has written one meanwhile: it may
@@ -322,7 +392,13 @@ impl WorkingCopy {
     }
 
     /// Writes a head over the one that this copy was made from.
-    async fn write_head(&self, store: &dyn Client, mut head: Head) -> Result<HeadWrite, PublishError> {
+    async fn write_head(
+        &self,
+        store: &dyn Client,
+        mut head: Head,
+        told: Vec<Event>,
+        taken: &mut Taken,
+    ) -> Result<HeadWrite, PublishError> {
         let (name, expected, before) = {
             let state = self.state();
             let before = state.head.as_ref().map_or_else(Vec::new, |head| head.directory.clone());
@@ -335,31 +411,42 @@ impl WorkingCopy {
             store.set_many(parts.collect()).await?;
         }
         let key = Key::Head(name.clone());
-        let attempted = self.state().attempted.replace((head.clone(), sealed.entry.clone()));
+        let attempt =
+            Attempt { head: head.clone(), entry: sealed.entry.clone(), told, seen: taken.changes.len() };
+        let attempted = self.state().attempted.replace(attempt);
         if !store.compare_and_set(key.clone(), expected, sealed.entry.clone()).await? {
             match store.get(&key).await? {
                 None => return Ok(HeadWrite::Evicted),
                 // An answer that got lost on its way: it was written.
                 Some(stored) if stored == sealed.entry => {}
                 Some(stored) => {
-                    let Some((head, entry)) = attempted.filter(|(_, entry)| *entry == stored) else {
+                    let Some(attempt) = attempted.filter(|attempt| attempt.entry == stored) else {
                         return Err(PublishError::Overtaken);
                     };
-                    let mut state = self.state();
-                    state.generation = head.generation;
-                    (state.head, state.head_entry) = (Some(head), Some(entry));
+                    self.take_over(attempt, taken);
                     return Ok(HeadWrite::Behind);
                 }
             }
         }
         let gone = before.into_iter().filter(|hash| !head.directory.contains(hash));
         let gone = gone.map(|hash| Key::Directory(name.clone(), hash)).collect();
-        let mut state = self.state();
-        state.attempted = None;
-        state.generation = head.generation;
-        state.head = Some(head);
-        state.head_entry = Some(sealed.entry);
+        let attempt = self.state().attempted.take();
+        if let Some(attempt) = attempt {
+            self.take_over(attempt, taken);
+        }
         Ok(HeadWrite::Written(gone))
+    }
+
+    /// The store has this head: what it tells is told.
+    fn take_over(&self, attempt: Attempt, taken: &mut Taken) {
+        let mut state = self.state();
+        let visible = state.visible;
+        taken.changes.drain(..attempt.seen.min(taken.changes.len()));
+        taken.told.extend(attempt.told.into_iter().filter(|event| event.id.generation > visible));
+        state.is_visible(attempt.head.generation);
+        state.side.early.retain(|event| event.id.generation > attempt.head.generation);
+        state.history = attempt.head.history.clone();
+        (state.head, state.head_entry) = (Some(attempt.head), Some(attempt.entry));
     }
 }
 
@@ -390,32 +477,49 @@ impl Plan {
         let (first, last) = ((*first).clone(), (*last).clone());
         self.extents.push(PageExtent { first, last, count: run.len(), hash });
     }
+
+    /// Adds what was appended to the history. Returns the history as the head is to name it.
+    fn add_history(&mut self, state: &State, layout: &Layout, appended: Appended) -> History {
+        let Appended { history, pages, tail, events } = appended;
+        let key = |hash| Key::History(state.name.clone(), hash);
+        self.pages.extend(pages.into_iter().map(|(hash, entry)| (key(hash), entry)));
+        let named: HashSet<ContentHash> = history.pages.iter().map(|page| page.hash).collect();
+        let before = state.history.pages.iter().map(|page| page.hash);
+        let gone = before.chain(layout.strays.iter().copied()).filter(|hash| !named.contains(hash));
+        self.obsolete.extend(gone.map(key));
+        (self.told, self.tail) = (events, Some(tail));
+        history
+    }
 }
 
 /// What a publication took on itself, to be given back when it fails.
+#[derive(Default)]
 struct Taken {
-    changed: std::collections::BTreeSet<Tag>,
-    side_changed: std::collections::BTreeSet<Tag>,
+    changed: BTreeSet<Tag>,
+    side_changed: BTreeSet<Tag>,
     side_header_changed: bool,
-    changes: Vec<Change>,
+    /// What was seen and is not told by any head.
+    changes: Vec<Seen>,
+    /// What the publication has come to tell: this stays told.
+    told: Vec<Event>,
 }
 
 impl Taken {
-    fn from(state: &mut State) -> Self {
-        Self {
-            changed: std::mem::take(&mut state.changed),
-            side_changed: std::mem::take(&mut state.side_changed),
-            side_header_changed: std::mem::take(&mut state.side_header_changed),
-            changes: std::mem::take(&mut state.changes),
-        }
+    /// Takes all that there is, after what was taken before was given back.
+    fn take(&mut self, state: &mut State) {
+        self.changed = std::mem::take(&mut state.changed);
+        self.side_changed = std::mem::take(&mut state.side_changed);
+        self.side_header_changed = std::mem::take(&mut state.side_header_changed);
+        self.changes = std::mem::take(&mut state.changes);
     }
 
-    fn give_back(mut self, state: &mut State) {
+    fn give_back(&mut self, state: &mut State) {
         state.changed.append(&mut self.changed);
         state.side_changed.append(&mut self.side_changed);
-        state.side_header_changed |= self.side_header_changed;
+        state.side_header_changed |= std::mem::take(&mut self.side_header_changed);
+        // In the order in which they were seen.
         self.changes.append(&mut state.changes);
-        state.changes = self.changes;
+        state.changes = std::mem::take(&mut self.changes);
     }
 }
 
@@ -437,30 +541,13 @@ fn all_keys(name: &Name, head: Option<&Head>) -> Vec<Key> {
     let pages = head.pages.iter().map(|page| Key::Page(name.clone(), page.hash));
     let side_pages = (0..head.pages.len()).map(|position| side_page_key(name, position));
     let directory = head.directory.iter().map(|hash| Key::Directory(name.clone(), *hash));
-    std::iter::once(Key::Head(name.clone())).chain(pages).chain(side_pages).chain(directory).collect()
+    let history = head.history.pages.iter().map(|page| Key::History(name.clone(), page.hash));
+    let parts = pages.chain(side_pages).chain(directory).chain(history);
+    std::iter::once(Key::Head(name.clone())).chain(parts).collect()
 }
 
 fn side_page_key(name: &Name, position: usize) -> Key {
     Key::SidePage(name.clone(), u32::try_from(position).unwrap_or(u32::MAX))
-}
-
-/// How the pages of a repository lie, from the head and the tags that were loaded with it.
-fn extents(loaded: &stored::Loaded) -> Vec<PageExtent> {
-    let Some(head) = &loaded.head else {
-        return Vec::new();
-    };
-    let mut tags = loaded.tags.iter().map(|(tag, ..)| tag).peekable();
-    let mut extents = Vec::with_capacity(head.pages.len());
-    for (position, page) in head.pages.iter().enumerate() {
-        let next = head.pages.get(position + 1).map(|page| &page.first);
-        let (mut last, mut count) = (page.first.clone(), 0);
-        while let Some(tag) = tags.next_if(|tag| next.is_none_or(|next| *tag < next)) {
-            last = tag.clone();
-            count += 1;
-        }
-        extents.push(PageExtent { first: page.first.clone(), last, count, hash: page.hash });
-    }
-    extents
 }
 
 impl TagCounts {

@@ -224,7 +224,9 @@ impl Kept {
             self.side.last_fetched.is_some_and(|fetched| pushed.at + CLOCKS_DIFFER <= fetched)
         };
         let pushed = before.pushed.filter(|pushed| !(has_moved && is_older(pushed)));
-        TagRecord { state, since, first_seen: before.first_seen, moved_to: None, pushed }
+        let was_excluded =
+            before.was_excluded && matches!(state, TagState::Pending | TagState::Failed { .. });
+        TagRecord { state, since, first_seen: before.first_seen, moved_to: None, pushed, was_excluded }
     }
 
     fn confirmed(&self, moved: bool, at: Circumstance) -> TagSide {

@@ -59,10 +59,13 @@ mod tests {
 
     use super::*;
     use crate::store::Memory;
+    use crate::warmer::HistoryBounds;
 
     async fn copy_of(tags: usize) -> Arc<WorkingCopy> {
         let name = "registry.example/app".parse().unwrap();
-        let copy = WorkingCopy::load(&Memory::default(), &name, "", Timestamp::UNIX_EPOCH).await.unwrap();
+        let bounds = HistoryBounds::default();
+        let copy =
+            WorkingCopy::load(&Memory::default(), &name, "", bounds, Timestamp::UNIX_EPOCH).await.unwrap();
         let record = crate::cache::records::TagRecord::pending(Timestamp::UNIX_EPOCH, None);
         let kept = crate::warmer::tag::Kept::new(record);
         let tags = (0..tags).map(|number| (format!("1.{number}").parse().unwrap(), kept.clone()));

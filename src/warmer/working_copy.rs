@@ -13,9 +13,11 @@ use samovar_registry::upstream::{ErrorClass, ListState, TagList, UpstreamError};
 use samovar_registry::{Digest, Name, Newness, Tag};
 
 use super::cadence;
-use super::change::{Change, ChangeKind};
+use super::change::{self, ChangeKind, Difference, Seen};
+use super::publish::Attempt;
 use super::queue::{Class, Needs};
 use super::tag::{Circumstance, DueTag, Kept, TagAnswer, left_out};
+use crate::cache::history::History;
 use crate::cache::records::{Exclusion, ImageRecord, LastError, TagRecord, TagState};
 use crate::cache::stored::{Denied, Gone, Head, Loaded, Shrunken, Side};
 use crate::sources::TagFilter;
@@ -104,14 +106,18 @@ pub(super) struct State {
     pub(super) head: Option<Head>,
     pub(super) head_entry: Option<Entry>,
     /// A head of which it is not known whether the store took it.
-    pub(super) attempted: Option<(Head, Entry)>,
+    pub(super) attempted: Option<Attempt>,
+    /// The history as the head tells it, also where the head itself was evicted.
+    pub(super) history: History,
+    /// The generation that readers can see: of the head, or of a change beside it.
+    pub(super) visible: u64,
     /// Tags whose record changed, that came or that went.
     pub(super) changed: BTreeSet<Tag>,
     /// Tags whose side record changed.
     pub(super) side_changed: BTreeSet<Tag>,
     pub(super) side_header_changed: bool,
     /// What to announce once it is visible.
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<Seen>,
     images: HashMap<Digest, std::sync::Weak<ImageRecord>>,
 }
 
@@ -120,17 +126,24 @@ impl State {
     /// for other platforms stay until their documents have been looked at again.
     pub(super) fn new(name: Name, loaded: Loaded, platforms: &str) -> Self {
         let same_platforms = loaded.head.as_ref().is_none_or(|head| head.platforms == platforms);
+        let generation = loaded.head.as_ref().map_or(0, |head| head.generation);
+        // Whoever works on it watches it.
+        let mut side = Side { unwatched_since: None, ..loaded.side.unwrap_or_default() };
+        // The head tells of the others already: what wrote it did not come to write this.
+        side.early.retain(|event| event.id.generation > generation);
+        let visible = side.early.last().map_or(generation, |event| event.id.generation);
         let mut state = Self {
             name,
             tags: BTreeMap::new(),
-            // Whoever works on it watches it.
-            side: Side { unwatched_since: None, ..loaded.side.unwrap_or_default() },
+            side,
             held_back: loaded.head.as_ref().is_some_and(|head| head.held_back),
             invalid_tags: loaded.head.as_ref().map_or(0, |head| head.invalid_tags),
             listed: loaded.head.is_some(),
             torn: loaded.missing_pages > 0,
             removed: false,
-            generation: loaded.head.as_ref().map_or(0, |head| head.generation),
+            generation: visible,
+            history: loaded.head.as_ref().map_or_else(History::default, |head| head.history.clone()),
+            visible,
             head: loaded.head,
             head_entry: loaded.head_entry,
             attempted: None,
@@ -331,7 +344,7 @@ impl State {
     /// The list could be read: nothing of what went wrong before counts any more.
     fn listed_now(&mut self, filter: &TagFilter, poll_interval: Duration, at: Circumstance) {
         if self.side.attempts > 0 {
-            self.announce(ChangeKind::RepositoryRecovered, None, None, None, at);
+            self.announce(ChangeKind::RepositoryRecovered, at);
         }
         self.side_header_changed = true;
         self.side = Side {
@@ -339,6 +352,7 @@ impl State {
             next_listing: Some(at.now + cadence::jittered(poll_interval, at.jitter)),
             filter: Some(filter_hash(filter)),
             renewed_at: self.side.renewed_at,
+            early: std::mem::take(&mut self.side.early),
             ..Side::default()
         };
     }
@@ -379,12 +393,8 @@ impl State {
         let is_gone = |(tag, kept): &(&Tag, &Kept)| !listed.contains(tag) && kept.record.since <= at.began;
         let gone: Vec<Tag> = self.tags.iter().filter(is_gone).map(|(tag, _)| tag.clone()).collect();
         for tag in gone {
-            let Some(kept) = self.tags.remove(&tag) else {
-                continue;
-            };
-            if let TagState::Ok(image) = kept.record.state {
-                self.announce(ChangeKind::TagRemoved, Some(&tag), Some(image.digest.clone()), None, at);
-            }
+            let kept = self.tags.remove(&tag);
+            self.announce_difference(&tag, kept.as_ref().map(|kept| &kept.record), None, at);
             self.changed.insert(tag);
         }
         let chosen = filter.choose(self.tags.keys().filter(|tag| !listed.contains(tag)).chain(&list.tags));
@@ -422,17 +432,18 @@ impl State {
         let record = match left_out {
             None if known.is_some() && known_left_out.is_none() => return,
             Some((why, reason)) if known_left_out == Some((why, &reason)) => return,
-            None => TagRecord::pending(at.now, known.map_or(first_seen, |record| record.first_seen)),
+            None => {
+                let first_seen = known.map_or(first_seen, |record| record.first_seen);
+                TagRecord { was_excluded: known.is_some(), ..TagRecord::pending(at.now, first_seen) }
+            }
             Some((why, reason)) => {
                 let state = TagState::Excluded { digest: None, why, reason };
                 let first_seen = known.map_or(first_seen, |record| record.first_seen);
                 TagRecord { state, ..TagRecord::pending(at.now, first_seen) }
             }
         };
-        if let Some(TagState::Ok(image)) = known.map(|record| &record.state) {
-            let old = image.digest.clone();
-            self.announce(ChangeKind::TagRemoved, Some(tag), Some(old), None, at);
-        }
+        let known = known.cloned();
+        self.announce_difference(tag, known.as_ref(), Some(&record), at);
         self.tags.insert(tag.clone(), Kept::new(record));
         self.changed.insert(tag.clone());
     }
@@ -450,7 +461,7 @@ impl State {
         let back_off = cadence::after_failed_listing(self.side.attempts, at.jitter);
         self.side.next_listing = Some(at.now + back_off);
         if self.side.attempts == 1 {
-            self.announce(ChangeKind::RepositoryFailed, None, None, None, at);
+            self.announce(ChangeKind::RepositoryFailed, at);
         }
         match error.kind.class() {
             ErrorClass::Unauthorized => {
@@ -471,7 +482,7 @@ impl State {
             self.removed = true;
             self.listed = false;
             self.tags.clear();
-            self.announce(ChangeKind::RepositoryRemoved, None, None, None, at);
+            self.announce(ChangeKind::RepositoryRemoved, at);
         }
     }
 
@@ -488,7 +499,7 @@ impl State {
             before.unwrap_or_else(|| Kept::new(TagRecord::pending(at.now, self.listed.then_some(at.now))));
         let after = before.after(answer, at);
         if after.record != before.record {
-            self.announce_transition(tag, &before.record, &after.record, at);
+            self.announce_difference(tag, Some(&before.record), Some(&after.record), at);
             if !after.other_platforms {
                 self.remember(&after.record);
             }
@@ -506,50 +517,28 @@ impl State {
         }
     }
 
-    fn announce_transition(&mut self, tag: &Tag, before: &TagRecord, after: &TagRecord, at: Circumstance) {
-        let (old, new) = (image_digest(before), image_digest(after));
-        let of_first_listing = before.first_seen.is_none()
-            && matches!(before.state, TagState::Pending | TagState::Failed { .. });
-        let kind = match (&old, &new) {
-            (None, Some(_)) if !of_first_listing => ChangeKind::TagAdded,
-            (Some(_), None) => ChangeKind::TagRemoved,
-            (Some(old), Some(new)) if old != new => ChangeKind::TagMoved,
-            _ => return,
-        };
-        self.announce(kind, Some(tag), old, new, at);
-    }
-
-    fn announce(
+    /// Takes note of what readers will see of the tag otherwise than before.
+    fn announce_difference(
         &mut self,
-        kind: ChangeKind,
-        tag: Option<&Tag>,
-        old: Option<Digest>,
-        new: Option<Digest>,
+        tag: &Tag,
+        before: Option<&TagRecord>,
+        after: Option<&TagRecord>,
         at: Circumstance,
     ) {
-        let repository = self.name.clone();
-        self.changes.push(Change {
-            repository,
-            kind,
-            tag: tag.cloned(),
-            old,
-            new,
-            at: at.now,
-            cause: at.cause,
-        });
+        if let Some(Difference { kind, old, new }) = change::difference(before, after) {
+            self.changes.push(Seen { kind, tag: Some(tag.clone()), old, new, at: at.now, cause: at.cause });
+        }
+    }
+
+    /// Takes note of what happened to the repository as a whole.
+    fn announce(&mut self, kind: ChangeKind, at: Circumstance) {
+        self.changes.push(Seen { kind, tag: None, old: None, new: None, at: at.now, cause: at.cause });
     }
 }
 
 /// Whether a list of so many tags after one of so many is suspicious.
 fn lost_most(before: usize, after: usize) -> bool {
     after * 2 < before
-}
-
-fn image_digest(record: &TagRecord) -> Option<Digest> {
-    match &record.state {
-        TagState::Ok(image) => Some(image.digest.clone()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

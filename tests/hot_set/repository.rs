@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use samovar::cache::history::History;
 use samovar::cache::page::{self, SealedPage};
 use samovar::cache::records::{ImageRecord, LastError, TagRecord, TagSide, TagState};
 use samovar::cache::stored::{self, Gone, Head, PageRef, Side, TagCounts};
@@ -69,6 +70,7 @@ impl Repository {
             first_seen: None,
             moved_to: None,
             pushed: None,
+            was_excluded: false,
         };
         self.tags.iter().map(|(tag, number)| (tag.clone(), record(*number))).collect()
     }
@@ -100,6 +102,7 @@ impl Repository {
             platforms: "linux/amd64".into(),
             pages,
             directory: Vec::new(),
+            history: History::default(),
         };
         let sealed = head.seal();
         let directory = sealed.directory.into_iter();

@@ -120,10 +120,13 @@ async fn an_outage_of_days_takes_nothing_away_and_is_tried_no_less_than_hourly()
     let samovar = start(&world, &store, &[&app]);
     let before = samovar.complete(&app).await;
     world.set_failure("registry.example", Some(ErrorKind::Transport { message: "refused".into() }));
+    tokio::time::sleep(HOUR).await;
+    let failing = samovar.repository(&app).await;
+    assert!(failing.generation > before.generation, "that it cannot be read means something");
     tokio::time::sleep(HOUR * 24 * 3).await;
     let during = samovar.repository(&app).await;
     assert_eq!(during.metadata.images.len(), 30);
-    assert_eq!(during.generation, before.generation);
+    assert_eq!(during.generation, failing.generation, "but only once");
     assert!(during.last_error.is_some() && during.last_update < before.last_update.map(|time| time + HOUR));
     let tried = world.take_asked().len();
     assert!((70..250).contains(&tried), "{tried} requests in three days");

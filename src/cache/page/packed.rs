@@ -48,6 +48,8 @@ struct PackedTag<'a> {
     /// Milliseconds from the push until `since`, and who told.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pushed: Option<(i64, HintSource)>,
+    #[serde(rename = "x", default, skip_serializing_if = "std::ops::Not::not")]
+    was_excluded: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -149,6 +151,7 @@ impl Packer {
             first_seen: record.first_seen.map(|first_seen| since - first_seen.as_millisecond()),
             moved_to: record.moved_to.as_ref().map(|digest| self.digest(digest)),
             pushed: record.pushed.map(|pushed| (since - pushed.at.as_millisecond(), pushed.source)),
+            was_excluded: record.was_excluded,
         }
     }
 
@@ -227,7 +230,8 @@ impl<'a> Unpacker<'a> {
         };
         let since = Timestamp::from_millisecond(self.since).ok()?;
         let moved_to = self.optional_digest(packed.moved_to)?;
-        Some((tag, TagRecord { state, since, first_seen, moved_to, pushed }))
+        let was_excluded = packed.was_excluded;
+        Some((tag, TagRecord { state, since, first_seen, moved_to, pushed, was_excluded }))
     }
 
     fn image(&mut self, packed: &PackedImage<'a>) -> Option<Arc<ImageRecord>> {

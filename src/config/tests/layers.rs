@@ -35,6 +35,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.store_local_tier, None);
     assert_eq!((config.store_limit_bytes, config.hot_set_bytes), (8 << 30, 64 << 20));
     assert_eq!(config.forget_after, Duration::from_hours(24));
+    assert_eq!((config.history_entries, config.history_age), (1000, Duration::from_hours(90 * 24)));
     assert!((config.unleased_share - 0.5).abs() < f64::EPSILON);
 }
 

@@ -10,6 +10,7 @@ use samovar_registry::{Digest, Tag};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::cache::history::History;
 use crate::cache::records::LastError;
 use crate::cache::stored::{self, Gone, Head, PageRef, TagCounts};
 use crate::store::{ContentHash, Documents, Memory, StoredDocument, seal};
@@ -227,6 +228,7 @@ fn head(generation: u64, pages: &[&str]) -> Head {
         platforms: String::new(),
         pages: pages.iter().enumerate().map(reference).collect(),
         directory: Vec::new(),
+        history: History::default(),
     }
 }
 

@@ -142,6 +142,9 @@ impl Repository<'_> {
         let Some(pages) = pages_of(self.store, self.name, head).await? else { return Ok(false) };
         let page_keys = pages.iter().map(|page| Key::Page(self.name.clone(), page.hash)).collect();
         is_whole &= self.append_missing(page_keys).await?;
+        let history = head.history.pages.iter().map(|page| Key::History(self.name.clone(), page.hash));
+        // What is lost of a history shortens it, and tears nothing.
+        self.append_missing(history.collect()).await?;
         let positions = 0..u32::try_from(pages.len()).unwrap_or(u32::MAX);
         let side_pages = positions.map(|position| Key::SidePage(self.name.clone(), position));
         let side_keys: Vec<Key> = std::iter::once(Key::Side(self.name.clone())).chain(side_pages).collect();

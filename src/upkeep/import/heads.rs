@@ -122,7 +122,7 @@ async fn are_whole(store: &dyn Client, name: &Name, pages: &[PageRef]) -> Result
     Ok(true)
 }
 
-/// Removes pages, side pages and parts of the directory that no head names any more. Readers who hold the old head find
+/// Removes pages, side pages, and parts of the directory and of the history that no head names any more. Readers who hold the old head find
 /// a page missing and read the head again.
 async fn remove_what_only_it_named(
     store: &dyn Client,
@@ -133,15 +133,26 @@ async fn remove_what_only_it_named(
 ) -> Result<(), StoreError> {
     // Where its directory is torn it is not known which pages there were.
     let pages_before = pages_of(store, name, &before).await?.unwrap_or_default();
-    let named: HashSet<ContentHash> =
-        pages.iter().map(|page| page.hash).chain(head.directory.iter().copied()).collect();
+    let named: HashSet<ContentHash> = pages
+        .iter()
+        .map(|page| page.hash)
+        .chain(head.directory.iter().copied())
+        .chain(history(head))
+        .collect();
     let gone = |hash: &ContentHash| !named.contains(hash);
     let pages_gone =
         pages_before.iter().map(|page| page.hash).filter(gone).map(|hash| Key::Page(name.clone(), hash));
+    let history_gone = history(&before).filter(gone).map(|hash| Key::History(name.clone(), hash));
+    let history_gone: Vec<Key> = history_gone.collect();
     let directory_gone =
         before.directory.into_iter().filter(gone).map(|hash| Key::Directory(name.clone(), hash));
     let side_pages_gone = (pages.len()..pages_before.len())
         .filter_map(|position| Some(Key::SidePage(name.clone(), u32::try_from(position).ok()?)));
-    let obsolete: Vec<Key> = pages_gone.chain(directory_gone).chain(side_pages_gone).collect();
+    let obsolete: Vec<Key> =
+        pages_gone.chain(directory_gone).chain(side_pages_gone).chain(history_gone).collect();
     if obsolete.is_empty() { Ok(()) } else { store.delete(obsolete).await }
+}
+
+fn history(head: &Head) -> impl Iterator<Item = ContentHash> {
+    head.history.pages.iter().map(|page| page.hash)
 }

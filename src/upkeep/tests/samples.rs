@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use samovar_registry::{Digest, Name, Tag};
 
 use crate::cache::demand::Demand;
+use crate::cache::history::{Cause, ChangeId, ChangeKind, Event, History, HistoryPage, seal_page};
 use crate::cache::page;
 use crate::cache::records::{TagRecord, TagSide};
 use crate::cache::stored::{self, Head, PageRef, Side, TagCounts};
@@ -34,6 +35,8 @@ pub(super) fn repository(path: &str, generation: u64, tags: &[&str]) -> Vec<(Key
         entries.push((side_page, Entry { value, refresh_at: Some(now()) }));
         pages.push(PageRef { first: tag, hash: page.hash });
     }
+    let (told, page) = history(generation);
+    entries.push((Key::History(name.clone(), told.hash), page));
     let counts = TagCounts { pending: tags.len(), ..TagCounts::default() };
     let mut head = Head {
         generation,
@@ -44,6 +47,7 @@ pub(super) fn repository(path: &str, generation: u64, tags: &[&str]) -> Vec<(Key
         platforms: "linux/amd64".into(),
         pages,
         directory: Vec::new(),
+        history: History { first: 0, pages: vec![told] },
     };
     let sealed = head.seal();
     let directory = sealed.directory.into_iter();
@@ -51,6 +55,15 @@ pub(super) fn repository(path: &str, generation: u64, tags: &[&str]) -> Vec<(Key
     entries.push((Key::Head(name.clone()), sealed.entry));
     entries.push((Key::Side(name), side(generation)));
     entries
+}
+
+/// The page of a history that tells of one change.
+fn history(generation: u64) -> (HistoryPage, Entry) {
+    let (id, kind, at) =
+        (ChangeId { generation, number: 0 }, ChangeKind::RepositoryFailed, learnt_at(generation));
+    let (hash, entry) =
+        seal_page(&[Event { id, kind, tag: None, old: None, new: None, at, cause: Cause::Poll }]);
+    (HistoryPage { hash, count: 1, last: 0, generation }, entry)
 }
 
 /// A side record that tells generations apart.

@@ -14,7 +14,8 @@ use super::{CopySlot, Lane, Repository};
 use crate::cache::stored::{self, Head, Side};
 use crate::sources::Watch;
 use crate::store::{Entry, Key, StoreError};
-use crate::warmer::context::RepositoryOverview;
+use crate::warmer::announce::Telling;
+use crate::warmer::context::{Context, RepositoryOverview};
 use crate::warmer::pass::STORE_AGAIN;
 use crate::warmer::queue::{Class, Needs};
 use crate::warmer::working_copy::{is_from_the_future, next_listing};
@@ -25,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const HEADS_AT_ONCE: usize = 250;
 /// When so many repositories cannot be read and none can, it is the store as a whole that fails.
 const MOST_FAILURES: usize = 8;
+/// Histories that are read at once.
+const READS_AT_ONCE: usize = 16;
 /// Repositories that are made known to the store at once.
 const WRITES_AT_ONCE: usize = 16;
 
@@ -113,6 +116,7 @@ impl Lane {
         for stored in &found {
             let watch = ours[&stored.name];
             self.context.overview().insert(stored.name.clone(), stored.overview());
+            self.context.announcer.begin(&stored.name, &stored.telling());
             let repository = Repository {
                 watch: watch.clone(),
                 identity: self.identities.enter(&watch.credentials),
@@ -267,6 +271,7 @@ impl Lane {
         self.look_again_at = Some(Instant::now() + LOOK_EVERY);
         // Where the store cannot tell, what is known already has to do.
         let (found, _) = self.look_up(names).await;
+        self.tell(&found).await;
         for stored in &found {
             self.context.overview().insert(stored.name.clone(), stored.overview());
             if !self.lease.permits() {
@@ -275,9 +280,26 @@ impl Lane {
         }
         self.resume_all(&found, false);
     }
+
+    /// Tells subscribers what other replicas have published. What cannot be read is told another time.
+    async fn tell(&self, found: &[Stored]) {
+        let Context { store, announcer, .. } = &*self.context;
+        let telling: Vec<_> = found.iter().map(|stored| (stored.name.clone(), stored.telling())).collect();
+        let telling = telling
+            .into_iter()
+            .map(|(name, telling)| async move { announcer.catch_up(&**store, &name, &telling).await });
+        let told = stream::iter(telling).buffer_unordered(READS_AT_ONCE).try_collect::<()>().await;
+        if let Err(error) = told {
+            debug!(registry.host = self.host, %error, "what changed cannot be read from the store");
+        }
+    }
 }
 
 impl Stored {
+    fn telling(&self) -> Telling {
+        Telling::of(self.head.as_ref(), self.side.as_ref())
+    }
+
     fn overview(&self) -> RepositoryOverview {
         self.head.as_ref().map_or_else(RepositoryOverview::default, |head| RepositoryOverview {
             counts: head.counts,

@@ -228,7 +228,9 @@ async fn open(
         }
         copy.give_up();
     }
-    let copy = Arc::new(WorkingCopy::load(&*context.store, name, &platforms, context.clock.now()).await?);
+    let (bounds, now) = (context.options.history, context.clock.now());
+    let copy = WorkingCopy::load(&*context.store, name, &platforms, bounds, now).await?;
+    let copy = Arc::new(copy);
     *slot = Arc::downgrade(&copy);
     Ok(copy)
 }

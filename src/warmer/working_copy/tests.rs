@@ -61,7 +61,7 @@ fn warmed(tags: &[&str]) -> State {
 
 fn kinds(state: &mut State) -> Vec<(ChangeKind, String)> {
     let changes = std::mem::take(&mut state.changes);
-    let tag = |change: &Change| change.tag.as_ref().map(ToString::to_string).unwrap_or_default();
+    let tag = |change: &Seen| change.tag.as_ref().map(ToString::to_string).unwrap_or_default();
     changes.iter().map(|change| (change.kind, tag(change))).collect()
 }
 
@@ -310,7 +310,7 @@ fn a_tag_moves_between_wanted_and_ignored_with_the_configuration() {
     let mut state = warmed(&["1", "2"]);
     let only_one = TagFilter::exactly(tag("1"));
     state.apply_list(&list(&["1", "2"]), &only_one, POLL, at(1));
-    assert_eq!(kinds(&mut state), [(ChangeKind::TagRemoved, "2".to_owned())]);
+    assert_eq!(kinds(&mut state), [(ChangeKind::ImageExcluded, "2".to_owned())]);
     assert!(matches!(state.tags[&tag("2")].record.state, TagState::Excluded { .. }));
     state.apply_list(&list(&["1", "2"]), &TagFilter::All, POLL, at(2));
     assert_eq!(state.tags[&tag("2")].record.state, TagState::Pending);
@@ -444,6 +444,7 @@ fn images_chosen_for_other_platforms_are_looked_at_again() {
         platforms: "linux/amd64".into(),
         pages: Vec::new(),
         directory: Vec::new(),
+        history: History::default(),
     };
     let tags = warmed(&["1"]).tags.into_iter().map(|(tag, kept)| (tag, kept.record, kept.side));
     let loaded =
@@ -478,7 +479,7 @@ proptest! {
         let all = ["1", "2", "3", "4"];
         let mut state = warmed(&all);
         let available = |state: &State| -> BTreeMap<String, Digest> {
-            state.tags.iter().filter_map(|(tag, kept)| Some((tag.to_string(), image_digest(&kept.record)?))).collect()
+            state.tags.iter().filter_map(|(tag, kept)| Some((tag.to_string(), change::image_digest(&kept.record)?.clone()))).collect()
         };
         let mut followed = available(&state);
         for (hour, (which, answer, lists)) in (1..).zip(steps) {
@@ -659,4 +660,73 @@ fn what_is_asked_for_comes_first_then_what_looks_newest_then_what_waits_for_long
         ["1.9", "1.2", "1.1"],
         "new ones first, then by deadline"
     );
+}
+
+/// D5: when many tags lost their manifests, the ancestor named some of them again and again, and others never.
+#[test]
+fn every_tag_that_loses_its_manifest_is_named_once() {
+    let names: Vec<String> = (10..70).map(|number| format!("1.{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut state = warmed(&names);
+    for hour in 1..6 {
+        for name in &names {
+            state.apply_answer(&tag(name), TagAnswer::Unknown, at(hour));
+        }
+    }
+    let expected: Vec<_> = names.iter().map(|name| (ChangeKind::TagRemoved, (*name).to_owned())).collect();
+    assert_eq!(kinds(&mut state), expected);
+}
+
+proptest! {
+    /// The same, where which tags are wanted changes as well: what was excluded is not new when it comes back, and the kind
+    /// of a change says what readers see.
+    #[test]
+    fn changes_replay_to_what_is_shown_also_when_other_tags_are_wanted(
+        steps in proptest::collection::vec((0..3_usize, any_answer(), 0..4_u8), 1..60),
+    ) {
+        let all = ["1", "2", "3"];
+        let mut state = warmed(&all);
+        let shown = |state: &State| -> BTreeMap<Tag, Digest> {
+            let records = state.tags.iter().map(|(tag, kept)| (tag, &kept.record));
+            records.filter_map(|(tag, record)| Some((tag.clone(), change::image_digest(record)?.clone()))).collect()
+        };
+        let mut followed = shown(&state);
+        let mut filter = TagFilter::All;
+        for (hour, (which, answer, what)) in (1..).zip(steps) {
+            let before = state.tags.clone();
+            match what {
+                0 => {
+                    filter = if filter == TagFilter::All { TagFilter::exactly(tag(all[which])) } else { TagFilter::All };
+                    state.apply_list(&list(&all), &filter, POLL, at(hour));
+                    // Once more tells nothing more.
+                    let told = state.changes.len();
+                    state.apply_list(&list(&all), &filter, POLL, at(hour));
+                    prop_assert_eq!(state.changes.len(), told);
+                }
+                _ if !matches!(state.tags[&tag(all[which])].record.state, TagState::Excluded { digest: None, .. }) => {
+                    state.apply_answer(&tag(all[which]), answer, at(hour));
+                }
+                _ => {}
+            }
+            for seen in std::mem::take(&mut state.changes) {
+                let tag = seen.tag.unwrap();
+                prop_assert_eq!(followed.get(&tag), seen.old.as_ref());
+                let is_excluded = |kept: &Kept| matches!(kept.record.state, TagState::Excluded { .. });
+                let (was, is) = (is_excluded(&before[&tag]), is_excluded(&state.tags[&tag]));
+                let expected = match (&seen.old, &seen.new) {
+                    (Some(_), Some(_)) => ChangeKind::TagMoved,
+                    (Some(_), None) if is => ChangeKind::ImageExcluded,
+                    (Some(_), None) => ChangeKind::TagRemoved,
+                    _ if was || before[&tag].record.was_excluded => ChangeKind::ImageRecovered,
+                    _ => ChangeKind::TagAdded,
+                };
+                prop_assert_eq!(seen.kind, expected);
+                match seen.new {
+                    Some(digest) => followed.insert(tag, digest),
+                    None => followed.remove(&tag),
+                };
+            }
+            prop_assert_eq!(&followed, &shown(&state));
+        }
+    }
 }

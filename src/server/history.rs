@@ -1,0 +1,60 @@
+//! `GET /api/v1/history/{name}`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use samovar_registry::Tag;
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+use super::query::{self, StrictQuery};
+use super::{Doors, caching};
+use crate::cache::CacheError;
+use crate::cache::history::{Event, Since};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HistoryParameters {
+    tag: Option<String>,
+    since: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct HistoryBody {
+    events: Vec<Event>,
+}
+
+/// What happened to a repository, or to one of its tags, the latest last.
+pub(super) async fn one(
+    State(doors): State<Arc<Doors>>,
+    path: Result<Path<String>, PathRejection>,
+    StrictQuery(parameters): StrictQuery<HistoryParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let name = query::name(path, &doors.aliases)?;
+    let invalid = |parameter: &str, error: &dyn std::fmt::Display| {
+        Problem::bad_request(format!("{parameter}: {error}"))
+    };
+    let tag: Option<Tag> =
+        parameters.tag.map(|text| text.parse()).transpose().map_err(|error| invalid("tag", &error))?;
+    let since: Option<Since> =
+        parameters.since.map(|text| text.parse()).transpose().map_err(|error| invalid("since", &error))?;
+    if !doors.warmer.is_watched(&name) {
+        return Err(Problem::of(CacheError::NotWatched { name }, doors.clock.now()));
+    }
+    let history = doors.cache.history(&name, tag.as_ref(), since).await;
+    let history = history.map_err(|error| doors.problem(error))?;
+    let entity_tag = caching::entity_tag(history.generation);
+    let mut response = if caching::client_has(&headers, history.generation) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Json(HistoryBody { events: history.events }).into_response()
+    };
+    response.headers_mut().insert(header::ETAG, entity_tag);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}

@@ -1,0 +1,146 @@
+//! Telling subscribers what changed: every change once, in the order in which it happened to its repository, on every
+//! replica.
+//!
+//! A replica that publishes tells what it has published; another one tells what it finds in the history of a head that it
+//! has not seen yet. Both go through here, where it is known for each repository up to which generation was told. So a
+//! replica that takes over, or that never got the answer to a write, tells neither twice nor less.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use samovar_registry::Name;
+use tokio::sync::broadcast;
+use tracing::warn;
+
+use super::publish::Published;
+use crate::cache::history::{Change, ChangeId, Event, History, read_after};
+use crate::cache::stored::{Head, Side};
+use crate::store::{Client, StoreError};
+
+/// Changes that a slow subscriber may lag behind before it misses some.
+const CHANGES_KEPT: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Announcer {
+    changes: broadcast::Sender<Arc<Change>>,
+    /// How far each watched repository was told.
+    heard: Mutex<HashMap<Name, Heard>>,
+}
+
+/// How far a repository was told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Heard {
+    /// All changes up to this generation.
+    generation: u64,
+    /// The number of the next.
+    next: u64,
+}
+
+/// What the store tells of a repository's changes.
+#[derive(Debug, Clone)]
+pub(super) struct Telling {
+    head_generation: u64,
+    history: History,
+    early: Vec<Event>,
+}
+
+impl Telling {
+    pub(super) fn of(head: Option<&Head>, side: Option<&Side>) -> Self {
+        let head_generation = head.map_or(0, |head| head.generation);
+        let history = head.map_or_else(History::default, |head| head.history.clone());
+        let early = side.map_or(&[][..], |side| &side.early).iter();
+        let early = early.filter(|event| event.id.generation > head_generation).cloned().collect();
+        Self { head_generation, history, early }
+    }
+
+    fn heard(&self) -> Heard {
+        let in_head = Heard { generation: self.head_generation, next: self.history.next() };
+        self.early.last().map_or(in_head, |last| Heard::up_to(last.id))
+    }
+}
+
+impl Heard {
+    fn up_to(id: ChangeId) -> Self {
+        Self { generation: id.generation, next: id.number + 1 }
+    }
+}
+
+impl Announcer {
+    pub(super) fn new() -> Self {
+        Self { changes: broadcast::Sender::new(CHANGES_KEPT), heard: Mutex::default() }
+    }
+
+    fn heard(&self) -> MutexGuard<'_, HashMap<Name, Heard>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Change>> {
+        self.changes.subscribe()
+    }
+
+    /// A repository is watched from now on: what was told of it before is no news.
+    pub(super) fn begin(&self, name: &Name, telling: &Telling) {
+        self.heard().entry(name.clone()).or_insert_with(|| telling.heard());
+    }
+
+    /// A repository is no longer watched.
+    pub(super) fn forget(&self, name: &Name) {
+        self.heard().remove(name);
+    }
+
+    /// Tells what this replica has published. `false`: others have published before it what was not told yet; all of it
+    /// is to be read with [`Self::catch_up`].
+    #[must_use]
+    pub(super) fn published(&self, name: &Name, published: &Published) -> bool {
+        let mut heard = self.heard();
+        if let Some(heard) = heard.get_mut(name) {
+            if heard.generation >= published.visible {
+                return true;
+            }
+            if heard.generation != published.since {
+                return false;
+            }
+            heard.generation = published.visible;
+            heard.next = published.changes.last().map_or(heard.next, |last| last.id.number + 1);
+        }
+        self.tell(name, published.changes.iter().cloned());
+        true
+    }
+
+    /// Tells what the store tells and was not told yet.
+    pub(super) async fn catch_up(
+        &self,
+        store: &dyn Client,
+        name: &Name,
+        telling: &Telling,
+    ) -> Result<(), StoreError> {
+        let now = telling.heard();
+        let Some(before) = self.heard().get(name).copied().filter(|heard| heard.generation < now.generation)
+        else {
+            return Ok(());
+        };
+        let read = read_after(store, name, &telling.history, before.generation).await?;
+        let mut heard = self.heard();
+        // Somebody else may have told some of it meanwhile.
+        let Some(heard) = heard.get_mut(name).filter(|heard| heard.generation < now.generation) else {
+            return Ok(());
+        };
+        let told = heard.generation;
+        let events = read.events.into_iter().chain(telling.early.iter().cloned());
+        let events: Vec<Event> = events.filter(|event| event.id.generation > told).collect();
+        let first = events.first().map_or(now.next, |first| first.id.number);
+        if read.missing_pages > 0 || first != heard.next {
+            warn!(image.name = %name, "some changes of the repository are no longer in its history: subscribers miss them");
+        }
+        *heard = now;
+        self.tell(name, events.into_iter());
+        Ok(())
+    }
+
+    fn tell(&self, name: &Name, events: impl Iterator<Item = Event>) {
+        for event in events {
+            // Nobody listens: nobody misses it.
+            let _ = self.changes.send(Arc::new(Change { repository: name.clone(), event }));
+        }
+    }
+}
