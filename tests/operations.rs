@@ -130,6 +130,9 @@ async fn status_tells_of_hosts_queue_sources_store_and_version() {
     let warmer = &status["warmer"];
     assert_eq!((&warmer["repositories"], &warmer["complete"]), (&json!(1), &json!(1)));
     assert!(warmer["queued"].is_u64() && warmer["running"].is_u64(), "{status}");
+    let queue = &status["queue"];
+    assert!(["asked", "new", "due", "background"].iter().all(|class| queue[class].is_u64()), "{status}");
+    assert_eq!((&queue["scheduled"], &status["lanes"][0]["waiting"]), (&json!(1), &json!(0)), "{status}");
     assert_eq!(status["sources"][0]["repositories"], 1);
     let host = &status["hosts"][0];
     assert_eq!(host["host"], registry.host());

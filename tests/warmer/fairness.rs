@@ -2,6 +2,7 @@
 //! wire.
 
 use bytes::Bytes;
+use samovar::store::Instrumented;
 use samovar_registry::upstream::{HttpOptions, HttpUpstreams, Limits, Wire, WireFailure};
 
 use super::*;
@@ -53,8 +54,9 @@ fn start_limited(
     let limits = Limits { rate, burst: 10, concurrency: 10 };
     let http = HttpOptions { limits, seed: Some(7), ..HttpOptions::default() };
     let (metrics, wire) = (Arc::new(Metrics::new()), Arc::new(OverWire(world.clone())));
+    let warmers: Arc<dyn Client> = Arc::new(Instrumented::new(Arc::clone(store), metrics.store("memory")));
     let upstreams = HttpUpstreams::over_wire(http, clock(), metrics.clone(), wire).unwrap();
-    let warmer = Warmer::new(Arc::clone(store), Arc::new(upstreams), clock(), metrics.clone(), options());
+    let warmer = Warmer::new(warmers, Arc::new(upstreams), clock(), metrics.clone(), options());
     let (watch, list) = watch::channel(watched);
     let handle = warmer.handle();
     let shutdown = CancellationToken::new();
@@ -67,6 +69,13 @@ fn start_limited(
         shutdown,
     };
     (running, metrics)
+}
+
+/// How many entries the warmer has read from its store, of those that it reads together.
+fn entries_read(metrics: &Metrics) -> usize {
+    let page = metrics.render();
+    let family = "samovar_store_operations_total{operation=\"get_many\",outcome=\"hit\",store=\"memory\"} ";
+    page.lines().find_map(|line| line.strip_prefix(family)).unwrap().parse().unwrap()
 }
 
 /// A repository of `count` tags that all point at one image.
@@ -108,6 +117,9 @@ async fn a_small_repository_waits_for_a_few_turns_of_larger_ones_and_these_go_on
     // One for each tag, and a list and a configuration for each repository: nothing is asked twice because a pass has given
     // way to others.
     assert_eq!(metrics.upstream_totals().0, 7000 + 5 + 2 * 11);
+    // And nothing is read again from the store that was in memory: 636 entries where it is.
+    let reads = entries_read(&metrics);
+    assert!(reads < 60, "{reads} entries were read");
     samovar.stop().await;
 }
 

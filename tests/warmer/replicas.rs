@@ -292,6 +292,34 @@ async fn what_is_handed_on_is_begun_within_a_second_with_its_cause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_takes_over_after_a_long_stop_spreads_what_is_overdue() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let names: Vec<Name> =
+        (0..100).map(|number| filled(&world, &format!("registry.example/app{number:02}"), 1)).collect();
+    let names: Vec<&Name> = names.iter().collect();
+    let samovar = replica(&world, &View::of(&server), "a", &names);
+    for name in &names {
+        samovar.complete(name).await;
+    }
+    samovar.kill().await;
+    tokio::time::sleep(DAY).await;
+    // It waits for the lease, and looks along meanwhile.
+    let lease = Key::Lane("registry.example".to_owned());
+    assert!(View::of(&server).lease(&lease, "c", 5 * SECOND).await.unwrap());
+    let samovar = replica(&world, &View::of(&server), "b", &names);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(standing(&samovar, "registry.example"), LaneStanding::Elsewhere);
+    within(MINUTE, || standing(&samovar, "registry.example") == LaneStanding::Ours).await;
+    world.take_asked();
+    tokio::time::sleep(10 * SECOND).await;
+    let soon = world.count(Operation::Tags);
+    assert!((8..=12).contains(&soon), "one a second: {soon}");
+    tokio::time::sleep(100 * SECOND).await;
+    // The first may have been listed before the counting began.
+    assert!((99..=100).contains(&world.count(Operation::Tags)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_requests_are_handed_on_at_once_and_all_are_answered() {
     let (world, server) = (World::default(), Arc::<Server>::default());
     let app = filled(&world, "registry.example/team/app", 150);

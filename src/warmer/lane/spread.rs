@@ -54,7 +54,9 @@ mod tests {
     #[test]
     fn few_follow_one_another_by_seconds_and_many_take_one_interval() {
         let interval = Duration::from_mins(5);
-        let few = spread((0..3).map(|number| overdue(number, -7 * number as i64, interval)).collect());
+        let few = spread(
+            (0..3).zip([0, -7, -14]).map(|(number, since)| overdue(number, since, interval)).collect(),
+        );
         let seconds: Vec<u64> = few.values().map(Duration::as_secs).collect();
         assert_eq!(seconds, [2, 1, 0], "the longest overdue first");
         let many = spread((0..5000).map(|number| overdue(number, 0, interval)).collect());
