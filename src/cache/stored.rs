@@ -170,6 +170,9 @@ pub struct Side {
     /// The list that is held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shrunken: Option<Shrunken>,
+    /// When all its pages were last read, and were there; absent in a record of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_at: Option<Timestamp>,
     /// When everything that the repository needs was last given its whole time to live again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed_at: Option<Timestamp>,

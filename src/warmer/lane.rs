@@ -6,12 +6,13 @@
 mod adopt;
 mod hand_on;
 mod identities;
+mod opening;
 mod spread;
 mod start;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use samovar_registry::Name;
@@ -23,12 +24,12 @@ use tracing::error;
 
 use self::hand_on::{Exchanged, HandedOn};
 use self::identities::Identities;
+pub(super) use self::opening::CopySlot;
 use super::change::Cause;
 use super::context::Context;
 use super::kept_budget::KeptBudget;
 use super::lease::{Keeper, Lease};
 use super::pass::{PassOutcome, Problem, STORE_AGAIN, until};
-use super::publish::WorkingCopy;
 use super::queue::{Class, Identity, Needs, SharedQueue};
 use super::requests::{Request, Requests};
 use crate::sources::{Watch, WatchList};
@@ -72,9 +73,6 @@ pub(super) struct Lane {
     asked_passes: usize,
     working_on: HashMap<Id, Name>,
 }
-
-/// Where the working copy of a repository is found while anybody works on it.
-type CopySlot = Arc<tokio::sync::Mutex<Weak<WorkingCopy>>>;
 
 /// One watched repository.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each of which may change alone")]

@@ -6,6 +6,7 @@
 //! ```
 //! - `lane`: starts what is next, for one host; `queue`: who that is;
 //! - `pass`: refreshes one repository: list, compare, ask about tags, publish as it goes;
+//! - `light`: the same at less cost, where nothing but the list is due and it says what it said;
 //! - `fetch`: learns what one tag points at, with as few requests as can be;
 //! - `working_copy`: how states follow one another; `publish`: how they get into the store;
 //! - `unfinished`: what stays in memory between two turns of a long pass;
@@ -29,6 +30,7 @@ mod forgetting;
 mod kept_budget;
 mod lane;
 mod lease;
+mod light;
 mod once;
 mod pass;
 mod publish;

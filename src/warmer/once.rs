@@ -82,7 +82,7 @@ impl Warmer {
         let mut scope = Scope::Everything;
         let (mut waits, mut least_pending) = (0, usize::MAX);
         let problem = loop {
-            let outcome = pass.run(scope).await;
+            let outcome = pass.run(scope, None).await;
             scope = Scope::Due;
             let pending = context.overview().get(&pass.name).map_or(0, |overview| overview.counts.pending);
             let problem = match outcome.problem {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use samovar_registry::upstream::{
-    ErrorClass, ErrorKind, Listing, Operation, Upstream, UpstreamError, Urgency,
+    ErrorClass, ErrorKind, ListState, Listing, Operation, Upstream, UpstreamError, Urgency,
 };
 use samovar_registry::{Name, Platforms, Tag};
 use tokio::task::JoinSet;
@@ -74,6 +74,26 @@ pub(super) struct Pass {
     pub(super) queue: Option<SharedQueue>,
 }
 
+/// A list that was read, or could not be.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// What was known of the list when it was asked for.
+    known: Option<ListState>,
+    /// When its reading began.
+    pub(super) began: Timestamp,
+    pub(super) result: Result<Listing, UpstreamError>,
+}
+
+impl Listed {
+    /// Whether it says something to those who know this of the list.
+    fn holds_for(&self, known: Option<&ListState>) -> bool {
+        match self.result {
+            Ok(Listing::Unchanged(_) | Listing::Newer(..)) => self.known.as_ref() == known,
+            Ok(Listing::Whole(..)) | Err(_) => true,
+        }
+    }
+}
+
 /// How a pass ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PassOutcome {
@@ -136,8 +156,13 @@ impl Problem {
 
 impl Pass {
     /// Runs the pass. Ends early, with what was learnt stored, when the registry limits us or samovar stops.
-    pub(super) async fn run(&self, scope: Scope) -> PassOutcome {
-        let done = self.list_and_ask(&self.upstream(), scope).await;
+    /// It goes on from a list that was `listed` just before, if that is of use.
+    pub(super) async fn run(&self, scope: Scope, listed: Option<Listed>) -> PassOutcome {
+        self.ended(self.list_and_ask(&self.upstream(), scope, listed).await)
+    }
+
+    /// What comes of a pass that ended like this.
+    pub(super) fn ended(&self, done: Result<bool, Problem>) -> PassOutcome {
         let interrupted = matches!(done, Ok(false));
         let problem = done.err();
         self.context.metrics.pass_ended(problem.as_ref());
@@ -193,7 +218,7 @@ impl Pass {
         left_out(&self.watch.tags.choose(state.tags.keys()), tag).is_some()
     }
 
-    fn upstream(&self) -> Arc<dyn Upstream> {
+    pub(super) fn upstream(&self) -> Arc<dyn Upstream> {
         let upstream = self.context.upstreams.upstream(&self.name, &self.watch.credentials);
         Arc::new(Leased { upstream, lease: self.lease.clone() })
     }
@@ -207,7 +232,12 @@ impl Pass {
     }
 
     /// `Ok(false)`: it was interrupted, and there is more to do.
-    async fn list_and_ask(&self, upstream: &Arc<dyn Upstream>, scope: Scope) -> Result<bool, Problem> {
+    async fn list_and_ask(
+        &self,
+        upstream: &Arc<dyn Upstream>,
+        scope: Scope,
+        listed: Option<Listed>,
+    ) -> Result<bool, Problem> {
         if scope == Scope::Mend {
             renewal::put_back(&*self.context.store, &self.copy).await?;
         }
@@ -217,7 +247,7 @@ impl Pass {
             state.retry_refused(self.context.clock.now());
             state.forget_validators();
         }
-        let listed = if self.must_list(scope) { self.list(upstream).await } else { Ok(()) };
+        let listed = if self.must_list(scope) { self.list(upstream, listed).await } else { Ok(()) };
         self.renew().await?;
         if let Err(problem) = &listed
             && !problem.leaves_tags()
@@ -258,18 +288,13 @@ impl Pass {
         due || scope == Scope::Everything || (self.list_again && failed_before)
     }
 
-    async fn list(&self, upstream: &Arc<dyn Upstream>) -> Result<(), Problem> {
-        let began = self.context.now();
+    async fn list(&self, upstream: &Arc<dyn Upstream>, listed: Option<Listed>) -> Result<(), Problem> {
         let known = self.copy.state().known_list(&self.watch.tags).cloned();
-        let listed = if let Some(error) = self.held_back(Operation::Tags) {
-            Err(error)
-        } else {
-            tokio::select! {
-                listed = upstream.list(known.as_ref(), self.urgency()) => listed,
-                error = self.held_back_meanwhile(Operation::Tags) => Err(error),
-                problem = self.must_end() => return Err(problem),
-            }
-        };
+        let Listed { began, result: listed, .. } =
+            match listed.filter(|listed| listed.holds_for(known.as_ref())) {
+                Some(listed) => listed,
+                None => self.read_list(upstream, known).await?,
+            };
         let at = self.circumstance(began);
         match &listed {
             Ok(listing) => self.take_listing(listing, at),
@@ -290,6 +315,25 @@ impl Pass {
         listed.map_err(|error| Problem::of(error, at.now)).map(drop)
     }
 
+    /// Reads the list, unless the registry wants to be left alone.
+    pub(super) async fn read_list(
+        &self,
+        upstream: &Arc<dyn Upstream>,
+        known: Option<ListState>,
+    ) -> Result<Listed, Problem> {
+        let began = self.context.now();
+        let result = if let Some(error) = self.held_back(Operation::Tags) {
+            Err(error)
+        } else {
+            tokio::select! {
+                listed = upstream.list(known.as_ref(), self.urgency()) => listed,
+                error = self.held_back_meanwhile(Operation::Tags) => Err(error),
+                problem = self.must_end() => return Err(problem),
+            }
+        };
+        Ok(Listed { known, began, result })
+    }
+
     fn take_listing(&self, listing: &Listing, at: Circumstance) {
         let (filter, interval) = (&self.watch.tags, self.poll_interval());
         let mut state = self.copy.state();
@@ -300,7 +344,7 @@ impl Pass {
                 let invalid_before = state.invalid_tags;
                 let verdict = state.apply_list(list, filter, interval, at);
                 if verdict == ListVerdict::Accepted {
-                    state.side.listing = Some(left.clone());
+                    state.remember_list(left.clone());
                 }
                 drop(state);
                 if list.invalid > 0 && list.invalid != invalid_before {
@@ -450,7 +494,7 @@ impl Pass {
     }
 
     /// Tells subscribers what is visible now, and before it what others have made visible.
-    async fn announce(&self, published: &Published) {
+    pub(super) async fn announce(&self, published: &Published) {
         let Context { store, announcer, .. } = &*self.context;
         if announcer.published(&self.name, published) {
             return;
@@ -515,7 +559,7 @@ impl Pass {
         self.context.platforms(&self.watch)
     }
 
-    fn poll_interval(&self) -> Duration {
+    pub(super) fn poll_interval(&self) -> Duration {
         self.watch.poll_interval.unwrap_or(self.context.options.poll_interval).usual
     }
 
@@ -526,7 +570,7 @@ impl Pass {
         }
     }
 
-    fn circumstance(&self, began: Timestamp) -> Circumstance {
+    pub(super) fn circumstance(&self, began: Timestamp) -> Circumstance {
         Circumstance { began, now: self.context.now(), cause: self.cause, jitter: self.context.random() }
     }
 }

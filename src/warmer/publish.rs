@@ -127,7 +127,9 @@ impl WorkingCopy {
     ) -> Result<Self, StoreError> {
         let loaded = load(store, name, Pages::All).await?;
         let layout = Layout::of(&loaded);
+        let is_whole = loaded.missing_pages == 0;
         let mut state = State::new(name.clone(), loaded, platforms);
+        state.side.whole_at = is_whole.then_some(now);
         state.distrust_the_future(now);
         Ok(Self {
             state: Mutex::new(state),
@@ -136,6 +138,26 @@ impl WorkingCopy {
             publishing: tokio::sync::Mutex::new(layout),
             overtaken: AtomicBool::new(false),
         })
+    }
+
+    /// A copy of a repository's front, without its tags: to learn from it when to list again. It is never published.
+    pub(super) fn of_front(name: &Name, loaded: stored::Loaded, platforms: &str) -> Self {
+        Self {
+            state: Mutex::new(State::new(name.clone(), loaded, platforms)),
+            platforms: platforms.to_owned(),
+            history_bounds: HistoryBounds::default(),
+            publishing: tokio::sync::Mutex::default(),
+            overtaken: AtomicBool::new(true),
+        }
+    }
+
+    /// What readers see of a repository of which only the side record was written.
+    pub(super) fn published_front(&self) -> Published {
+        let state = self.state();
+        let (counts, complete) =
+            state.head.as_ref().map_or_else(Default::default, |head| (head.counts, head.complete));
+        let (visible, listed) = (state.visible, state.listed);
+        Published { changes: Vec::new(), since: visible, visible, counts, complete, listed }
     }
 
     /// Whether another replica has written the repository since, or the copy was given up: nothing more of it can be

@@ -32,6 +32,13 @@ const LONGEST_CHAIN: usize = MAX_INDEX_DEPTH + 2;
 /// The first renewal comes this long after the first pass: documents that other repositories brought may be old.
 const FIRST_AFTER: Duration = Duration::from_hours(24);
 
+/// Whether [`renew_if_due`] has something to do for what was renewed then.
+pub(super) fn is_due(time_to_live: Option<Duration>, renewed_at: Option<Timestamp>, now: Timestamp) -> bool {
+    time_to_live.is_some_and(|time_to_live| {
+        renewed_at.is_none_or(|renewed_at| now >= renewed_at + time_to_live / RENEW_AFTER_PARTS)
+    })
+}
+
 /// Renews what the repository needs, if it is time; where that fails, again in an hour. `random`, from 0 to 1, spreads the
 /// first renewals of repositories that began together.
 ///

@@ -24,7 +24,7 @@ use crate::sources::TagFilter;
 use crate::store::{ContentHash, Entry};
 
 /// No deadline is further away: a week for a tag or a list, and a margin for jitter.
-const LONGEST_DEADLINE: Duration = Duration::from_hours(8 * 24);
+pub(super) const LONGEST_DEADLINE: Duration = Duration::from_hours(8 * 24);
 /// Clocks of replicas, and those of registries, may differ by this much.
 pub(super) const CLOCKS_DIFFER: Duration = Duration::from_mins(5);
 
@@ -52,7 +52,7 @@ pub(super) fn is_from_the_future(side: &Side, now: Timestamp) -> bool {
         || planned.into_iter().any(|time| time > now + LONGEST_DEADLINE)
 }
 
-fn filter_hash(filter: &TagFilter) -> ContentHash {
+pub(super) fn filter_hash(filter: &TagFilter) -> ContentHash {
     ContentHash::of(format!("{filter:?}").as_bytes())
 }
 
@@ -248,6 +248,7 @@ impl State {
         if is_from_the_future(&self.side, now) {
             self.side.next_listing = None;
             self.side.last_update = self.side.last_update.map(|time| time.min(now));
+            self.side.whole_at = None;
             self.side.renewed_at = self.side.renewed_at.map(|time| time.min(now));
         }
         for kept in self.tags.values_mut() {
@@ -290,6 +291,13 @@ impl State {
         let is_known =
             self.side.filter == Some(filter_hash(filter)) && known.is_of(self.tags.keys(), self.invalid_tags);
         is_known.then_some(known)
+    }
+
+    /// Takes note of what a list left behind, if what is here is what it said: a tag may have come meanwhile.
+    pub(super) fn remember_list(&mut self, listing: ListState) {
+        let is_as_listed = listing.is_of(self.tags.keys(), self.invalid_tags);
+        self.side.listing = is_as_listed.then_some(listing);
+        self.side_header_changed = true;
     }
 
     /// Takes note that the list says what it said when [`Self::known_list`] was read from it.
@@ -351,6 +359,7 @@ impl State {
             last_update: Some(at.now),
             next_listing: Some(at.now + cadence::jittered(poll_interval, at.jitter)),
             filter: Some(filter_hash(filter)),
+            whole_at: self.side.whole_at,
             renewed_at: self.side.renewed_at,
             early: std::mem::take(&mut self.side.early),
             ..Side::default()
@@ -494,6 +503,9 @@ impl State {
         }
         if before.as_ref().and_then(|before| before.asked_at).is_some_and(|asked_at| asked_at > at.began) {
             return; // somebody who asked later has heard already
+        }
+        if before.is_none() {
+            self.side.listing = None; // the list that was read lacks it
         }
         let before =
             before.unwrap_or_else(|| Kept::new(TagRecord::pending(at.now, self.listed.then_some(at.now))));

@@ -7,15 +7,11 @@ use samovar_registry::Name;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{CopySlot, Finished, Lane, MOST_ASKED_PASSES, Repository, RunningPass};
-use crate::sources::Watch;
-use crate::store::StoreError;
+use super::opening::{Opening, Resources};
+use super::{Finished, Lane, MOST_ASKED_PASSES, RunningPass};
 use crate::warmer::change::Cause;
-use crate::warmer::context::Context;
-use crate::warmer::lease::Lease;
-use crate::warmer::pass::{Pass, Problem, Scope};
-use crate::warmer::publish::WorkingCopy;
-use crate::warmer::queue::{Class, Needs, SharedQueue, Turn};
+use crate::warmer::pass::{Problem, Scope};
+use crate::warmer::queue::{Class, Needs, Turn};
 use crate::warmer::requests::Request;
 
 /// Requests for single tags that run at once in a lane, beside the passes.
@@ -121,25 +117,13 @@ impl Lane {
             started_at: Instant::now(),
             interrupt: interrupt.clone(),
         });
-        let opening = open_pass(resources, &name, repository, cause, list_again, interrupt);
+        let opening = Opening::new(resources, &name, repository, cause, list_again, interrupt);
         repository.login_changed = false;
         self.passes += 1;
         self.context.running_passes.fetch_add(1, Ordering::Relaxed);
         let working_on = name.clone();
         let task = self.running.spawn(async move {
-            let outcome = match opening.await {
-                Ok(pass) => {
-                    let outcome = pass.run(scope).await;
-                    pass.context.keep_unsaved(&pass.name, &pass.copy);
-                    if outcome.interrupted {
-                        pass.context.unfinished.keep(&pass.name, &pass.copy);
-                    } else {
-                        pass.context.unfinished.let_go(&pass.name);
-                    }
-                    Ok(outcome)
-                }
-                Err(error) => Err(error),
-            };
+            let outcome = opening.run(scope).await;
             Finished::Pass { name, outcome, request }
         });
         self.working_on.insert(task.id(), working_on);
@@ -149,9 +133,9 @@ impl Lane {
         let (name, resources) = (&request.wanted.name, self.resources());
         let Some(repository) = self.repositories.get(name) else { return };
         let interrupt = CancellationToken::new();
-        let opening = open_pass(resources, name, repository, request.cause, false, interrupt);
+        let opening = Opening::new(resources, name, repository, request.cause, false, interrupt);
         self.running.spawn(async move {
-            let (needs, problem) = match opening.await {
+            let (needs, problem) = match opening.whole().await {
                 Ok(pass) => {
                     let problem = match &request.wanted.tag {
                         Some(tag) => pass.run_for_tag(tag).await,
@@ -173,64 +157,4 @@ impl Lane {
     fn resources(&self) -> Resources {
         Resources { context: Arc::clone(&self.context), lease: self.lease.clone(), queue: self.queue.clone() }
     }
-}
-
-/// What every pass of a lane shares.
-struct Resources {
-    context: Arc<Context>,
-    lease: Lease,
-    queue: SharedQueue,
-}
-
-/// Prepares a pass over a repository; what is returned opens its working copy.
-fn open_pass(
-    resources: Resources,
-    name: &Name,
-    repository: &Repository,
-    cause: Cause,
-    list_again: bool,
-    interrupt: CancellationToken,
-) -> impl Future<Output = Result<Pass, StoreError>> + use<> {
-    let Resources { context, lease, queue } = resources;
-    let (name, watch, slot) = (name.clone(), repository.watch.clone(), Arc::clone(&repository.copy));
-    let (login_changed, store_failed) = (repository.login_changed, repository.store_failed);
-    async move {
-        let copy = open(&context, &name, &watch, &slot).await?;
-        Ok(Pass {
-            context,
-            name,
-            watch,
-            copy,
-            cause,
-            lease,
-            list_again,
-            login_changed,
-            store_failed,
-            interrupt,
-            queue: Some(queue),
-        })
-    }
-}
-
-/// The working copy of a repository: the one that others work on now, or else a fresh one from the store. One that was
-/// made for other platforms than are wanted now is given up; what it had not stored is found out again.
-async fn open(
-    context: &Context,
-    name: &Name,
-    watch: &Watch,
-    slot: &CopySlot,
-) -> Result<Arc<WorkingCopy>, StoreError> {
-    let mut slot = slot.lock().await;
-    let platforms = context.platforms(watch).to_string();
-    if let Some(copy) = slot.upgrade().filter(|copy| !copy.is_overtaken()) {
-        if copy.is_for(&platforms) {
-            return Ok(copy);
-        }
-        copy.give_up();
-    }
-    let (bounds, now) = (context.options.history, context.clock.now());
-    let copy = WorkingCopy::load(&*context.store, name, &platforms, bounds, now).await?;
-    let copy = Arc::new(copy);
-    *slot = Arc::downgrade(&copy);
-    Ok(copy)
 }
