@@ -156,6 +156,11 @@ impl Endpoint {
         Ok(url)
     }
 
+    /// The path, from the root, of what is in the API and belongs to no repository.
+    pub(super) fn api_path(&self, path: &str) -> String {
+        format!("{}/{path}", self.prefix)
+    }
+
     /// Whether this URL is of this very place, in whatever scheme it speaks.
     pub(super) fn is_origin_of(&self, url: &Url) -> bool {
         let is_spoken = match self.schemes {

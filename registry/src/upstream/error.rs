@@ -20,6 +20,8 @@ pub struct UpstreamError {
 /// What was being asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
+    /// Listing the repositories of a registry.
+    Catalog,
     /// Listing the tags.
     Tags,
     /// HEAD of a manifest.
@@ -36,12 +38,20 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, for metrics that show all their label values from the start.
-    pub const ALL: [Self; 6] =
-        [Self::Tags, Self::Resolve, Self::Manifest, Self::Config, Self::Referrers, Self::Token];
+    pub const ALL: [Self; 7] = [
+        Self::Catalog,
+        Self::Tags,
+        Self::Resolve,
+        Self::Manifest,
+        Self::Config,
+        Self::Referrers,
+        Self::Token,
+    ];
 
     /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Catalog => "catalog",
             Self::Tags => "tags",
             Self::Resolve => "resolve",
             Self::Manifest => "manifest",
@@ -55,6 +65,7 @@ impl Operation {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Catalog => "listing repositories",
             Self::Tags => "listing tags",
             Self::Resolve => "resolving a tag",
             Self::Manifest => "fetching a manifest",

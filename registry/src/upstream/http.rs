@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -20,15 +22,15 @@ use super::mirror::MirrorOptions;
 use super::observe::RequestObserver;
 use super::referrers::Referrers;
 use super::route::{Mirror, Route, Standing};
-use super::session::{Logins, Question, Session};
+use super::session::{Logins, Question, Session, Subject};
 use super::transport::{Answer, Transport};
 #[cfg(feature = "simulation")]
 use super::wire::Wire;
 use super::{
-    Document, ErrorKind, HintSource, HttpOptions, ListState, Listing, ManifestSelector, Operation,
-    TlsFileError, Upstream, UpstreamError, UpstreamFactory, Urgency,
+    Catalog, CatalogError, Document, ErrorKind, HintSource, HttpOptions, ListState, Listing,
+    ManifestSelector, Operation, TlsFileError, Upstream, UpstreamError, UpstreamFactory, Urgency,
 };
-use super::{media_type, names, schema1};
+use super::{catalog, media_type, names, schema1};
 use crate::credentials::CredentialChain;
 #[cfg(feature = "aws")]
 use crate::credentials::cloud::EcrApis;
@@ -153,6 +155,7 @@ impl HttpUpstreams {
     fn at(&self, endpoint: Endpoint, name: &Name, chain: CredentialChain, logins: &Logins) -> HttpUpstream {
         let session = Session {
             name: name.clone(),
+            subject: Subject::Repository,
             chain,
             host: Arc::clone(&endpoint.host),
             endpoint: Arc::new(endpoint),
@@ -213,6 +216,22 @@ impl HttpUpstreams {
         self.at(endpoint, name, CredentialChain::default(), &self.mirror_logins)
     }
 
+    /// A registry as a whole, or what is asked in its place.
+    fn of_registry(&self, host: &str, credentials: &CredentialChain) -> Result<Session, ErrorKind> {
+        let options = &self.transport.options;
+        // A session has a name, of which here only the host counts.
+        let name: Name = format!("{host}/catalog")
+            .parse()
+            .map_err(|error| ErrorKind::Refused { message: format!("{host} is no registry: {error}") })?;
+        let session = if let Some(server) = &options.host(host).server {
+            self.at_mirror(&name, server).session
+        } else {
+            let endpoint = Endpoint::of_registry(self.hosts.of(host, options), options);
+            self.at(endpoint, &name, credentials.clone(), &self.logins).session
+        };
+        Ok(Session { subject: Subject::Registry, ..session })
+    }
+
     fn mirror(&self, name: &Name, mirror: &MirrorOptions) -> Mirror {
         let upstream = HttpUpstream { may_say_none: false, ..self.at_mirror(name, mirror) };
         let endpoint = &upstream.session.endpoint;
@@ -247,6 +266,22 @@ impl UpstreamFactory for HttpUpstreams {
             upstream,
             flights: self.flights.clone(),
         })
+    }
+
+    fn catalog<'a>(
+        &'a self,
+        host: &'a str,
+        credentials: &'a CredentialChain,
+        urgency: Urgency,
+    ) -> BoxFuture<'a, Result<Catalog, CatalogError>> {
+        async move {
+            let listed = match self.of_registry(host, credentials) {
+                Ok(session) => catalog::read(&session, urgency).await,
+                Err(kind) => Err(kind),
+            };
+            listed.map_err(|kind| CatalogError::new(host, kind))
+        }
+        .boxed()
     }
 
     fn blocked_for(&self, name: &Name) -> Option<Duration> {

@@ -12,7 +12,7 @@
 //! the operations (`referrers`); `session` chooses the credentials (`sticking`) and gets past logins (`auth`, `challenge`,
 //! `trust`, `token_service`, `token_cache`, `refusals`); `transport` sends single requests within the `budget` (`presets`)
 //! and follows redirects, over `clients` that connect as each `endpoint` wants it; `retry` tries again, and tells the
-//! budget what was said of `limits`. The rest is pure: `listing`, `pages` and `link` read lists of tags, `document`, `schema1` and
+//! budget what was said of `limits`. The rest is pure: `listing`, `pages` and `link` read lists of tags, `catalog` those of repositories, `document`, `schema1` and
 //! `image_config` what came.
 
 use std::fmt::Debug;
@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
 use crate::credentials::CredentialChain;
 use crate::{Digest, Name, Tag};
@@ -28,6 +30,7 @@ use crate::{Digest, Name, Tag};
 pub use budget::{
     BlockReason, BreakerSnapshot, BudgetRecord, BudgetSnapshot, IdentityQuota, Limits, RequestKind,
 };
+pub use catalog::{Catalog, CatalogError};
 pub use connection::{
     ClientCertificate, ConnectionOptions, TimeoutOptions, TlsFileError, TlsOptions, TlsSetting,
 };
@@ -52,6 +55,7 @@ mod artifact;
 mod auth;
 mod body;
 mod budget;
+mod catalog;
 mod challenge;
 mod clients;
 mod connection;
@@ -192,6 +196,18 @@ pub trait Upstream: Debug + Send + Sync {
 pub trait UpstreamFactory: Debug + Send + Sync {
     /// The client for one repository, which logs in with the first of these credentials that works.
     fn upstream(&self, name: &Name, credentials: &CredentialChain) -> Arc<dyn Upstream>;
+
+    /// Lists the repositories of the registry at `host` (canonical) that these credentials may see: at most 100,000. Many do not
+    /// list them, or not for everybody. Draws on the host's budget, and asks the registry itself, never a mirror.
+    fn catalog<'a>(
+        &'a self,
+        host: &'a str,
+        credentials: &'a CredentialChain,
+        urgency: Urgency,
+    ) -> BoxFuture<'a, Result<Catalog, CatalogError>> {
+        let _ = (credentials, urgency);
+        async { Err(CatalogError::new(host, ErrorKind::NotFound { message: None })) }.boxed()
+    }
 
     /// For how much longer the host of `name` is left alone, because it has asked for it or keeps failing: for not
     /// starting what would only wait.

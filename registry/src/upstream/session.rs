@@ -33,10 +33,20 @@ mod attempt;
 /// How long a provider of credentials may take.
 const LONGEST_PROVISION: Duration = Duration::from_secs(30);
 
-/// One repository with the credentials to try.
+/// What a session is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The repository of its name.
+    Repository,
+    /// All that a registry has: the name only tells the host.
+    Registry,
+}
+
+/// One repository, or registry, with the credentials to try.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub(super) name: Name,
+    pub(super) subject: Subject,
     pub(super) chain: CredentialChain,
     /// Whose login it is: the endpoint's.
     pub(super) host: Arc<Host>,
@@ -257,7 +267,7 @@ impl Session {
             operation: question.operation,
             kind: RequestKind::Registry,
             urgency: question.urgency,
-            repository: Some(&self.name),
+            repository: (self.subject == Subject::Repository).then_some(&self.name),
             identity,
             method: question.method.clone(),
             url,

@@ -16,8 +16,8 @@ use super::super::token::Token;
 use super::super::token_cache::{Obtained, TokenKey};
 use super::super::token_service::TokenRequest;
 use super::super::transport::Answer;
-use super::super::{ErrorKind, Operation, UpstreamError, challenge};
-use super::{Question, Session, Telling, is_success};
+use super::super::{ErrorKind, Operation, UpstreamError, catalog, challenge};
+use super::{Question, Session, Subject, Telling, is_success};
 use crate::credentials::Credentials;
 
 /// How often one request is sent with another login: without one, with one that has run out, with a fresh one,
@@ -268,7 +268,8 @@ impl Session {
             }
             Means::Token(bearer) => bearer,
         };
-        let may_share = *credentials == Credentials::Anonymous && !needs_own_token;
+        let is_of_one = self.subject == Subject::Repository;
+        let may_share = *credentials == Credentials::Anonymous && !needs_own_token && is_of_one;
         if may_share && self.shares_anonymous_tokens() {
             let key = TokenKey { scope: bearer.scope("*"), ..self.token_key(bearer, credentials) };
             for _ in 0..MAX_SHARED_FETCHES {
@@ -318,9 +319,17 @@ impl Session {
         }
     }
 
-    /// What tokens are asked for.
+    /// The repository that tokens are asked for.
     fn repository(&self) -> Cow<'_, str> {
         self.endpoint.repository(self.name.path())
+    }
+
+    /// What a token is asked for that opens what this is about.
+    fn scope(&self, bearer: &Bearer) -> String {
+        match self.subject {
+            Subject::Repository => bearer.scope(&self.repository()),
+            Subject::Registry => catalog::SCOPE.to_owned(),
+        }
     }
 
     /// Whether the host's anonymous tokens are good for all that is public.
@@ -334,7 +343,7 @@ impl Session {
             registry: self.host.name.clone(),
             realm: bearer.realm().to_owned(),
             service: bearer.service.clone(),
-            scope: bearer.scope(&self.repository()),
+            scope: self.scope(bearer),
             identity: credentials.clone(),
         }
     }
@@ -349,7 +358,7 @@ impl Session {
             endpoint: self.endpoint.clone(),
             transport: self.transport.clone(),
             bearer: bearer.clone(),
-            scope: bearer.scope(&self.repository()),
+            scope: self.scope(bearer),
             credentials: credentials.clone(),
         });
         let (services, refusals) = (self.logins.services.clone(), self.logins.refusals.clone());

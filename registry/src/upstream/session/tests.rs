@@ -19,6 +19,7 @@ async fn what_was_asked_for_over_tls_is_not_shown_over_plain_http() {
     host.learn_login(Login::from_challenges(&challenges, &over_tls, "team/app").unwrap());
     let session = Session {
         name: format!("{}/team/app", registry.host()).parse().unwrap(),
+        subject: Subject::Repository,
         chain: Credentials::Basic {
             username: "alice".to_owned(),
             password: Secret::new("open sesame"),

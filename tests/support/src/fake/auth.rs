@@ -269,8 +269,10 @@ impl Guard {
                 let token = authorization.and_then(|value| value.strip_prefix("Bearer "));
                 let is_list = request.kind == RequestKind::Tags;
                 let action = bearer.tags_action.as_deref().filter(|_| is_list).unwrap_or("pull");
-                let own_scope =
-                    request.repository.as_ref().map(|repository| format!("repository:{repository}:{action}"));
+                let own_scope = match &request.repository {
+                    Some(repository) => Some(format!("repository:{repository}:{action}")),
+                    None => (request.kind == RequestKind::Catalog).then(|| "registry:catalog:*".to_owned()),
+                };
                 let needed = own_scope.as_deref().filter(|_| bearer.is_bound);
                 let Some(problem) = issuer.refuse(token, needed) else {
                     return Ok(());

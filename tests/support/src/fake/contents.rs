@@ -89,6 +89,16 @@ impl Contents {
         self.repository_mut(repository).extra.push(entry);
     }
 
+    pub(super) fn remove_repository(&mut self, repository: &str) {
+        let known = self.repositories.remove(repository);
+        assert!(known.is_some(), "there is no repository `{repository}` to remove");
+    }
+
+    /// The names of all repositories, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.repositories.keys().map(String::as_str)
+    }
+
     pub(super) fn repository(&self, name: &str) -> Option<&Repository> {
         self.repositories.get(name)
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::content::Content;
 use answer::{Answer, PageAddress};
 use auth::Guard;
+use catalog::Catalog;
 use contents::Contents;
 use fault::Faults;
 use issuer::Issuer;
@@ -37,6 +38,7 @@ pub use silent::SilentHost;
 
 mod answer;
 mod auth;
+mod catalog;
 mod contents;
 mod dialect;
 pub mod dialects;
@@ -72,6 +74,7 @@ struct Shared {
 struct Settings {
     host: String,
     contents: Contents,
+    catalog: Catalog,
     dialect: Dialect,
     /// How many manifests were fetched by GET.
     pulls: u64,
@@ -173,6 +176,21 @@ impl FakeRegistry {
     /// The most tags on a page, whatever is asked for.
     pub fn page_size(&self, tags: usize) {
         self.shared.settings().dialect.listing.largest_page = Some(tags);
+    }
+
+    /// The most repositories on a page of their list, whatever is asked for.
+    pub fn catalog_page_size(&self, repositories: usize) {
+        self.shared.settings().catalog.largest_page = repositories;
+    }
+
+    /// Lists one more entry among the repositories, whatever it is.
+    pub fn list_repository(&self, entry: &str) {
+        self.shared.settings().catalog.extra.push(entry.to_owned());
+    }
+
+    /// Removes a repository with all that it has. Panics where there is none.
+    pub fn remove_repository(&self, repository: &str) {
+        self.shared.settings().contents.remove_repository(repository);
     }
 
     /// How lists are cut into pages.
@@ -332,6 +350,7 @@ impl Settings {
         let reference = request.reference.as_deref().unwrap_or_default();
         match (request.kind, found) {
             (RequestKind::Ping, _) => Answer::json(200, &Value::Object(serde_json::Map::new())),
+            (RequestKind::Catalog, _) => self.catalog.page(request, &self.contents),
             (RequestKind::Other, _) if let Some(answer) = self.own_list(request) => answer,
             (RequestKind::Token | RequestKind::Other, _) => {
                 Answer::error(404, "UNSUPPORTED", "this is not part of the registry's pull protocol")

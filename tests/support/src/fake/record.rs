@@ -18,6 +18,8 @@ const WAIT_LIMIT: Duration = Duration::from_mins(1);
 pub enum RequestKind {
     /// `GET /v2/`.
     Ping,
+    /// A page of `/v2/_catalog`.
+    Catalog,
     /// A page of `tags/list`.
     Tags,
     /// HEAD of a manifest or an index.

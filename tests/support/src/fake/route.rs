@@ -15,6 +15,7 @@ impl Route {
         let path = path.replace("%3A", ":").replace("%3a", ":");
         match (method, path.as_str()) {
             ("GET" | "POST", "/token") => return Self::without_repository(RequestKind::Token),
+            ("GET", "/v2/_catalog") => return Self::without_repository(RequestKind::Catalog),
             ("GET" | "HEAD", "/v2/" | "/v2") => return Self::without_repository(RequestKind::Ping),
             _ => {}
         }
@@ -56,6 +57,7 @@ mod tests {
         };
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(route("GET", "/v2/"), (RequestKind::Ping, None, None));
+        assert_eq!(route("GET", "/v2/_catalog"), (RequestKind::Catalog, None, None));
         for method in ["GET", "POST"] {
             assert_eq!(route(method, "/token"), (RequestKind::Token, None, None));
         }
