@@ -1,11 +1,12 @@
 //! From a configuration to the parts that it describes: what `serve` and `warm` both stand on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use samovar_registry::credentials::cloud::{CloudIdentities, CloudOptions};
 use samovar_registry::credentials::{HelperOptions, Keychain, KeychainOptions};
 use samovar_registry::upstream::{HostOptions, HttpOptions, HttpUpstreams, Limits};
-use samovar_registry::{Clock, SystemClock};
+use samovar_registry::{Clock, Name, SystemClock};
 use tracing::warn;
 
 use super::failure::Failure;
@@ -15,7 +16,7 @@ use crate::cache::{Coherent, HotSet};
 use crate::config::{Config, HostConfig};
 use crate::metrics::Metrics;
 use crate::server::LocalTier;
-use crate::sources::{ConfigurationSource, SharedKeychain};
+use crate::sources::{CatalogOptions, CatalogSource, ConfigurationSource, SharedKeychain};
 use crate::store::{Client, Embedded};
 use crate::warmer::{HistoryBounds, Warmer, WarmerOptions};
 
@@ -31,14 +32,17 @@ pub(super) struct Assembly {
     pub(super) upstreams: Arc<HttpUpstreams>,
     pub(super) warmer: Warmer,
     pub(super) source: ConfigurationSource,
+    /// One for each registry of which the watch list has patterns.
+    pub(super) catalogs: Vec<CatalogSource>,
 }
 
 impl Assembly {
     pub(super) async fn new(config: &Config) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new());
-        for entry in &config.watch {
-            metrics.host(entry.name.host());
+        let hosts = config.watch.iter().map(|entry| entry.name.host());
+        for host in hosts.chain(config.watch_patterns.iter().map(|pattern| pattern.name.host())) {
+            metrics.host(host);
         }
         for mirror in config.mirrors() {
             metrics.host(mirror.url.host());
@@ -53,11 +57,12 @@ impl Assembly {
         let upstreams = HttpUpstreams::new(http_options(config), Arc::clone(&clock), observer)
             .map_err(|error| Failure::failed(error.to_string()))?;
         let upstreams = Arc::new(upstreams);
+        let replica = replica_name();
         let options = WarmerOptions {
             poll_interval: config.poll_interval,
             tag_interval: config.tag_interval,
             platforms: config.platforms.clone(),
-            replica: replica_name(),
+            replica: replica.clone(),
             unleased_share: config.unleased_share,
             forget_after: config.forget_after,
             history: HistoryBounds { entries: config.history_entries, age: config.history_age },
@@ -72,10 +77,37 @@ impl Assembly {
         );
         let identities = CloudIdentities::new(cloud_options(config), Arc::clone(&clock));
         let keychain = KeychainOptions { clouds: vec![Arc::new(identities)], ..keychain_options(config) };
-        let source =
-            ConfigurationSource::new(config.watch.clone(), SharedKeychain::new(Keychain::new(keychain)));
-        Ok(Self { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source })
+        let keychain = SharedKeychain::new(Keychain::new(keychain));
+        let source = ConfigurationSource::new(config.watch.clone(), keychain.clone());
+        let parts = (keychain, Arc::clone(&store), upstreams.clone(), Arc::clone(&clock));
+        let catalogs = catalogs(config, &replica, &parts);
+        Ok(Self { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source, catalogs })
     }
+}
+
+/// What finds the repositories that patterns match, by host.
+fn catalogs(
+    config: &Config,
+    replica: &str,
+    (keychain, store, upstreams, clock): &(
+        SharedKeychain,
+        Arc<dyn Client>,
+        Arc<HttpUpstreams>,
+        Arc<dyn Clock>,
+    ),
+) -> Vec<CatalogSource> {
+    let mut by_host: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for pattern in &config.watch_patterns {
+        by_host.entry(pattern.name.host()).or_default().push(pattern.clone());
+    }
+    let named: BTreeSet<Name> = config.watch.iter().map(|entry| entry.name.clone()).collect();
+    let catalog = |patterns| {
+        let options =
+            CatalogOptions { interval: config.catalog_interval, replica: replica.to_owned(), seed: None };
+        let (keychain, store, clock) = (keychain.clone(), Arc::clone(store), Arc::clone(clock));
+        CatalogSource::new(patterns, named.clone(), keychain, store, upstreams.clone(), clock, options)
+    };
+    by_host.into_values().map(catalog).collect()
 }
 
 /// A name that no other process has: host names repeat in containers, process numbers everywhere.

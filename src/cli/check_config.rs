@@ -1,5 +1,6 @@
 //! `samovar check-config FILE`: whether a configuration file is valid, and what it means.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -38,7 +39,7 @@ pub fn run(
     for problem in &problems {
         output::note(&format!("warning: {problem}"));
     }
-    if config.watch.is_empty() {
+    if config.watch.is_empty() && config.watch_patterns.is_empty() {
         output::note("hint: nothing is watched; list image repositories under `watch`");
     }
     Ok(())
@@ -48,8 +49,9 @@ pub fn run(
 fn credential_problems(config: &Config) -> Vec<String> {
     let keychain = Keychain::new(keychain_options(config));
     let mut problems = keychain.problems();
-    for entry in &config.watch {
-        keychain.chain_for(&entry.name, &mut problems);
+    let examples = config.watch_patterns.iter().map(|pattern| pattern.name.example());
+    for name in config.watch.iter().map(|entry| &entry.name).chain(examples) {
+        keychain.chain_for(name, &mut problems);
     }
     problems
 }
@@ -78,6 +80,7 @@ fn page(file: &Path, config: &Config) -> String {
         ("with webhooks", shown_duration(config.poll_interval.webhook_fed)),
         ("tag interval", config.tag_interval.to_string()),
         ("forget after", shown_duration(config.forget_after)),
+        ("catalogs every", shown_duration(config.catalog_interval)),
         ("rate", format!("{}/s, burst {}", config.rate, config.burst)),
         ("insecure hosts", listed(config.insecure_hosts.iter().map(String::as_str).collect())),
         ("allowed hosts", globs(&config.host_policy.allow, "all")),
@@ -93,16 +96,32 @@ fn page(file: &Path, config: &Config) -> String {
         let headings = ["CREDENTIALS OF", "LOG IN WITH", "THEN"];
         parts.push(output::columns(headings, config.credentials.iter().map(credential_row)));
     }
-    if config.watch.is_empty() {
+    if config.watch.is_empty() && config.watch_patterns.is_empty() {
         return parts.join("\n\n");
     }
-    let row = |entry: &WatchEntry| {
-        let (listed, confirmed) = (entry.poll_interval.to_string(), entry.tag_interval.to_string());
-        [entry.name.to_string(), tags(entry).to_owned(), listed, confirmed]
-    };
-    let headings = ["WATCH", "TAGS", "LISTED EVERY", "CONFIRMED EVERY"];
-    parts.push(output::columns(headings, config.watch.iter().map(row)));
+    let rows = config.watch.iter().map(watch_row).chain(config.watch_patterns.iter().map(watch_row));
+    parts.push(output::columns(["WATCH", "TAGS", "LISTED EVERY", "CONFIRMED EVERY"], rows));
     parts.join("\n\n")
+}
+
+fn watch_row<N: Display>(entry: &WatchEntry<N>) -> [String; 4] {
+    let (listed, confirmed) = (entry.poll_interval.to_string(), entry.tag_interval.to_string());
+    [entry.name.to_string(), tags(entry).to_owned(), listed, confirmed]
+}
+
+fn watch_summary<N: Display>(entry: &WatchEntry<N>) -> serde_json::Value {
+    json!({
+        "name": entry.name.to_string(),
+        "tags": tags(entry),
+        "poll_interval": shown_duration(entry.poll_interval.usual),
+        "min_poll_interval": shown_duration(entry.poll_interval.shortest),
+        "max_poll_interval": shown_duration(entry.poll_interval.longest),
+        "webhook_poll_interval": shown_duration(entry.poll_interval.webhook_fed),
+        "tag_interval": shown_duration(entry.tag_interval.first),
+        "min_tag_interval": shown_duration(entry.tag_interval.shortest),
+        "max_tag_interval": shown_duration(entry.tag_interval.longest),
+        "platforms": entry.platforms.to_string(),
+    })
 }
 
 fn credential_row(entry: &RepositoryCredentials) -> [String; 3] {
@@ -115,20 +134,8 @@ fn repositories(entry: &RepositoryCredentials) -> Vec<&str> {
 }
 
 fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Value {
-    let watch = config.watch.iter().map(|entry| {
-        json!({
-            "name": entry.name.to_string(),
-            "tags": tags(entry),
-            "poll_interval": shown_duration(entry.poll_interval.usual),
-            "min_poll_interval": shown_duration(entry.poll_interval.shortest),
-            "max_poll_interval": shown_duration(entry.poll_interval.longest),
-            "webhook_poll_interval": shown_duration(entry.poll_interval.webhook_fed),
-            "tag_interval": shown_duration(entry.tag_interval.first),
-            "min_tag_interval": shown_duration(entry.tag_interval.shortest),
-            "max_tag_interval": shown_duration(entry.tag_interval.longest),
-            "platforms": entry.platforms.to_string(),
-        })
-    });
+    let patterns = config.watch_patterns.iter().map(watch_summary);
+    let watch = config.watch.iter().map(watch_summary).chain(patterns);
     let credentials = config.credentials.iter().map(|entry| {
         json!({
             "repositories": repositories(entry),
@@ -147,6 +154,7 @@ fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Val
         "forget_after": shown_duration(config.forget_after),
         "history_entries": config.history_entries,
         "history_age": shown_duration(config.history_age),
+        "catalog_interval": shown_duration(config.catalog_interval),
         "listen": config.listen.to_string(),
         "allow_hosts": config.host_policy.allow.to_string(),
         "deny_hosts": config.host_policy.deny.to_string(),
@@ -159,7 +167,7 @@ fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Val
     })
 }
 
-fn tags(entry: &WatchEntry) -> &'static str {
+fn tags<N>(entry: &WatchEntry<N>) -> &'static str {
     match entry.tags {
         TagFilter::All => "all",
         TagFilter::Selected(_) => "selected",
@@ -180,16 +188,19 @@ mod tests {
 
     #[test]
     fn a_valid_file_is_shown_as_it_is_understood() {
-        let (_directory, args) = write("store = 'memory:'\nwatch = ['alpine', 'ghcr.io/a/b:1']\n");
+        let (_directory, args) =
+            write("store = 'memory:'\nwatch = ['alpine', 'ghcr.io/a/b:1', 'Quay.io/team/*:v1']\n");
         let config = Config::from_file(&args.file, &|_| None).unwrap();
         let page = page(&args.file, &config);
         assert!(page.contains("samovar.toml: valid\nstore           memory:\n"), "{page}");
         let watch = "\
 WATCH                     TAGS      LISTED EVERY   CONFIRMED EVERY
 docker.io/library/alpine  all       5m (1m to 1h)  1h (5m to 7d)
-ghcr.io/a/b               selected  5m (1m to 1h)  1h (5m to 7d)";
+ghcr.io/a/b               selected  5m (1m to 1h)  1h (5m to 7d)
+quay.io/team/*            selected  5m (1m to 1h)  1h (5m to 7d)";
         assert!(page.ends_with(watch), "{page}");
         assert_eq!(summary(&args.file, &config, &[])["watch"][1]["tags"], "selected");
+        assert_eq!(summary(&args.file, &config, &[])["watch"][2]["name"], "quay.io/team/*");
         assert_eq!(summary(&args.file, &config, &[])["watch"][1]["platforms"], "linux/amd64,linux/arm64");
     }
 

@@ -15,9 +15,9 @@ use super::assembly::Assembly;
 use super::failure::Failure;
 use super::host_settings;
 use crate::cache::{Cache, TimestampLabels};
-use crate::config::{Config, Environment, ServeArgs};
+use crate::config::{Config, Environment, RepositoryPattern, ServeArgs};
 use crate::server::{self, Doors};
-use crate::sources::ImageSource;
+use crate::sources::{CatalogSource, ImageSource};
 
 /// Answers that are not out by then are cut when samovar stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -25,13 +25,17 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// Runs until SIGTERM or SIGINT, then stores what was learnt.
 pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<(), Failure> {
     let config = Config::for_serve(arguments, environment)?;
-    let Assembly { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source } =
+    let Assembly { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source, catalogs } =
         Assembly::new(&config).await?;
     if let Some(embedded) = &embedded {
         // What nobody watches may go when the disk is short. What the configuration names is watched before the warmer runs.
         let named: HashSet<Name> = config.watch.iter().map(|entry| entry.name.clone()).collect();
+        let patterns: Vec<RepositoryPattern> =
+            config.watch_patterns.iter().map(|pattern| pattern.name.clone()).collect();
+        let is_named =
+            move |name: &Name| named.contains(name) || patterns.iter().any(|pattern| pattern.matches(name));
         let handle = warmer.handle();
-        embedded.protect(Arc::new(move |name| named.contains(name) || handle.is_watched(name)));
+        embedded.protect(Arc::new(move |name| is_named(name) || handle.is_watched(name)));
     }
     let listener = TcpListener::bind(config.listen)
         .await
@@ -40,7 +44,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     if !address.ip().is_loopback() {
         warn!(server.address = %address, "anybody who can reach this address can ask and refresh: samovar does not check who asks");
     }
-    if config.watch.is_empty() {
+    if config.watch.is_empty() && config.watch_patterns.is_empty() {
         warn!("nothing is watched; name repositories with --watch or in the configuration file");
     }
     let shutdown = CancellationToken::new();
@@ -50,6 +54,9 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         .with_hot_set(Arc::clone(&hot))
         .with_missing_observer(metrics.clone())
         .with_max_stale_denied(config.upstream.max_stale_denied);
+    let known = std::iter::once((source.name().to_owned(), source.problems()));
+    let catalog = |catalog: &CatalogSource| (catalog.name().to_owned(), catalog.problems());
+    let known = known.chain(catalogs.iter().map(catalog)).collect();
     let doors = Doors {
         cache,
         hot: Arc::clone(&hot),
@@ -64,13 +71,15 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         aliases: config.aliases.clone(),
         started_at: to_the_second(clock.now()),
         clock,
-        sources: vec![(source.name().to_owned(), source.problems())],
+        sources: known,
         unverified_hosts: host_settings::unverified(&config),
         shutdown: shutdown.clone(),
         loopback_only: address.ip().is_loopback(),
     };
     let stopping = stop_signal()?;
-    let mut warming = tokio::spawn(warmer.run(vec![Box::new(source)], shutdown.clone()));
+    let mut sources: Vec<Box<dyn ImageSource>> = vec![Box::new(source)];
+    sources.extend(catalogs.into_iter().map(|catalog| Box::new(catalog) as Box<dyn ImageSource>));
+    let mut warming = tokio::spawn(warmer.run(sources, shutdown.clone()));
     let checking = tokio::spawn({
         let shutdown = shutdown.clone();
         async move {

@@ -65,6 +65,7 @@ fn root(mut root: Section<'_>) -> Settings {
         platform: root.texts("platform"),
         intervals: intervals::read(&mut root),
         forget_after: root.text("forget_after"),
+        catalog_interval: root.text("catalog_interval"),
         rps: root.number("rps"),
         burst: root.number("burst"),
         docker_config: root.text("docker_config"),

@@ -25,7 +25,7 @@ pub fn process_environment(name: &str) -> Option<String> {
 #[expect(clippy::doc_markdown, reason = "the text is the help that a terminal shows")]
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
-    /// Keep this image repository warm; with a tag, only that tag [env: SAMOVAR_WATCH, comma separated]
+    /// Keep this image repository warm; with a tag, only that tag; with `*` in its path, all that match of a registry that lists its repositories [env: SAMOVAR_WATCH, comma separated]
     #[arg(long, value_name = "IMAGE")]
     pub watch: Vec<String>,
 
@@ -36,6 +36,10 @@ pub struct ServeArgs {
     /// List the tags of a repository this often, such as 90s, 5m or 1h30m [default: 5m at first, then as often as it changes] [env: SAMOVAR_POLL_INTERVAL]
     #[arg(long, value_name = "DURATION")]
     pub poll_interval: Option<String>,
+
+    /// For patterns in the watch list, ask a registry this often which repositories it has [default: 10m] [env: SAMOVAR_CATALOG_INTERVAL]
+    #[arg(long, value_name = "DURATION")]
+    pub catalog_interval: Option<String>,
 
     /// Remove what is stored of a repository that nobody has watched for so long; 0s at once [default: 24h] [env: SAMOVAR_FORGET_AFTER]
     #[arg(long, value_name = "DURATION")]
@@ -126,6 +130,7 @@ impl ServeArgs {
             listen: flag("--listen", self.listen.as_deref()),
             intervals: IntervalSettings::poll(flag("--poll-interval", self.poll_interval.as_deref())),
             forget_after: flag("--forget-after", self.forget_after.as_deref()),
+            catalog_interval: flag("--catalog-interval", self.catalog_interval.as_deref()),
             hot_set: flag("--hot-set", self.hot_set.as_deref()),
             ..self.shared.settings()
         }
@@ -179,6 +184,7 @@ pub(super) fn from_environment(environment: Environment<'_>) -> Settings {
         platform: variable_list(environment, "SAMOVAR_PLATFORM"),
         intervals: IntervalSettings::poll(variable(environment, "SAMOVAR_POLL_INTERVAL")),
         forget_after: variable(environment, "SAMOVAR_FORGET_AFTER"),
+        catalog_interval: variable(environment, "SAMOVAR_CATALOG_INTERVAL"),
         rps: variable(environment, "SAMOVAR_RPS"),
         burst: variable(environment, "SAMOVAR_BURST"),
         docker_config: variable(environment, "SAMOVAR_DOCKER_CONFIG"),

@@ -20,6 +20,7 @@ mod hosts;
 mod intervals;
 mod policy;
 mod proxies;
+mod repository_pattern;
 mod settings;
 mod store_url;
 mod tag_filter;
@@ -44,6 +45,7 @@ use samovar_registry::{Aliases, Globs, Platforms};
 pub use error::{ConfigError, Origin, Problem};
 pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
 pub use intervals::{PollInterval, TagInterval};
+pub use repository_pattern::RepositoryPattern;
 pub use store_url::{StoreUrl, StoreUrlError};
 pub use tag_filter::{Chosen, IgnoredFor, TagFilter, TagPattern, TagRegex, TagSelection, Verdict};
 pub use values::{parse_duration, shown as shown_duration, shown_size};
@@ -57,6 +59,11 @@ use settings::Settings;
 pub struct Config {
     /// What to keep warm: each repository once, in the order of names.
     pub watch: Vec<WatchEntry>,
+    /// And all repositories that match these patterns, each of them once.
+    pub watch_patterns: Vec<WatchEntry<RepositoryPattern>>,
+    /// How often a registry is asked which repositories it has, for the patterns: between a second and a week, by default 10
+    /// minutes.
+    pub catalog_interval: Duration,
     /// Where to keep it. By default embedded, in the state or data directory.
     pub store: StoreUrl,
     /// A directory for copies of what never changes, where the store is a remote one.
@@ -179,7 +186,14 @@ impl Config {
         environment: Environment<'_>,
     ) -> Result<Self, ConfigError> {
         let settings = Settings { watch: Some(flags::image_arguments(images)), ..flags.settings() };
-        Self::from_layers(settings, flags.config.as_deref(), environment)
+        let (settings, mut problems) = layers(settings, flags.config.as_deref(), environment);
+        for entry in settings.watch.iter().flatten() {
+            if RepositoryPattern::is_meant_by(&entry.image.value) {
+                let reason = "patterns are for the watch list of `serve`: name the repositories one by one";
+                problems.add(&entry.image.origin, reason);
+            }
+        }
+        validate::config(&settings, environment, problems)
     }
 
     /// The configuration of `samovar store`: the store itself, without the tier that a server may have before it.

@@ -1,10 +1,11 @@
 //! Which hosts may be asked, and whether the rest of the configuration keeps to it.
 
 use samovar_registry::upstream::{HostPolicy, MirrorUrl};
-use samovar_registry::{Aliases, Reference};
+use samovar_registry::{Aliases, Name, Reference};
 
 use super::connection::MirrorSettings;
 use super::error::Problems;
+use super::repository_pattern::RepositoryPattern;
 use super::settings::{Settings, WatchSetting};
 use super::validate::globs;
 
@@ -23,14 +24,23 @@ pub(super) fn check_watched(
 ) {
     for entry in watch {
         // What cannot be read is a problem already.
-        let Ok(reference) = Reference::parse(&entry.image.value, aliases) else { continue };
-        let host = reference.name().host();
+        let Some(name) = name(&entry.image.value, aliases) else { continue };
+        let host = name.host();
         if policy.denies(host) {
             problems.add(&entry.image.origin, format!("its host {host} is denied by deny_hosts"));
         } else if !policy.allows(host) {
             problems.add(&entry.image.origin, format!("its host {host} is not among allow_hosts"));
         }
     }
+}
+
+/// The repository, or one that the pattern would match.
+fn name(image: &str, aliases: &Aliases) -> Option<Name> {
+    if RepositoryPattern::is_meant_by(image) {
+        let (pattern, _) = RepositoryPattern::parse(image, aliases).ok()?;
+        return Some(pattern.example().clone());
+    }
+    Some(Reference::parse(image, aliases).ok()?.name().clone())
 }
 
 /// Refuses mirrors that may not be asked.

@@ -23,6 +23,9 @@ use super::{connection, hosts, policy};
 /// How long what is stored of a repository outlives the last one who watches it.
 const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 24);
 
+/// How often a registry is asked for its repositories.
+const CATALOG_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
+
 /// For each of the timeouts of a request.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(1);
 
@@ -69,8 +72,14 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
     let store = store(settings.store.as_ref(), environment, problems);
     let platforms = platforms(listed(settings.platform.as_ref()), problems).unwrap_or_default();
     let usual = Usual { poll_interval, tag_interval, platforms: &platforms };
+    let watched = watch_list(listed(settings.watch.as_ref()), &aliases, &usual, problems);
+    let catalog_interval = checked(settings.catalog_interval.as_ref(), problems, |text| {
+        values::parse_duration(text, CATALOG_INTERVALS)
+    });
     Config {
-        watch: watch_list(listed(settings.watch.as_ref()), &aliases, &usual, problems),
+        watch: watched.repositories,
+        watch_patterns: watched.patterns,
+        catalog_interval: catalog_interval.unwrap_or(Duration::from_mins(10)),
         store_local_tier: local_tier(settings.store_local_tier.as_ref(), store.as_ref(), problems),
         store: store.unwrap_or(StoreUrl::Memory),
         store_limit_bytes: size(settings.store_limit.as_ref(), STORE_LIMITS, problems).unwrap_or(8 << 30),

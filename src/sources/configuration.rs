@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use samovar_registry::Name;
-use samovar_registry::credentials::CredentialChain;
 
-use super::{ImageSource, SharedKeychain, SourceProblems, Watch, WatchList};
+use super::problems::Concern;
+use super::{ImageSource, SharedKeychain, SourceProblems, WatchList, watched};
 use crate::config::WatchEntry;
 
 /// How often the credentials are read again.
@@ -42,9 +41,9 @@ impl ConfigurationSource {
         let names = self.entries.iter().map(|entry| entry.name.clone()).collect();
         if let Some(mut read) = self.keychain.chains_for(names).await {
             let watches = self.entries.iter().zip(read.chains);
-            self.latest = WatchList(watches.map(|(entry, chain)| watch(entry, chain)).collect());
+            self.latest = WatchList(watches.map(|(entry, chain)| watched(entry, chain)).collect());
             read.problems.append(&mut read.chain_problems);
-            self.problems.replace(read.problems, read.helper_problems);
+            self.problems.replace(Concern::Credentials, read.problems, read.helper_problems);
         }
         self.latest.clone()
     }
@@ -60,17 +59,6 @@ impl ConfigurationSource {
             }
         }
     }
-}
-
-fn watch(entry: &WatchEntry, credentials: CredentialChain) -> (Name, Watch) {
-    let watch = Watch {
-        tags: entry.tags.clone(),
-        credentials,
-        poll_interval: Some(entry.poll_interval),
-        tag_interval: Some(entry.tag_interval),
-        platforms: Some(entry.platforms.clone()),
-    };
-    (entry.name.clone(), watch)
 }
 
 impl ImageSource for ConfigurationSource {

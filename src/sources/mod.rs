@@ -1,5 +1,6 @@
 //! Which images to keep warm, and with which credentials.
 
+mod catalog;
 mod configuration;
 mod keychain;
 mod problems;
@@ -11,7 +12,10 @@ use futures_util::stream::BoxStream;
 use samovar_registry::credentials::CredentialChain;
 use samovar_registry::{Name, Platforms};
 
+use crate::config::WatchEntry;
+
 pub use crate::config::{Chosen, PollInterval, TagFilter, TagInterval, TagPattern, Verdict};
+pub use catalog::{CatalogOptions, CatalogSource};
 pub use configuration::ConfigurationSource;
 pub use keychain::SharedKeychain;
 pub use problems::SourceProblems;
@@ -73,6 +77,18 @@ impl Watch {
         let platforms = both_or_either(self.platforms, other.platforms, |one, other| one.union(&other));
         Self { tags: self.tags.union(other.tags), credentials, poll_interval, tag_interval, platforms }
     }
+}
+
+/// An entry of the configuration, with the credentials for it.
+fn watched(entry: &WatchEntry, credentials: CredentialChain) -> (Name, Watch) {
+    let watch = Watch {
+        tags: entry.tags.clone(),
+        credentials,
+        poll_interval: Some(entry.poll_interval),
+        tag_interval: Some(entry.tag_interval),
+        platforms: Some(entry.platforms.clone()),
+    };
+    (entry.name.clone(), watch)
 }
 
 /// What two say, or what one of them says.

@@ -40,6 +40,12 @@ pub enum Key {
     Asked(String),
     /// What the holder of a host's lane knows of the host's limits.
     Budget(String),
+    /// What is known of the repositories that a host lists.
+    Catalog(String),
+    /// Some of their names, named by their content.
+    CatalogPart(String, ContentHash),
+    /// Whose turn it is to ask a host for its repositories.
+    CatalogTurn(String),
     /// Whose turn it is to look for what nobody watches any more.
     Sweep,
 }
@@ -57,7 +63,16 @@ impl Key {
 
     /// Whether the entry serves the replicas of the moment, and is nothing that was learnt of images.
     pub fn is_coordination(&self) -> bool {
-        matches!(self, Self::Lane(_) | Self::Asked(_) | Self::Budget(_) | Self::Sweep)
+        matches!(
+            self,
+            Self::Lane(_)
+                | Self::Asked(_)
+                | Self::Budget(_)
+                | Self::Catalog(_)
+                | Self::CatalogPart(..)
+                | Self::CatalogTurn(_)
+                | Self::Sweep
+        )
     }
 
     /// The repository that the entry belongs to; documents are shared by all.
@@ -75,6 +90,9 @@ impl Key {
             | Self::Lane(_)
             | Self::Asked(_)
             | Self::Budget(_)
+            | Self::Catalog(_)
+            | Self::CatalogPart(..)
+            | Self::CatalogTurn(_)
             | Self::Sweep => None,
         }
     }
@@ -115,6 +133,9 @@ impl FromStr for Key {
             ("lane", None) => Self::Lane(first.to_owned()),
             ("asked", None) => Self::Asked(first.to_owned()),
             ("budget", None) => Self::Budget(first.to_owned()),
+            ("catalog", None) => Self::Catalog(first.to_owned()),
+            ("catalog", Some(second)) => Self::CatalogPart(first.to_owned(), hash(second)?),
+            ("turn", None) => Self::CatalogTurn(first.to_owned()),
             ("sweep", None) if first == WHOLE_STORE => Self::Sweep,
             _ => return Err(UnknownKey),
         };
@@ -138,6 +159,9 @@ impl fmt::Display for Key {
             Self::Lane(host) => write!(f, "{LAYOUT}|lane|{host}"),
             Self::Asked(host) => write!(f, "{LAYOUT}|asked|{host}"),
             Self::Budget(host) => write!(f, "{LAYOUT}|budget|{host}"),
+            Self::Catalog(host) => write!(f, "{LAYOUT}|catalog|{host}"),
+            Self::CatalogPart(host, hash) => write!(f, "{LAYOUT}|catalog|{host}|{hash}"),
+            Self::CatalogTurn(host) => write!(f, "{LAYOUT}|turn|{host}"),
             Self::Sweep => write!(f, "{LAYOUT}|sweep|{WHOLE_STORE}"),
         }
     }
@@ -220,6 +244,9 @@ mod tests {
             Key::Lane("[::1]:5000".into()),
             Key::Asked("docker.io".into()),
             Key::Budget("docker.io".into()),
+            Key::Catalog("docker.io".into()),
+            Key::CatalogPart("[::1]:5000".into(), hash),
+            Key::CatalogTurn("docker.io".into()),
             Key::Sweep,
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));

@@ -45,7 +45,14 @@ impl Judgement {
                 Beginning::InParts(more) => Self::Begins(more),
                 Beginning::Damaged => Self::Damaged("its bytes do not match its digest".into()),
             },
-            Key::DocumentPart(..) | Key::Lane(_) | Key::Asked(_) | Key::Budget(_) | Key::Sweep => Self::Sound,
+            Key::DocumentPart(..)
+            | Key::Lane(_)
+            | Key::Asked(_)
+            | Key::Budget(_)
+            | Key::Catalog(_)
+            | Key::CatalogPart(..)
+            | Key::CatalogTurn(_)
+            | Key::Sweep => Self::Sound,
         }
     }
 

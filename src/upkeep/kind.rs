@@ -54,7 +54,13 @@ impl Kind {
             Key::Demand(_) => Some(Self::Demand),
             Key::Document(_) => Some(Self::Document),
             Key::DocumentPart(..) => Some(Self::DocumentPart),
-            Key::Lane(_) | Key::Asked(_) | Key::Budget(_) | Key::Sweep => None,
+            Key::Lane(_)
+            | Key::Asked(_)
+            | Key::Budget(_)
+            | Key::Catalog(_)
+            | Key::CatalogPart(..)
+            | Key::CatalogTurn(_)
+            | Key::Sweep => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The warmer, cache and store as they are, against a simulated registry in simulated time.
 
 mod budgets;
+mod catalog;
 mod changes;
 mod contents;
 mod costs;

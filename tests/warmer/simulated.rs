@@ -1,15 +1,17 @@
 //! A registry in memory, without a network: time is tokio's, so that days pass in milliseconds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use samovar_registry::credentials::CredentialChain;
 use samovar_registry::upstream::{
-    BudgetRecord, Document, ErrorKind, ListState, Listing, ManifestSelector, Operation, TagList, Upstream,
-    UpstreamError, UpstreamFactory, Urgency,
+    BudgetRecord, Catalog, CatalogError, Document, ErrorKind, ListState, Listing, ManifestSelector,
+    Operation, TagList, Upstream, UpstreamError, UpstreamFactory, Urgency,
 };
 use samovar_registry::{Digest, Name, Tag};
 use samovar_testing::Content;
@@ -49,6 +51,10 @@ struct Contents {
     paces: HashMap<String, Pace>,
     /// What every listing meets.
     list_failure: Option<ErrorKind>,
+    /// What listing repositories meets.
+    catalog_failure: Option<ErrorKind>,
+    /// Hosts that list no repositories though they have some.
+    unlisted: HashSet<String>,
     asked: Vec<Asked>,
 }
 
@@ -97,6 +103,25 @@ impl World {
 
     pub(crate) fn set_list_failure(&self, failure: Option<ErrorKind>) {
         self.contents().list_failure = failure;
+    }
+
+    pub(crate) fn set_catalog_failure(&self, failure: Option<ErrorKind>) {
+        self.contents().catalog_failure = failure;
+    }
+
+    /// From now on, or no longer, `host` lists no repositories.
+    pub(crate) fn set_unlisted(&self, host: &str, is_unlisted: bool) {
+        let mut contents = self.contents();
+        if is_unlisted {
+            contents.unlisted.insert(host.to_owned());
+        } else {
+            contents.unlisted.remove(host);
+        }
+    }
+
+    /// Removes a repository.
+    pub(crate) fn forget(&self, name: &Name) {
+        self.contents().tags.remove(name);
     }
 
     pub(crate) fn remove(&self, name: &Name, tag: &str) {
@@ -150,6 +175,27 @@ impl World {
 impl UpstreamFactory for World {
     fn upstream(&self, name: &Name, _: &CredentialChain) -> Arc<dyn Upstream> {
         Arc::new(Repository { world: self.clone(), name: name.clone() })
+    }
+
+    fn catalog<'a>(
+        &'a self,
+        host: &'a str,
+        _: &'a CredentialChain,
+        urgency: Urgency,
+    ) -> BoxFuture<'a, Result<Catalog, CatalogError>> {
+        let name: Name = format!("{host}/catalog").parse().unwrap();
+        let asking = Repository { world: self.clone(), name };
+        async move {
+            let listed = asking.ask(Operation::Catalog, String::new(), urgency, |contents| {
+                let of_host = contents.tags.keys().filter(|name| name.host() == host);
+                let repositories: BTreeSet<Name> = of_host.cloned().collect();
+                let repositories =
+                    if contents.unlisted.contains(host) { BTreeSet::new() } else { repositories };
+                Some(Catalog { repositories: repositories.into_iter().collect(), invalid: 0 })
+            });
+            listed.await.map_err(|error| CatalogError::of(host, error.kind))
+        }
+        .boxed()
     }
 
     fn blocked_for(&self, name: &Name) -> Option<Duration> {
@@ -216,7 +262,9 @@ impl Repository {
         tokio::time::sleep(latency).await;
         let contents = self.world.contents();
         let list_failure = contents.list_failure.as_ref().filter(|_| operation == Operation::Tags);
-        let answer = match contents.failures.get(self.name.host()).or(list_failure) {
+        let catalog_failure = contents.catalog_failure.as_ref().filter(|_| operation == Operation::Catalog);
+        let met = contents.failures.get(self.name.host()).or(list_failure).or(catalog_failure);
+        let answer = match met {
             Some(failure) => Err(failure.clone()),
             None => answer(&contents).ok_or(ErrorKind::NotFound { message: None }),
         };

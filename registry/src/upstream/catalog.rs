@@ -68,8 +68,8 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
-    /// Tells those that will not list from those that fail.
-    pub(super) fn new(host: &str, kind: ErrorKind) -> Self {
+    /// What a failure says of a registry: whether it does not list its repositories at all, or could not now.
+    pub fn of(host: &str, kind: ErrorKind) -> Self {
         let host = host.to_owned();
         let cannot = match &kind {
             ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } | ErrorKind::NotFound { .. } => true,

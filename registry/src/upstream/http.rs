@@ -279,7 +279,7 @@ impl UpstreamFactory for HttpUpstreams {
                 Ok(session) => catalog::read(&session, urgency).await,
                 Err(kind) => Err(kind),
             };
-            listed.map_err(|kind| CatalogError::new(host, kind))
+            listed.map_err(|kind| CatalogError::of(host, kind))
         }
         .boxed()
     }

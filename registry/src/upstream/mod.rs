@@ -206,7 +206,7 @@ pub trait UpstreamFactory: Debug + Send + Sync {
         urgency: Urgency,
     ) -> BoxFuture<'a, Result<Catalog, CatalogError>> {
         let _ = (credentials, urgency);
-        async { Err(CatalogError::new(host, ErrorKind::NotFound { message: None })) }.boxed()
+        async { Err(CatalogError::of(host, ErrorKind::NotFound { message: None })) }.boxed()
     }
 
     /// For how much longer the host of `name` is left alone, because it has asked for it or keeps failing: for not

@@ -137,7 +137,7 @@ async fn mirrors_are_not_asked_and_what_stands_in_the_registrys_place_is() {
     push_repositories(&registry, 5);
     let at_mirror = MirrorOptions {
         url: mirror.url().parse().unwrap(),
-        capabilities: Capabilities::default(),
+        capabilities: Capabilities::ALL,
         override_path: false,
         connection: ConnectionOptions::default(),
     };

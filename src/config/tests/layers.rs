@@ -36,6 +36,8 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!((config.store_limit_bytes, config.hot_set_bytes), (8 << 30, 64 << 20));
     assert_eq!(config.forget_after, Duration::from_hours(24));
     assert_eq!((config.history_entries, config.history_age), (1000, Duration::from_hours(90 * 24)));
+    assert_eq!(config.catalog_interval, Duration::from_mins(10));
+    assert!(config.watch_patterns.is_empty());
     assert!((config.unleased_share - 0.5).abs() < f64::EPSILON);
 }
 
@@ -43,7 +45,7 @@ fn defaults_are_those_of_the_contract() {
 #[test]
 fn flag_beats_environment_beats_file_beats_default() {
     type Shown = fn(&Config) -> String;
-    let cases: [(&str, [&str; 3], Shown); 14] = [
+    let cases: [(&str, [&str; 3], Shown); 15] = [
         ("watch", ["quay.io/file/a", "quay.io/env/a", "quay.io/flag/a"], |config| watched(config).join(",")),
         ("store", ["embedded:/file", "embedded:/env", "embedded:/flag"], |config| config.store.to_string()),
         ("listen", ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], |config| config.listen.to_string()),
@@ -61,6 +63,7 @@ fn flag_beats_environment_beats_file_beats_default() {
         ("platform", ["linux/386", "linux/arm", "linux/s390x"], |config| config.platforms.to_string()),
         ("poll_interval", ["1m", "2m", "3m"], |config| config.poll_interval.to_string()),
         ("forget_after", ["1m", "2m", "0s"], |config| shown_duration(config.forget_after)),
+        ("catalog_interval", ["1m", "2m", "3m"], |config| shown_duration(config.catalog_interval)),
         ("rps", ["1", "2.5", "3"], |config| config.rate.to_string()),
         ("burst", ["1", "2", "3"], |config| config.burst.to_string()),
         ("store_limit", ["16MiB", "1GiB", "3TiB"], |config| shown_size(config.store_limit_bytes)),
@@ -70,7 +73,8 @@ fn flag_beats_environment_beats_file_beats_default() {
     for (key, [in_file, in_variable, in_flag], shown) in cases {
         let written = match key {
             "rps" | "burst" | "unleased_share" => in_file.to_owned(),
-            "store" | "listen" | "poll_interval" | "forget_after" | "store_limit" | "hot_set" => {
+            "store" | "listen" | "poll_interval" | "forget_after" | "catalog_interval" | "store_limit"
+            | "hot_set" => {
                 format!("\"{in_file}\"")
             }
             _ => format!("[\"{in_file}\"]"),
@@ -386,4 +390,45 @@ fn warming_takes_its_images_from_the_command() {
 fn aliases_win_over_organisations_in_the_watch_list() {
     let config = load("", &[], &["--alias", "up=127.0.0.1:5000", "--watch", "up/team/app"]).unwrap();
     assert_eq!(config.watch[0].name, "127.0.0.1:5000/team/app".parse::<Name>().unwrap());
+}
+
+#[test]
+fn patterns_stand_beside_names_and_take_every_key_that_they_take() {
+    let file = "watch = ['r.example/team/*', 'r.example/team/app', \
+                { image = 'up/*', tags = ['v*'], ignore_tags = ['*-rc'], platforms = ['linux/arm64'], poll_interval = '30s' }, \
+                { image = 'R.example/team/*', tags = ['v1*'] }]\nalias = ['up=127.0.0.1:5000']\n";
+    let config = load(file, &[], &[]).unwrap();
+    assert_eq!(watched(&config), ["r.example/team/app"]);
+    let patterns: Vec<_> = config.watch_patterns.iter().map(|pattern| pattern.name.as_str()).collect();
+    assert_eq!(patterns, ["127.0.0.1:5000/*", "r.example/team/*"], "each once");
+    let [up, team] = &config.watch_patterns[..] else { panic!("{patterns:?}") };
+    assert_eq!(team.tags, TagFilter::All, "any tag that one of the entries wants");
+    assert_ne!(up.tags, TagFilter::All);
+    assert_eq!(up.platforms.to_string(), "linux/arm64");
+    assert_eq!(up.poll_interval, PollInterval::fixed(Duration::from_secs(30)));
+    let config = load("", &[("SAMOVAR_WATCH", "r.example/*, alpine")], &[]).unwrap();
+    assert_eq!((watched(&config).len(), config.watch_patterns.len()), (1, 1));
+    let config = load("", &[], &["--watch", "r.example/*:v1"]).unwrap();
+    assert_eq!(config.watch_patterns[0].tags, TagFilter::exactly("v1".parse().unwrap()));
+}
+
+#[test]
+fn patterns_keep_to_the_rules_of_the_watch_list() {
+    for (file, expected) in [
+        (
+            "watch = ['ghcr.io/org/*']",
+            "key watch[0]: \"ghcr.io/org/*\" is a pattern, and ghcr.io does not list",
+        ),
+        ("watch = ['r.example/*']\ndeny_hosts = ['r.example']", "key watch[0]: its host r.example is denied"),
+        ("watch = [{ image = 'r.example/*:v1', tags = ['v*'] }]", "names a tag already"),
+        ("watch = ['*']", "names no registry"),
+    ] {
+        let error = load(file, &[], &[]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{file}: {error}");
+    }
+    let warm = Config::for_warm(&["r.example/*".to_owned()], &SharedArgs::default(), &|_| None).unwrap_err();
+    assert!(
+        warm.to_string().contains("argument IMAGE: patterns are for the watch list of `serve`"),
+        "{warm}"
+    );
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use samovar_registry::Platforms;
 use samovar_registry::credentials::{Candidate, CredentialChain, Credentials, Keychain, KeychainOptions};
+use samovar_registry::{Name, Platforms};
 
 use super::*;
 use crate::config::{PollInterval, TagFilter, TagInterval};

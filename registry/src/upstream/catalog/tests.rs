@@ -93,7 +93,7 @@ fn who_does_not_list_is_told_from_who_fails() {
         (ErrorKind::Rejected { status: 418, message: None }, false),
         (ErrorKind::RateLimited { retry_after: Duration::ZERO, message }, false),
     ] {
-        let error = CatalogError::new(HOST, kind.clone());
+        let error = CatalogError::of(HOST, kind.clone());
         assert_eq!(matches!(error, CatalogError::CannotList { .. }), cannot, "{kind}");
         assert_eq!(error.kind(), &kind);
     }
