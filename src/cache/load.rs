@@ -16,8 +16,9 @@ use tokio::time::timeout;
 
 use super::page;
 use super::records::{TagRecord, TagSide};
+use super::side_page::read_side_page;
 use super::snapshot::{PageRecords, Snapshot, SnapshotPage};
-use super::stored::{Head, MOST_PAGES_IN_ONE, PageRef, Side, decode, decode_directory, read_side_page};
+use super::stored::{Head, MOST_PAGES_IN_ONE, PageRef, Side, decode, decode_directory};
 use crate::store::{ContentHash, Entry, Key, Reader, StoreError};
 
 /// A page may vanish between reading the head and reading it, because a newer head has replaced it: then the head is

@@ -12,6 +12,7 @@ mod hot;
 pub mod load;
 pub mod page;
 pub mod records;
+mod side_page;
 pub mod snapshot;
 pub mod stored;
 mod timestamp_labels;

@@ -198,6 +198,8 @@ pub struct TagSide {
     pub attempts: u32,
     /// The registry said once that it has no manifest for the tag, whose image we know.
     pub missing: bool,
+    /// The registry has been seen to move the tag: whatever its name looks like, it floats.
+    pub moved: bool,
 }
 
 /// What went wrong with a repository's list, and when.

@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{self, Event, History};
 pub use super::load::{Loaded, Pages, load};
-use super::records::{LastError, TagSide, TagStateName};
+use super::records::{LastError, TagStateName};
+pub(crate) use super::side_page::decode_side_page;
+pub use super::side_page::encode_side_page;
 use crate::store::{ContentHash, Entry, open, seal};
 
 /// The head of a repository.
@@ -146,6 +148,15 @@ pub struct Side {
     /// When to list next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_listing: Option<Timestamp>,
+    /// How often to list, as learnt so far: milliseconds between two listings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_interval_ms: Option<u64>,
+    /// When a webhook last told of something; absent once the list has changed without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fed_at: Option<Timestamp>,
+    /// By which rules the deadlines of its tags were planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paced: Option<Paced>,
     /// When anything of the repository, its list or one of its tags, is next to be looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wake: Option<Timestamp>,
@@ -182,6 +193,15 @@ pub struct Side {
     /// Changes that no head tells of yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "history::known")]
     pub early: Vec<Event>,
+}
+
+/// What was the case when the deadlines of a repository's tags were looked through: they hold as long as it is no less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paced {
+    /// What may pass between two looks at a tag at most, in seconds.
+    pub longest_seconds: u64,
+    /// Somebody had read the repository, or a tag of it, lately.
+    pub in_demand: bool,
 }
 
 /// A list that lost most of its tags.
@@ -227,9 +247,6 @@ impl Gone {
     pub const LONG_ENOUGH: Duration = Duration::from_hours(24);
 }
 
-/// One tag's side record: tag, last fetched, interval, next (seconds since 1970, 0 for none), attempts, missing.
-type SideRow<'a> = (&'a str, i64, u32, i64, u32, bool);
-
 /// Encodes something small and sealed: a head or a side record.
 pub fn encode<T: Serialize>(value: &T) -> bytes::Bytes {
     seal(&serde_json::to_vec(value).expect("records have only string keys and are written to memory"))
@@ -239,42 +256,6 @@ pub fn encode<T: Serialize>(value: &T) -> bytes::Bytes {
 pub fn decode<T: DeserializeOwned>(entry: Option<&Entry>) -> Option<T> {
     let plain = open(&entry?.value).ok()?;
     serde_json::from_slice(&plain).ok()
-}
-
-/// Encodes the side records of a page's tags.
-pub fn encode_side_page<'a>(rows: impl Iterator<Item = (&'a Tag, &'a TagSide)>) -> bytes::Bytes {
-    let second = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_second);
-    let rows: Vec<SideRow<'_>> = rows
-        .map(|(tag, side)| {
-            let (fetched, next) = (second(side.last_fetched), second(side.next));
-            (tag.as_str(), fetched, side.interval_seconds, next, side.attempts, side.missing)
-        })
-        .collect();
-    encode(&rows)
-}
-
-/// Decodes what [`encode_side_page`] made: tags, in ascending order, with their side records.
-pub(crate) fn decode_side_page(entry: &Entry) -> Option<Vec<(Tag, TagSide)>> {
-    let mut sides = Vec::new();
-    let mut are_tags = true;
-    read_side_page(entry, |tag, side| match Tag::try_from(tag) {
-        Ok(tag) => sides.push((tag, side)),
-        Err(_) => are_tags = false,
-    })?;
-    are_tags.then_some(sides)
-}
-
-/// Reads what [`encode_side_page`] made, and gives each tag with its side record to `take`. `None`: it does not decode.
-pub(super) fn read_side_page(entry: &Entry, mut take: impl FnMut(&str, TagSide)) -> Option<()> {
-    let time = |second: i64| (second != 0).then(|| Timestamp::from_second(second).ok()).flatten();
-    let plain = open(&entry.value).ok()?;
-    // Borrowed: this is read with every reading of a repository, and nearly all of its tags are known already.
-    let rows: Vec<SideRow<'_>> = serde_json::from_slice(&plain).ok()?;
-    for (tag, last_fetched, interval_seconds, next, attempts, missing) in rows {
-        let (last_fetched, next) = (time(last_fetched), time(next));
-        take(tag, TagSide { last_fetched, interval_seconds, next, attempts, missing });
-    }
-    Some(())
 }
 
 /// Decodes a part of a directory; `None` where it is not what its name promises.

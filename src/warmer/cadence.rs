@@ -1,17 +1,23 @@
 //! How long to wait before asking again: pure functions from what was learnt to a duration.
+//!
+//! - [`poll`]: how often a repository is listed, by how often its list changes and whether webhooks tell;
+//! - [`tags`]: how often a tag is confirmed, by how it has behaved, what it looks like and whether anybody reads it;
+//! - here: failures and denials, which follow no rhythm of the registry's.
+//!
+//! Invariants: every wait is bounded on both sides; a longer wait before never makes a shorter one after; what is learnt
+//! is learnt from time that has passed, so that the same answer taken in twice counts once.
+
+pub(super) mod poll;
+pub(super) mod tags;
 
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// A tag is first confirmed after this long.
-pub(super) const INITIAL: Duration = HOUR;
-/// A tag that moves all the time is asked about no more often.
-pub(super) const SHORTEST: Duration = Duration::from_mins(5);
-/// A tag that never moves is asked about no less often.
-pub(super) const LONGEST: Duration = Duration::from_hours(168);
 /// Tags that are excluded or unknown are asked about this often.
 pub(super) const NEGATIVE: Duration = DAY;
 
@@ -21,14 +27,6 @@ const LONGEST_RETRY: Duration = DAY;
 const LONGEST_LISTING_RETRY: Duration = HOUR;
 /// What a registry no longer has, all at once or one tag, is asked for again after this long before it is believed.
 pub(super) const CONFIRM_LOSS: Duration = MINUTE;
-
-/// The interval of a tag whose digest the registry has just told: doubled where it was the same as before, halved
-/// where the tag had moved. `None`: the tag was not known before.
-pub(super) fn next_interval(previous: Option<Duration>, moved: bool) -> Duration {
-    let Some(previous) = previous else { return INITIAL };
-    let next = if moved { previous / 2 } else { previous.saturating_mul(2) };
-    next.clamp(SHORTEST, LONGEST)
-}
 
 /// The wait after the `failures`th failure in a row, at least one. `jitter` is a random number from 0 to 1.
 pub(super) fn after_failure(failures: u32, jitter: f64) -> Duration {
@@ -51,8 +49,13 @@ pub(super) fn jittered(interval: Duration, jitter: f64) -> Duration {
     in_milliseconds(interval.mul_f64(0.9 + jitter / 5.0))
 }
 
+/// The time from then until now; none where the clock went back.
+pub(super) fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
 /// Times are kept and shown to the millisecond.
-fn in_milliseconds(duration: Duration) -> Duration {
+pub(super) fn in_milliseconds(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -61,24 +64,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn an_unchanged_tag_is_asked_about_after_1_2_4_hours_up_to_a_week() {
-        let intervals = std::iter::successors(Some(next_interval(None, false)), |previous| {
-            Some(next_interval(Some(*previous), false))
-        });
-        let hours: Vec<u64> = intervals.take(10).map(|interval| interval.as_secs() / 3600).collect();
-        assert_eq!(hours, [1, 2, 4, 8, 16, 32, 64, 128, 168, 168]);
-    }
-
-    #[test]
-    fn a_tag_that_always_moves_is_asked_about_every_five_minutes_in_the_end() {
-        let mut interval = LONGEST;
-        for _ in 0..20 {
-            interval = next_interval(Some(interval), true);
-        }
-        assert_eq!(interval, SHORTEST);
-    }
 
     #[test]
     fn failures_back_off_from_30_seconds_to_a_day() {
@@ -90,22 +75,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn intervals_stay_within_their_bounds(seconds in 0_u64..u64::MAX, moved: bool) {
-            let next = next_interval(Some(Duration::from_secs(seconds)), moved);
-            prop_assert!((SHORTEST..=LONGEST).contains(&next));
-        }
-
-        #[test]
-        fn a_longer_interval_never_becomes_the_shorter_one(a in 0_u64..1 << 40, b in 0_u64..1 << 40, moved: bool) {
-            let next = |seconds| next_interval(Some(Duration::from_secs(seconds)), moved);
-            prop_assert!(next(a.min(b)) <= next(a.max(b)));
-        }
-
-        #[test]
-        fn back_off_grows_and_is_bounded(failures in 1_u32.., jitter in 0.0..=1.0_f64) {
+        fn back_off_grows_and_is_bounded(failures in 1_u32.., jitter in 0.0..=1.0_f64, later in 0.0..=1.0_f64) {
             let wait = after_failure(failures, jitter);
             prop_assert!(wait >= FIRST_RETRY && wait <= LONGEST_RETRY);
-            prop_assert!(after_failure(failures.saturating_add(1), jitter) >= wait);
+            // Jitter, which is at most a quarter, never makes up for a doubling.
+            prop_assert!(after_failure(failures.saturating_add(1), later) >= wait);
+            prop_assert!(after_failed_listing(failures, jitter) <= LONGEST_LISTING_RETRY);
+        }
+
+        #[test]
+        fn jitter_is_a_tenth_at_most(seconds in 1_u64..1_000_000, jitter in 0.0..=1.0_f64) {
+            let (interval, wait) = (Duration::from_secs(seconds), jittered(Duration::from_secs(seconds), jitter));
+            let slack = Duration::from_millis(1);
+            prop_assert!(wait + slack >= interval * 9 / 10 && wait <= interval * 11 / 10 + slack);
         }
     }
 }

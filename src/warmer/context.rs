@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::WarmerOptions;
 use super::announce::Announcer;
+use super::cadence::tags::Pace;
 use super::demand::Demands;
 use super::fetch::Fetcher;
 use super::lease::Lease;
@@ -21,7 +22,7 @@ use super::queue::SharedQueue;
 use super::unfinished::Unfinished;
 use crate::cache::stored::TagCounts;
 use crate::metrics::Metrics;
-use crate::sources::Watch;
+use crate::sources::{PollInterval, Watch};
 use crate::store::{Client, Entry};
 
 /// Publications that somebody who waits for one may lag behind.
@@ -104,6 +105,17 @@ impl Context {
     /// The platforms whose images are wanted of a repository.
     pub(super) fn platforms<'a>(&'a self, watch: &'a Watch) -> &'a Platforms {
         watch.platforms.as_ref().unwrap_or(&self.options.platforms)
+    }
+
+    /// How often a repository is listed.
+    pub(super) fn poll_interval(&self, watch: &Watch) -> PollInterval {
+        watch.poll_interval.unwrap_or(self.options.poll_interval)
+    }
+
+    /// How often the tags of a repository are confirmed, as far as it is not theirs to say.
+    pub(super) fn pace(&self, name: &Name, watch: &Watch) -> Pace {
+        let configured = watch.tag_interval.unwrap_or(self.options.tag_interval);
+        Pace { configured, demand: self.demand.of(name) }
     }
 
     /// The time to the millisecond: what is stored and shown.

@@ -23,8 +23,8 @@ use super::renewal;
 use super::working_copy::{LONGEST_DEADLINE, filter_hash, is_from_the_future, next_listing};
 use crate::cache::load::Loading;
 use crate::cache::snapshot::Snapshot;
-use crate::cache::stored::{Head, Loaded, Pages, Side, encode};
-use crate::sources::{TagFilter, Watch};
+use crate::cache::stored::{Head, Loaded, Paced, Pages, Side, encode};
+use crate::sources::{PollInterval, TagFilter, Watch};
 use crate::store::{Entry, Key, StoreError};
 
 /// The pages of a repository are read once in this time, though nothing of them is due.
@@ -62,7 +62,8 @@ pub(super) enum Light {
 struct Wanted<'a> {
     filter: &'a TagFilter,
     platforms: &'a str,
-    poll: Duration,
+    poll: &'a PollInterval,
+    paced: Paced,
     time_to_live: Option<Duration>,
 }
 
@@ -73,21 +74,25 @@ impl Front {
         name: &Name,
         watch: &Watch,
     ) -> Result<Option<Self>, StoreError> {
+        let now = context.now();
         let snapshot = Loading::new(&*context.store, name, &()).snapshot(Pages::None).await?;
         let wanted = Wanted {
             filter: &watch.tags,
             platforms: &context.platforms(watch).to_string(),
-            poll: watch.poll_interval.unwrap_or(context.options.poll_interval).usual,
+            poll: &context.poll_interval(watch),
+            paced: context.pace(name, watch).paced(now),
             time_to_live: context.store.time_to_live(),
         };
-        Ok(Self::of(snapshot, name, wanted, context.now()))
+        Ok(Self::of(snapshot, name, wanted, now))
     }
 
     /// The same, once they are read.
     fn of(snapshot: Snapshot, name: &Name, wanted: Wanted<'_>, now: Timestamp) -> Option<Self> {
-        let Wanted { filter, platforms, poll, time_to_live } = wanted;
+        let Wanted { filter, platforms, poll, paced, time_to_live } = wanted;
         let (head, side) = (snapshot.head.as_ref()?, snapshot.side.as_ref()?);
-        let is_as_planned = head.platforms == platforms && side.filter == Some(filter_hash(filter));
+        let is_as_planned = head.platforms == platforms
+            && side.filter == Some(filter_hash(filter))
+            && side.paced == Some(paced);
         let is_listing_due = next_listing(side, filter, poll).is_some_and(|next| next <= now);
         let are_pages_due =
             !was_whole_lately(side, time_to_live, now) || renewal::is_due(time_to_live, side.renewed_at, now);
@@ -136,7 +141,7 @@ impl Pass {
         };
         let Ok(Listing::Unchanged(left)) = &listed.result else { return Light::Whole(Some(listed)) };
         let at = self.circumstance(listed.began);
-        self.copy.state().list_unchanged(left.clone(), &self.watch.tags, self.poll_interval(), at);
+        self.copy.state().list_unchanged(left.clone(), &self.watch.tags, &self.poll_interval(), at);
         // From here on nobody may begin to work on the repository.
         let held = slot.lock().await;
         // What does not go into the store may go with the whole pass, which knows what else there is to it.

@@ -24,7 +24,7 @@ use super::queue::{Class, Needs, SharedQueue};
 use super::renewal;
 use super::tag::{Circumstance, DueTag, TagAnswer, left_out};
 use super::working_copy::{ListVerdict, next_listing};
-use crate::sources::Watch;
+use crate::sources::{PollInterval, Watch};
 use crate::store::StoreError;
 
 /// Answers that readers do not see yet are published this often at least.
@@ -158,6 +158,7 @@ impl Pass {
     /// Runs the pass. Ends early, with what was learnt stored, when the registry limits us or samovar stops.
     /// It goes on from a list that was `listed` just before, if that is of use.
     pub(super) async fn run(&self, scope: Scope, listed: Option<Listed>) -> PassOutcome {
+        self.copy.state().pace = self.context.pace(&self.name, &self.watch);
         self.ended(self.list_and_ask(&self.upstream(), scope, listed).await)
     }
 
@@ -187,6 +188,7 @@ impl Pass {
         if let Err(problem) = self.publish_unsaved().await {
             return Some(problem);
         }
+        self.copy.state().pace = self.context.pace(&self.name, &self.watch);
         let began = self.context.now();
         let known = self.copy.state().tags.get(tag).and_then(|kept| kept.record.state.digest().cloned());
         let due = DueTag { tag: tag.clone(), known, other_platforms: false };
@@ -210,6 +212,7 @@ impl Pass {
             Ok(_) | Err(FetchError::Store(_)) => None,
         };
         let problem = self.apply(&due, answer, began).or(failed);
+        self.note_webhook(self.context.now());
         self.publish().await.err().or(problem)
     }
 
@@ -242,6 +245,7 @@ impl Pass {
             renewal::put_back(&*self.context.store, &self.copy).await?;
         }
         self.publish_unsaved().await?;
+        self.plan_anew();
         if self.login_changed {
             let mut state = self.copy.state();
             state.retry_refused(self.context.clock.now());
@@ -260,6 +264,14 @@ impl Pass {
         let asked = self.ask_all(upstream, due).await;
         self.publish().await?;
         listed.and(asked)
+    }
+
+    /// Brings the deadlines of tags in line with what is configured and what is read now, and after a long stop apart.
+    fn plan_anew(&self) {
+        let (now, random) = (self.context.now(), self.context.random());
+        let mut state = self.copy.state();
+        state.spread_overdue(now, random);
+        state.pull_forward(now);
     }
 
     /// Stores what an earlier pass could not. While that fails, nothing more is asked.
@@ -284,7 +296,7 @@ impl Pass {
     fn must_list(&self, scope: Scope) -> bool {
         let state = self.copy.state();
         let failed_before = state.side.attempts > 0;
-        let due = state.listing_is_due(&self.watch.tags, self.poll_interval(), self.context.clock.now());
+        let due = state.listing_is_due(&self.watch.tags, &self.poll_interval(), self.context.clock.now());
         due || scope == Scope::Everything || (self.list_again && failed_before)
     }
 
@@ -296,6 +308,7 @@ impl Pass {
                 None => self.read_list(upstream, known).await?,
             };
         let at = self.circumstance(began);
+        self.note_webhook(at.now);
         match &listed {
             Ok(listing) => self.take_listing(listing, at),
             Err(error) => {
@@ -334,15 +347,22 @@ impl Pass {
         Ok(Listed { known, began, result })
     }
 
+    /// Where it was a webhook that made us look, webhooks come.
+    fn note_webhook(&self, now: Timestamp) {
+        if self.cause == Cause::Webhook {
+            self.copy.state().fed(now);
+        }
+    }
+
     fn take_listing(&self, listing: &Listing, at: Circumstance) {
-        let (filter, interval) = (&self.watch.tags, self.poll_interval());
+        let (filter, poll) = (&self.watch.tags, &self.poll_interval());
         let mut state = self.copy.state();
         match listing {
-            Listing::Unchanged(left) => state.list_unchanged(left.clone(), filter, interval, at),
-            Listing::Newer(list, left) => state.apply_newer(list, left.clone(), filter, interval, at),
+            Listing::Unchanged(left) => state.list_unchanged(left.clone(), filter, poll, at),
+            Listing::Newer(list, left) => state.apply_newer(list, left.clone(), filter, poll, at),
             Listing::Whole(list, left) => {
                 let invalid_before = state.invalid_tags;
-                let verdict = state.apply_list(list, filter, interval, at);
+                let verdict = state.apply_list(list, filter, poll, at);
                 if verdict == ListVerdict::Accepted {
                     state.remember_list(left.clone());
                 }
@@ -534,7 +554,7 @@ impl Pass {
     /// What the repository needs next; the interval may have become shorter since its listing was planned.
     fn planned(&self) -> Needs {
         let state = self.copy.state();
-        let listing = next_listing(&state.side, &self.watch.tags, self.poll_interval());
+        let listing = next_listing(&state.side, &self.watch.tags, &self.poll_interval());
         state.needs().with(Class::Background, listing)
     }
 
@@ -559,8 +579,8 @@ impl Pass {
         self.context.platforms(&self.watch)
     }
 
-    pub(super) fn poll_interval(&self) -> Duration {
-        self.watch.poll_interval.unwrap_or(self.context.options.poll_interval).usual
+    pub(super) fn poll_interval(&self) -> PollInterval {
+        self.context.poll_interval(&self.watch)
     }
 
     fn urgency(&self) -> Urgency {

@@ -8,11 +8,16 @@ use samovar_registry::upstream::{ErrorClass, TagHint};
 use samovar_registry::{Digest, Tag, TagClass};
 
 use super::cadence;
+use super::cadence::tags::TagCadence;
 use super::change::Cause;
 use super::working_copy::CLOCKS_DIFFER;
 use crate::cache::page::bounded_reason;
 use crate::cache::records::{Exclusion, ImageRecord, Pushed, TagRecord, TagSide, TagState};
 use crate::sources::{Chosen, Verdict};
+
+/// A list that says otherwise than we know, and not since when, is believed to know better than the registry did so long
+/// ago.
+const HINT_COUNTS_AFTER: Duration = Duration::from_hours(1);
 
 /// A tag to ask the registry about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,16 +97,39 @@ impl Kept {
         self.record.state == TagState::Pending
     }
 
+    /// Whether its name alone decides that it is not offered.
+    pub(super) fn is_left_out(&self) -> bool {
+        matches!(self.record.state, TagState::Excluded { digest: None, .. })
+    }
+
     /// Whether it is to be asked about later than its own pace would have it.
     pub(super) fn is_put_off(&self) -> bool {
         let Some(next) = self.side.next else { return false };
-        match (&self.record.state, self.side.last_fetched) {
-            (TagState::Pending, _) => true,
-            (TagState::Ok(_), Some(fetched)) => {
-                next > fetched + Duration::from_secs(u64::from(self.side.interval_seconds))
+        let settled = self.confirmed_at();
+        self.record.state == TagState::Pending
+            || settled.is_some_and(|(confirmed, interval)| next > confirmed + interval)
+    }
+
+    /// When the registry last said what is known, and after which time it is asked again by rights; `None` where it has
+    /// not said anything.
+    pub(super) fn confirmed_at(&self) -> Option<(Timestamp, Duration)> {
+        let interval = match &self.record.state {
+            TagState::Ok(_) => Duration::from_secs(u64::from(self.side.interval_seconds)),
+            TagState::Excluded { digest: Some(_), .. } | TagState::Unknown => cadence::NEGATIVE,
+            TagState::Excluded { digest: None, .. } | TagState::Pending | TagState::Failed { .. } => {
+                return None;
             }
-            _ => false,
-        }
+        };
+        Some((self.side.last_fetched?, interval))
+    }
+
+    /// The deadline that its own pace would give it now; `None` where it has another one for a reason: it fails, has to
+    /// be confirmed, was put off, or is not offered.
+    pub(super) fn planned(&self, cadence: &TagCadence) -> Option<Timestamp> {
+        let (confirmed, interval) =
+            self.confirmed_at().filter(|_| matches!(self.record.state, TagState::Ok(_)))?;
+        let is_other = self.side.attempts > 0 || self.side.missing || self.is_put_off();
+        (!is_other).then(|| cadence.planned(confirmed, interval))
     }
 
     /// When the registry is to be asked about the tag; in the past where that is due; `None`: never.
@@ -126,7 +154,7 @@ impl Kept {
         };
         let has_spoken = self.side.last_fetched.is_some_and(|fetched| match hint.pushed_at {
             Some(pushed_at) => pushed_at + CLOCKS_DIFFER <= fetched,
-            None => at.now < fetched + cadence::INITIAL,
+            None => at.now < fetched + HINT_COUNTS_AFTER,
         });
         let is_later = self.next().is_some_and(|next| next > at.now);
         says_otherwise && !has_spoken && is_later && self.side.attempts == 0
@@ -140,11 +168,11 @@ impl Kept {
     }
 
     /// The tag after an answer: nothing but a function of what was, what was said, and when.
-    pub(super) fn after(&self, answer: TagAnswer, at: Circumstance) -> Self {
+    pub(super) fn after(&self, answer: TagAnswer, at: Circumstance, cadence: &TagCadence) -> Self {
         let looked_again = matches!(answer, TagAnswer::Image(_) | TagAnswer::Excluded { .. });
-        let (record, side) = match answer {
-            TagAnswer::Same => self.after_same(at),
-            TagAnswer::Image(image) => self.after_image(image, at),
+        let (record, mut side) = match answer {
+            TagAnswer::Same => self.after_same(at, cadence),
+            TagAnswer::Image(image) => self.after_image(image, at, cadence),
             TagAnswer::Excluded { digest, why, reason } => {
                 let reason = bounded_reason(reason);
                 let state = TagState::Excluded { digest: Some(digest), why, reason };
@@ -156,18 +184,27 @@ impl Kept {
             }
             TagAnswer::Later { until } => (self.record.clone(), TagSide { next: Some(until), ..self.side }),
         };
+        if let Some(known) = self.record.state.digest() {
+            side.moved |=
+                record.moved_to.is_some() || record.state.digest().is_some_and(|digest| digest != known);
+        }
         let is_unknown = record.state == TagState::Unknown;
         let other_platforms = self.other_platforms && !looked_again && !is_unknown;
         Self { record, side, other_platforms, asked_at: Some(at.began) }
     }
 
-    fn after_same(&self, at: Circumstance) -> (TagRecord, TagSide) {
+    fn after_same(&self, at: Circumstance, cadence: &TagCadence) -> (TagRecord, TagSide) {
         let record = TagRecord { moved_to: None, ..self.record.clone() };
         let is_image = matches!(record.state, TagState::Ok(_));
-        (record, if is_image { self.confirmed(false, at) } else { self.asked_rarely(at) })
+        (record, if is_image { self.confirmed(false, at, cadence) } else { self.asked_rarely(at) })
     }
 
-    fn after_image(&self, image: Arc<ImageRecord>, at: Circumstance) -> (TagRecord, TagSide) {
+    fn after_image(
+        &self,
+        image: Arc<ImageRecord>,
+        at: Circumstance,
+        cadence: &TagCadence,
+    ) -> (TagRecord, TagSide) {
         let known = self.record.state.digest();
         let same_digest = known == Some(&image.digest);
         let moved = known.is_some() && !same_digest;
@@ -177,7 +214,7 @@ impl Kept {
             let next = self.side.last_fetched.map_or(at.now, |fetched| fetched + interval);
             TagSide { next: Some(next), attempts: 0, missing: false, ..self.side }
         } else {
-            self.confirmed(moved, at)
+            self.confirmed(moved, at, cadence)
         };
         (self.settled(TagState::Ok(image), at), side)
     }
@@ -229,16 +266,21 @@ impl Kept {
         TagRecord { state, since, first_seen: before.first_seen, moved_to: None, pushed, was_excluded }
     }
 
-    fn confirmed(&self, moved: bool, at: Circumstance) -> TagSide {
+    fn confirmed(&self, moved: bool, at: Circumstance, cadence: &TagCadence) -> TagSide {
         let seconds = u64::from(self.side.interval_seconds);
-        let previous = (seconds > 0).then(|| Duration::from_secs(seconds));
-        let interval = cadence::next_interval(previous, moved);
+        let fetched = self.side.last_fetched.filter(|_| seconds > 0);
+        let previous =
+            fetched.map(|fetched| (Duration::from_secs(seconds), cadence::elapsed(fetched, at.now)));
+        let interval = cadence.learn(previous, moved);
+        // Whatever it looks like.
+        let cadence = TagCadence { floats: cadence.floats || moved, ..*cadence };
         TagSide {
             last_fetched: Some(at.now),
             interval_seconds: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX),
-            next: Some(at.now + interval),
+            next: Some(cadence.planned(at.now, interval)),
             attempts: 0,
             missing: false,
+            moved: self.side.moved,
         }
     }
 

@@ -1,7 +1,9 @@
 //! A repository while it is worked on: what the store holds of it, changed in memory by what the registry answers.
 //!
 //! All knowledge of how states follow one another is here, as plain functions of the state, the answer and the time.
-//! [`super::publish`] brings the result back to the store.
+//! [`super::publish`] brings the result back to the store; [`deadlines`] plans anew what was planned long ago.
+
+mod deadlines;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,14 +15,16 @@ use samovar_registry::upstream::{ErrorClass, ListState, TagList, UpstreamError};
 use samovar_registry::{Digest, Name, Newness, Tag};
 
 use super::cadence;
-use super::change::{self, ChangeKind, Difference, Seen};
+use super::cadence::poll::Brought;
+use super::cadence::tags::Pace;
+use super::change::{self, Cause, ChangeKind, Difference, Seen};
 use super::publish::Attempt;
 use super::queue::{Class, Needs};
 use super::tag::{Circumstance, DueTag, Kept, TagAnswer, left_out};
 use crate::cache::history::History;
 use crate::cache::records::{Exclusion, ImageRecord, LastError, TagRecord, TagState};
 use crate::cache::stored::{Denied, Gone, Head, Loaded, Shrunken, Side};
-use crate::sources::TagFilter;
+use crate::sources::{PollInterval, TagFilter};
 use crate::store::{ContentHash, Entry};
 
 /// No deadline is further away: a week for a tag or a list, and a margin for jitter.
@@ -29,7 +33,7 @@ pub(super) const LONGEST_DEADLINE: Duration = Duration::from_hours(8 * 24);
 pub(super) const CLOCKS_DIFFER: Duration = Duration::from_mins(5);
 
 /// When a repository's list is to be read next; `None`: now.
-pub(super) fn next_listing(side: &Side, filter: &TagFilter, poll_interval: Duration) -> Option<Timestamp> {
+pub(super) fn next_listing(side: &Side, filter: &TagFilter, poll: &PollInterval) -> Option<Timestamp> {
     let planned = side.next_listing?;
     let Some(last_update) = side.last_update else {
         return Some(planned);
@@ -41,12 +45,12 @@ pub(super) fn next_listing(side: &Side, filter: &TagFilter, poll_interval: Durat
         return None;
     }
     // The interval may have become shorter since it was planned.
-    Some(planned.min(last_update + cadence::jittered(poll_interval, 1.0)))
+    Some(planned.min(cadence::poll::latest(side, last_update, poll)))
 }
 
 /// Whether a side record was written by a clock that was ahead of this one.
 pub(super) fn is_from_the_future(side: &Side, now: Timestamp) -> bool {
-    let written = [side.last_update, side.renewed_at].into_iter().flatten();
+    let written = [side.last_update, side.renewed_at, side.fed_at].into_iter().flatten();
     let planned = [side.next_listing, side.next_wake].into_iter().flatten();
     written.into_iter().any(|time| time > now + CLOCKS_DIFFER)
         || planned.into_iter().any(|time| time > now + LONGEST_DEADLINE)
@@ -91,6 +95,8 @@ pub(super) enum ListVerdict {
 pub(super) struct State {
     pub(super) name: Name,
     pub(super) tags: BTreeMap<Tag, Kept>,
+    /// How often they are confirmed, as far as it is not theirs to say.
+    pub(super) pace: Pace,
     pub(super) side: Side,
     pub(super) held_back: bool,
     pub(super) invalid_tags: usize,
@@ -135,6 +141,7 @@ impl State {
         let mut state = Self {
             name,
             tags: BTreeMap::new(),
+            pace: Pace::default(),
             side,
             held_back: loaded.head.as_ref().is_some_and(|head| head.held_back),
             invalid_tags: loaded.head.as_ref().map_or(0, |head| head.invalid_tags),
@@ -184,12 +191,12 @@ impl State {
 
     /// Whether the list should be read now: its time has come, or would have with this interval, or other tags are
     /// wanted than when it was last taken in, or what we have is not whole.
-    pub(super) fn listing_is_due(&self, filter: &TagFilter, poll_interval: Duration, now: Timestamp) -> bool {
+    pub(super) fn listing_is_due(&self, filter: &TagFilter, poll: &PollInterval, now: Timestamp) -> bool {
         let incomplete = !self.listed || self.torn;
         if incomplete && self.side.last_error.is_none() {
             return true;
         }
-        next_listing(&self.side, filter, poll_interval).is_none_or(|next| next <= now)
+        next_listing(&self.side, filter, poll).is_none_or(|next| next <= now)
     }
 
     /// The tags to ask about: those whose time has come, or, with `all`, every one that its name does not leave out. The
@@ -250,12 +257,19 @@ impl State {
             self.side.last_update = self.side.last_update.map(|time| time.min(now));
             self.side.whole_at = None;
             self.side.renewed_at = self.side.renewed_at.map(|time| time.min(now));
+            self.side.fed_at = self.side.fed_at.map(|time| time.min(now));
         }
         for kept in self.tags.values_mut() {
             if kept.next().is_some_and(|next| next > now + LONGEST_DEADLINE) {
                 kept.side.next = Some(now);
             }
         }
+    }
+
+    /// A webhook has told of something.
+    pub(super) fn fed(&mut self, now: Timestamp) {
+        self.side.fed_at = Some(now);
+        self.side_header_changed = true;
     }
 
     /// Whether anything differs from the store.
@@ -305,10 +319,10 @@ impl State {
         &mut self,
         listing: ListState,
         filter: &TagFilter,
-        poll_interval: Duration,
+        poll: &PollInterval,
         at: Circumstance,
     ) {
-        self.listed_now(filter, poll_interval, at);
+        self.listed_now(filter, poll, false, at);
         self.side.listing = Some(listing);
     }
 
@@ -318,46 +332,62 @@ impl State {
         list: &TagList,
         listing: ListState,
         filter: &TagFilter,
-        poll_interval: Duration,
+        poll: &PollInterval,
         at: Circumstance,
     ) {
+        let mut is_news = false;
         let new: BTreeSet<&Tag> = list.tags.iter().collect();
         let known = || self.tags.keys().filter(|tag| !new.contains(tag));
         let chosen = filter.choose(known().chain(&list.tags));
         // A new tag may push out another one.
         let others: Vec<Tag> = if filter.is_relative() { known().cloned().collect() } else { Vec::new() };
         for tag in others.iter().chain(&list.tags) {
-            self.apply_listed_tag(tag, left_out(&chosen, tag), Some(at.now), at);
+            is_news |= self.apply_listed_tag(tag, left_out(&chosen, tag), Some(at.now), at);
         }
-        self.apply_hints(list, at);
-        self.listed_now(filter, poll_interval, at);
+        is_news |= self.apply_hints(list, at);
+        self.listed_now(filter, poll, is_news, at);
         self.side.listing = Some(listing.grown(self.tags.keys(), self.invalid_tags));
     }
 
     /// Takes what a list says of its tags beside their names. When a tag was pushed is believed; where it points is asked
-    /// the registry at once, if the list says otherwise than we know.
-    fn apply_hints(&mut self, list: &TagList, at: Circumstance) {
+    /// the registry at once, if the list says otherwise than we know: then it is news.
+    fn apply_hints(&mut self, list: &TagList, at: Circumstance) -> bool {
+        let mut is_news = false;
         for (tag, hint) in &list.hints {
             let Some(kept) = self.tags.get_mut(tag) else { continue };
             if kept.makes_due(hint, at) {
                 kept.side.next = Some(at.now);
                 self.side_changed.insert(tag.clone());
+                is_news = true;
             }
             if kept.take_pushed(hint) {
                 self.changed.insert(tag.clone());
             }
         }
+        is_news
     }
 
-    /// The list could be read: nothing of what went wrong before counts any more.
-    fn listed_now(&mut self, filter: &TagFilter, poll_interval: Duration, at: Circumstance) {
+    /// The list could be read: nothing of what went wrong before counts any more. What it brought, if it is news, tells how
+    /// often to read it.
+    fn listed_now(&mut self, filter: &TagFilter, poll: &PollInterval, is_news: bool, at: Circumstance) {
         if self.side.attempts > 0 {
             self.announce(ChangeKind::RepositoryRecovered, at);
         }
+        let brought = match (is_news, at.cause) {
+            (false, _) => Brought::Nothing,
+            (true, Cause::Poll | Cause::Request) => Brought::Change,
+            (true, Cause::Webhook) => Brought::Announced,
+        };
+        // Webhooks that leave out a change are not to be relied on.
+        self.side.fed_at = self.side.fed_at.filter(|_| !(is_news && at.cause == Cause::Poll));
+        let interval = cadence::poll::learn(&self.side, brought, poll, at.now);
         self.side_header_changed = true;
         self.side = Side {
             last_update: Some(at.now),
-            next_listing: Some(at.now + cadence::jittered(poll_interval, at.jitter)),
+            next_listing: Some(at.now + cadence::jittered(interval, at.jitter)),
+            poll_interval_ms: u64::try_from(interval.as_millis()).ok(),
+            fed_at: self.side.fed_at,
+            paced: self.side.paced,
             filter: Some(filter_hash(filter)),
             whole_at: self.side.whole_at,
             renewed_at: self.side.renewed_at,
@@ -371,11 +401,11 @@ impl State {
         &mut self,
         list: &TagList,
         filter: &TagFilter,
-        poll_interval: Duration,
+        poll: &PollInterval,
         at: Circumstance,
     ) -> ListVerdict {
         self.side_header_changed = true;
-        let confirm_after = cadence::CONFIRM_LOSS.min(poll_interval);
+        let confirm_after = cadence::CONFIRM_LOSS.min(cadence::poll::interval(&self.side, poll));
         if self.listed
             && lost_most(self.tags.len(), list.tags.len())
             && !self.confirms(list, confirm_after, at)
@@ -401,21 +431,25 @@ impl State {
         let listed: BTreeSet<&Tag> = list.tags.iter().collect();
         let is_gone = |(tag, kept): &(&Tag, &Kept)| !listed.contains(tag) && kept.record.since <= at.began;
         let gone: Vec<Tag> = self.tags.iter().filter(is_gone).map(|(tag, _)| tag.clone()).collect();
+        let mut is_news = false;
         for tag in gone {
             let kept = self.tags.remove(&tag);
+            is_news |= kept.as_ref().is_some_and(|kept| !kept.is_left_out());
             self.announce_difference(&tag, kept.as_ref().map(|kept| &kept.record), None, at);
             self.changed.insert(tag);
         }
         let chosen = filter.choose(self.tags.keys().filter(|tag| !listed.contains(tag)).chain(&list.tags));
         for tag in &list.tags {
-            self.apply_listed_tag(tag, left_out(&chosen, tag), first_seen, at);
+            is_news |= self.apply_listed_tag(tag, left_out(&chosen, tag), first_seen, at);
         }
-        self.apply_hints(list, at);
+        is_news |= self.apply_hints(list, at);
+        // What was not here before says nothing about how often it changes.
+        is_news &= first_seen.is_some();
         self.listed = true;
         self.torn = false;
         self.held_back = false;
         self.invalid_tags = list.invalid;
-        self.listed_now(filter, poll_interval, at);
+        self.listed_now(filter, poll, is_news, at);
         ListVerdict::Accepted
     }
 
@@ -426,21 +460,23 @@ impl State {
         })
     }
 
+    /// Takes a tag that a list names. It is news if it is wanted and was not known at all.
     fn apply_listed_tag(
         &mut self,
         tag: &Tag,
         left_out: Option<(Exclusion, String)>,
         first_seen: Option<Timestamp>,
         at: Circumstance,
-    ) {
+    ) -> bool {
         let known = self.tags.get(tag).map(|kept| &kept.record);
         let known_left_out = match known.map(|record| &record.state) {
             Some(TagState::Excluded { digest: None, why, reason }) => Some((*why, reason)),
             _ => None,
         };
+        let is_news = known.is_none() && left_out.is_none();
         let record = match left_out {
-            None if known.is_some() && known_left_out.is_none() => return,
-            Some((why, reason)) if known_left_out == Some((why, &reason)) => return,
+            None if known.is_some() && known_left_out.is_none() => return false,
+            Some((why, reason)) if known_left_out == Some((why, &reason)) => return false,
             None => {
                 let first_seen = known.map_or(first_seen, |record| record.first_seen);
                 TagRecord { was_excluded: known.is_some(), ..TagRecord::pending(at.now, first_seen) }
@@ -455,6 +491,7 @@ impl State {
         self.announce_difference(tag, known.as_ref(), Some(&record), at);
         self.tags.insert(tag.clone(), Kept::new(record));
         self.changed.insert(tag.clone());
+        is_news
     }
 
     /// Takes note that the list could not be read: what was known stays.
@@ -509,7 +546,7 @@ impl State {
         }
         let before =
             before.unwrap_or_else(|| Kept::new(TagRecord::pending(at.now, self.listed.then_some(at.now))));
-        let after = before.after(answer, at);
+        let after = before.after(answer, at, &self.pace.of(tag, &before.side, at.now));
         if after.record != before.record {
             self.announce_difference(tag, Some(&before.record), Some(&after.record), at);
             if !after.other_platforms {

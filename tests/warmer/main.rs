@@ -1,6 +1,7 @@
 //! The warmer, cache and store as they are, against a simulated registry in simulated time.
 
 mod budgets;
+mod cadence;
 mod catalog;
 mod changes;
 mod contents;
@@ -28,12 +29,12 @@ use futures_util::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use samovar::cache::{Cache, CacheError, ImageRepository};
 use samovar::metrics::Metrics;
-use samovar::sources::{ImageSource, PollInterval, TagFilter, Watch, WatchList};
+use samovar::sources::{ImageSource, PollInterval, TagFilter, TagInterval, Watch, WatchList};
 use samovar::store::{Client, Entry, Key, Memory, Reader, StoreError};
 use samovar::warmer::{Cause, Change, ChangeKind, Class, Handle, RequestRefused, Warmer, WarmerOptions};
 use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{ErrorKind, Operation, Urgency};
-use samovar_registry::{Name, Platforms, Secret, Tag, TokioClock};
+use samovar_registry::{Digest, Name, Platforms, Secret, Tag, TokioClock};
 use samovar_testing::{Image, Index};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -86,8 +87,10 @@ fn watching(names: &[&Name]) -> WatchList {
     WatchList(names.iter().map(|name| ((*name).clone(), Watch::default())).collect())
 }
 
+/// Lists every five minutes: how often is learnt in [`cadence`] alone.
 fn options() -> WarmerOptions {
-    WarmerOptions { seed: Some(7), ..WarmerOptions::default() }
+    let poll_interval = PollInterval::fixed(MINUTE * 5);
+    WarmerOptions { seed: Some(7), poll_interval, ..WarmerOptions::default() }
 }
 
 fn start_with(world: &World, store: &Arc<dyn Client>, names: &[&Name], options: WarmerOptions) -> Running {

@@ -49,6 +49,8 @@ struct Contents {
     restored: HashMap<String, Vec<BudgetRecord>>,
     /// Per host: how often its quota lets a manifest through that the schedule asks for.
     paces: HashMap<String, Pace>,
+    /// Hosts that answer HEAD without saying a digest.
+    digestless: HashSet<String>,
     /// What every listing meets.
     list_failure: Option<ErrorKind>,
     /// What listing repositories meets.
@@ -99,6 +101,22 @@ impl World {
     /// A manifest or configuration, with its media type.
     pub(crate) fn document(&self, digest: &Digest) -> (String, Bytes) {
         self.contents().documents[digest].clone()
+    }
+
+    /// From now on `host` answers HEAD without saying a digest.
+    pub(crate) fn tell_no_digests(&self, host: &str) {
+        self.contents().digestless.insert(host.to_owned());
+    }
+
+    /// A tag whose manifest is none.
+    pub(crate) fn push_broken(&self, name: &Name, tag: &str, document: &'static str) {
+        let digest = Digest::sha256(document.as_bytes());
+        let manifest = (
+            "application/vnd.oci.image.manifest.v1+json".to_owned(),
+            Bytes::from_static(document.as_bytes()),
+        );
+        self.contents().documents.insert(digest.clone(), manifest);
+        self.push_tag(name, tag, &digest);
     }
 
     pub(crate) fn set_list_failure(&self, failure: Option<ErrorKind>) {
@@ -306,7 +324,10 @@ impl Upstream for Repository {
     }
 
     async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError> {
-        let answer = |contents: &Contents| self.digest_of(contents, tag).map(Some);
+        let answer = |contents: &Contents| {
+            let digest = self.digest_of(contents, tag)?;
+            Some(Some(digest).filter(|_| !contents.digestless.contains(self.name.host())))
+        };
         self.ask(Operation::Resolve, tag.to_string(), urgency, answer).await
     }
 

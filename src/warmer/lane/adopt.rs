@@ -15,6 +15,7 @@ use crate::cache::stored::{self, Head, Side};
 use crate::sources::Watch;
 use crate::store::{Entry, Key, StoreError};
 use crate::warmer::announce::Telling;
+use crate::warmer::cadence;
 use crate::warmer::context::{Context, RepositoryOverview};
 use crate::warmer::pass::STORE_AGAIN;
 use crate::warmer::queue::{Class, Needs};
@@ -162,7 +163,8 @@ impl Lane {
         if for_others && side.attempts == 0 {
             return (Needs::at(list.min(Class::Due), now), None);
         }
-        let interval = watch.poll_interval.unwrap_or(self.context.options.poll_interval).usual;
+        let poll = self.context.poll_interval(watch);
+        let interval = cadence::poll::interval(side, &poll);
         let overdue = |since| {
             let read_at = self.context.demand.of(&stored.name).last_asked();
             Overdue { name: stored.name.clone(), since, interval, read_at }
@@ -170,7 +172,7 @@ impl Lane {
         if started && side.attempts > 0 {
             return (Needs::at(list, now), Some(overdue(now)));
         }
-        let listing = next_listing(side, &watch.tags, interval);
+        let listing = next_listing(side, &watch.tags, &poll);
         let (Some(listing), Some(wake)) = (listing, side.next_wake) else {
             return (Needs::at(list, now), None);
         };

@@ -10,7 +10,9 @@ use crate::warmer::change::Cause;
 use crate::warmer::publish::HistoryBounds;
 use crate::warmer::tag::{Circumstance, TagAnswer};
 
-const POLL: Duration = Duration::from_mins(5);
+const POLL: &PollInterval = &PollInterval::fixed(Duration::from_mins(5));
+/// The usual intervals, and nobody reads.
+const PACED: Paced = Paced { longest_seconds: 7 * 24 * 60 * 60, in_demand: false };
 
 fn name() -> Name {
     "registry.example/team/app".parse().unwrap()
@@ -54,12 +56,14 @@ async fn stored(answers: &[(i64, u8)]) -> (Memory, ListState) {
             };
             state.apply_answer(tag, answer, at(*seconds));
         }
+        state.pull_forward(at(0).now);
     }
     copy.publish(&store, at(0).now).await.unwrap();
     (store, left)
 }
 
-const WANTED: Wanted<'_> = Wanted { filter: &TagFilter::All, platforms: "", poll: POLL, time_to_live: None };
+const WANTED: Wanted<'_> =
+    Wanted { filter: &TagFilter::All, platforms: "", poll: POLL, paced: PACED, time_to_live: None };
 
 async fn front_for(store: &Memory, wanted: Wanted<'_>, seconds: i64) -> Option<Front> {
     let snapshot = Loading::new(store, &name(), &()).snapshot(Pages::None).await.unwrap();
@@ -139,6 +143,10 @@ async fn anything_out_of_the_way_is_for_the_whole_pass() {
     assert!(front(&store, 400).await.is_some());
     let others = Wanted { platforms: "linux/arm64", ..WANTED };
     assert!(front_for(&store, others, 400).await.is_none(), "other platforms are wanted");
+    let read = Wanted { paced: Paced { in_demand: true, ..PACED }, ..WANTED };
+    assert!(front_for(&store, read, 400).await.is_none(), "somebody has begun to read it");
+    let often = Wanted { paced: Paced { longest_seconds: 60, ..PACED }, ..WANTED };
+    assert!(front_for(&store, often, 400).await.is_none(), "tags are to be confirmed more often");
 
     let mortal = Wanted { time_to_live: Some(Duration::from_hours(30 * 24)), ..WANTED };
     let put = async |side: Side| store.set(Key::Side(name()), Entry::immutable(encode(&side))).await.unwrap();

@@ -12,11 +12,11 @@ fn name() -> Name {
     "registry.example/team/app".parse().unwrap()
 }
 
-fn tag(text: &str) -> Tag {
+pub(super) fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-fn image(seed: &str) -> Arc<ImageRecord> {
+pub(super) fn image(seed: &str) -> Arc<ImageRecord> {
     Arc::new(ImageRecord {
         digest: Digest::sha256(seed.as_bytes()),
         image_id: None,
@@ -28,11 +28,11 @@ fn image(seed: &str) -> Arc<ImageRecord> {
     })
 }
 
-fn list(tags: &[&str]) -> TagList {
+pub(super) fn list(tags: &[&str]) -> TagList {
     TagList { tags: tags.iter().map(|text| tag(text)).collect(), ..TagList::default() }
 }
 
-fn at(hours: i64) -> Circumstance {
+pub(super) fn at(hours: i64) -> Circumstance {
     let now = Timestamp::from_second(hours * 3600).unwrap();
     Circumstance { began: now, now, cause: Cause::Poll, jitter: 0.5 }
 }
@@ -41,17 +41,17 @@ fn unread(_: &Tag) -> Option<Timestamp> {
     None
 }
 
-const POLL: Duration = Duration::from_mins(5);
+const POLL: PollInterval = PollInterval::fixed(Duration::from_mins(5));
 
-fn empty() -> State {
+pub(super) fn empty() -> State {
     let loaded = Loaded { head_entry: None, head: None, side: None, tags: Vec::new(), missing_pages: 0 };
     State::new(name(), loaded, "")
 }
 
 /// A repository with these tags listed at hour 0 and each known to point at an image named like it.
-fn warmed(tags: &[&str]) -> State {
+pub(super) fn warmed(tags: &[&str]) -> State {
     let mut state = empty();
-    state.apply_list(&list(tags), &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(tags), &TagFilter::All, &POLL, at(0));
     for text in tags {
         state.apply_answer(&tag(text), TagAnswer::Image(image(text)), at(0));
     }
@@ -68,12 +68,12 @@ fn kinds(state: &mut State) -> Vec<(ChangeKind, String)> {
 #[test]
 fn the_first_listing_announces_nothing_and_a_later_tag_is_announced_once_known() {
     let mut state = empty();
-    state.apply_list(&list(&["1", "2"]), &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(&["1", "2"]), &TagFilter::All, &POLL, at(0));
     state.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(0));
     assert_eq!(state.tags[&tag("1")].record.first_seen, None);
     assert!(state.changes.is_empty());
 
-    state.apply_list(&list(&["1", "2", "3"]), &TagFilter::All, POLL, at(1));
+    state.apply_list(&list(&["1", "2", "3"]), &TagFilter::All, &POLL, at(1));
     assert!(state.changes.is_empty(), "nothing can be said of it yet");
     state.apply_answer(&tag("3"), TagAnswer::Image(image("3")), at(1));
     assert_eq!(kinds(&mut state), [(ChangeKind::TagAdded, "3".to_owned())]);
@@ -84,7 +84,7 @@ fn the_first_listing_announces_nothing_and_a_later_tag_is_announced_once_known()
 fn moved_and_removed_tags_are_announced_with_their_digests() {
     let mut state = warmed(&["1", "2", "3"]);
     state.apply_answer(&tag("1"), TagAnswer::Image(image("other")), at(1));
-    state.apply_list(&list(&["1", "3"]), &TagFilter::All, POLL, at(1));
+    state.apply_list(&list(&["1", "3"]), &TagFilter::All, &POLL, at(1));
     let changes = state.changes.clone();
     assert_eq!(
         kinds(&mut state),
@@ -99,12 +99,12 @@ fn moved_and_removed_tags_are_announced_with_their_digests() {
 #[test]
 fn a_pass_that_changes_nothing_announces_nothing() {
     let mut state = warmed(&["1", "2"]);
-    state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, POLL, at(1));
+    state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, &POLL, at(1));
     state.apply_answer(&tag("3"), TagAnswer::Unknown, at(1));
     state.apply_answer(&tag("4"), excluded(), at(1));
     state.changes.clear();
     for hour in 2..7 {
-        state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, POLL, at(hour));
+        state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, &POLL, at(hour));
         state.apply_answer(&tag("1"), TagAnswer::Same, at(hour));
         state.apply_answer(&tag("3"), TagAnswer::Unknown, at(hour));
         state.apply_answer(&tag("4"), TagAnswer::Same, at(hour));
@@ -152,7 +152,7 @@ fn a_tag_that_moved_but_cannot_be_followed_makes_the_repository_incomplete() {
 #[test]
 fn a_failed_tag_remembers_since_when() {
     let mut state = empty();
-    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(&["1"]), &TagFilter::All, &POLL, at(0));
     state.apply_answer(&tag("1"), failed(None), at(1));
     state.apply_answer(&tag("1"), failed(None), at(2));
     let record = &state.tags[&tag("1")].record;
@@ -164,7 +164,7 @@ fn a_failed_tag_remembers_since_when() {
 #[test]
 fn unknown_and_excluded_tags_are_asked_about_once_a_day() {
     let mut state = empty();
-    state.apply_list(&list(&["1", "2"]), &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(&["1", "2"]), &TagFilter::All, &POLL, at(0));
     state.apply_answer(&tag("1"), TagAnswer::Unknown, at(0));
     state.apply_answer(&tag("2"), excluded(), at(0));
     assert!(state.due(at(23).now, false, unread).is_empty());
@@ -195,8 +195,8 @@ fn whoever_asked_earlier_does_not_overwrite_what_was_learnt_since() {
     state.apply_answer(&tag("1"), TagAnswer::Image(image("older")), late(4));
     state.apply_answer(&tag("1"), TagAnswer::Unknown, late(3));
     assert_eq!(state.tags[&tag("1")].record.state, TagState::Ok(image("newer")));
-    state.apply_list(&list(&[]), &TagFilter::All, POLL, late(4));
-    state.apply_list(&list(&[]), &TagFilter::All, POLL, Circumstance { now: at(20).now, ..late(4) });
+    state.apply_list(&list(&[]), &TagFilter::All, &POLL, late(4));
+    state.apply_list(&list(&[]), &TagFilter::All, &POLL, Circumstance { now: at(20).now, ..late(4) });
     assert!(state.tags.contains_key(&tag("1")), "the list was read before");
 }
 
@@ -215,7 +215,7 @@ fn what_could_not_be_looked_at_again_for_other_platforms_is_tried_again_and_is_n
 #[test]
 fn a_move_that_could_not_be_followed_is_forgotten_when_the_tag_moves_back() {
     let mut state = empty();
-    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(&["1"]), &TagFilter::All, &POLL, at(0));
     state.apply_answer(&tag("1"), excluded(), at(0));
     state.apply_answer(&tag("1"), failed(Some(Digest::sha256(b"new"))), at(1));
     assert!(!state.tags[&tag("1")].record.is_settled());
@@ -226,7 +226,7 @@ fn a_move_that_could_not_be_followed_is_forgotten_when_the_tag_moves_back() {
 #[test]
 fn a_tag_that_is_to_be_asked_for_later_is_not_to_blame() {
     let mut state = empty();
-    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(&["1"]), &TagFilter::All, &POLL, at(0));
     state.apply_answer(&tag("1"), TagAnswer::Later { until: at(7).now }, at(0));
     let kept = &state.tags[&tag("1")];
     assert_eq!((&kept.record.state, kept.side.attempts), (&TagState::Pending, 0));
@@ -238,7 +238,7 @@ fn a_tag_that_is_to_be_asked_for_later_is_not_to_blame() {
 fn what_was_never_looked_at_is_told_from_what_is_to_be_looked_at_again() {
     let mut state = warmed(&["1", "2"]);
     assert_eq!(state.needs_of_tags(), Needs::at(Class::Due, at(1).now));
-    state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, POLL, at(2));
+    state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, &POLL, at(2));
     assert_eq!(state.needs_of_tags(), Needs::at(Class::Due, at(1).now).with(Class::New, Some(at(2).now)));
     let until = at(7).now;
     for text in ["3", "4"] {
@@ -253,7 +253,7 @@ fn what_was_never_looked_at_is_told_from_what_is_to_be_looked_at_again() {
 #[test]
 fn other_credentials_give_what_a_quota_put_off_another_chance() {
     let mut state = warmed(&["known", "moved"]);
-    state.apply_list(&list(&["known", "moved", "new"]), &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(&["known", "moved", "new"]), &TagFilter::All, &POLL, at(0));
     for text in ["moved", "new"] {
         state.apply_answer(&tag(text), TagAnswer::Later { until: at(7).now }, at(0));
     }
@@ -268,8 +268,8 @@ fn other_credentials_give_what_a_quota_put_off_another_chance() {
 fn what_is_left_of_a_torn_repository_announces_nothing_new() {
     let mut state = warmed(&["1"]);
     state.torn = true;
-    assert!(state.listing_is_due(&TagFilter::All, POLL, at(0).now));
-    state.apply_list(&list(&["1", "2"]), &TagFilter::All, POLL, at(1));
+    assert!(state.listing_is_due(&TagFilter::All, &POLL, at(0).now));
+    state.apply_list(&list(&["1", "2"]), &TagFilter::All, &POLL, at(1));
     state.apply_answer(&tag("2"), TagAnswer::Image(image("2")), at(1));
     assert_eq!(state.tags[&tag("2")].record.first_seen, None);
     assert!(state.changes.is_empty() && !state.torn);
@@ -285,7 +285,7 @@ fn only_a_second_list_as_short_and_long_enough_after_confirms() {
     };
     let mut state = warmed(&all);
     let mut read =
-        |tags: usize, seconds| state.apply_list(&list(&all[..tags]), &TagFilter::All, POLL, after(seconds));
+        |tags: usize, seconds| state.apply_list(&list(&all[..tags]), &TagFilter::All, &POLL, after(seconds));
     assert_eq!(read(40, 0), ListVerdict::HeldBack);
     assert_eq!(read(40, 59), ListVerdict::HeldBack, "too soon");
     assert_eq!(read(0, 61), ListVerdict::HeldBack, "much shorter still");
@@ -298,7 +298,7 @@ fn only_a_second_list_as_short_and_long_enough_after_confirms() {
 fn whoever_asks_for_everything_gets_everything_but_what_is_ignored() {
     let mut state = empty();
     let filter = TagFilter::matching(None, vec!["ignored*".parse().unwrap()], None);
-    state.apply_list(&list(&["1", "2", "ignored-3"]), &filter, POLL, at(0));
+    state.apply_list(&list(&["1", "2", "ignored-3"]), &filter, &POLL, at(0));
     state.apply_answer(&tag("1"), TagAnswer::Image(image("1")), at(0));
     assert_eq!(state.due(at(0).now, false, unread).len(), 1, "the one that is pending");
     let all: Vec<String> = state.due(at(0).now, true, unread).iter().map(|due| due.tag.to_string()).collect();
@@ -309,10 +309,10 @@ fn whoever_asks_for_everything_gets_everything_but_what_is_ignored() {
 fn a_tag_moves_between_wanted_and_ignored_with_the_configuration() {
     let mut state = warmed(&["1", "2"]);
     let only_one = TagFilter::exactly(tag("1"));
-    state.apply_list(&list(&["1", "2"]), &only_one, POLL, at(1));
+    state.apply_list(&list(&["1", "2"]), &only_one, &POLL, at(1));
     assert_eq!(kinds(&mut state), [(ChangeKind::ImageExcluded, "2".to_owned())]);
     assert!(matches!(state.tags[&tag("2")].record.state, TagState::Excluded { .. }));
-    state.apply_list(&list(&["1", "2"]), &TagFilter::All, POLL, at(2));
+    state.apply_list(&list(&["1", "2"]), &TagFilter::All, &POLL, at(2));
     assert_eq!(state.tags[&tag("2")].record.state, TagState::Pending);
 }
 
@@ -321,18 +321,18 @@ fn a_list_that_lost_most_of_its_tags_is_held_back_until_confirmed() {
     let mut state = warmed(&["1", "2", "3", "4", "5"]);
     for shrunken in [&[][..], &["1", "2"]] {
         let mut state = warmed(&["1", "2", "3", "4", "5"]);
-        let verdict = state.apply_list(&list(shrunken), &TagFilter::All, POLL, at(1));
+        let verdict = state.apply_list(&list(shrunken), &TagFilter::All, &POLL, at(1));
         assert_eq!(verdict, ListVerdict::HeldBack);
         assert_eq!(state.tags.len(), 5);
         assert!(state.held_back);
         assert!(state.side.last_error.as_ref().unwrap().message.contains("shrank from 5"));
         assert!(state.side.next_listing.unwrap() <= at(1).now + Duration::from_mins(1));
-        assert_eq!(state.apply_list(&list(shrunken), &TagFilter::All, POLL, at(2)), ListVerdict::Accepted);
+        assert_eq!(state.apply_list(&list(shrunken), &TagFilter::All, &POLL, at(2)), ListVerdict::Accepted);
         assert_eq!(state.tags.len(), shrunken.len());
         assert!(!state.held_back && state.side.last_error.is_none());
     }
     assert_eq!(
-        state.apply_list(&list(&["1", "2", "3"]), &TagFilter::All, POLL, at(1)),
+        state.apply_list(&list(&["1", "2", "3"]), &TagFilter::All, &POLL, at(1)),
         ListVerdict::Accepted
     );
 }
@@ -340,10 +340,10 @@ fn a_list_that_lost_most_of_its_tags_is_held_back_until_confirmed() {
 #[test]
 fn a_held_back_list_is_forgotten_when_the_next_one_is_whole() {
     let mut state = warmed(&["1", "2", "3", "4"]);
-    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(1));
-    state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, POLL, at(2));
+    state.apply_list(&list(&["1"]), &TagFilter::All, &POLL, at(1));
+    state.apply_list(&list(&["1", "2", "3", "4"]), &TagFilter::All, &POLL, at(2));
     assert!(!state.held_back && state.side.shrunken.is_none());
-    assert_eq!(state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(3)), ListVerdict::HeldBack);
+    assert_eq!(state.apply_list(&list(&["1"]), &TagFilter::All, &POLL, at(3)), ListVerdict::HeldBack);
 }
 
 fn listing_error(kind: ErrorKind) -> UpstreamError {
@@ -359,8 +359,8 @@ fn failure_and_recovery_of_the_list_are_announced_once_each() {
     state.list_failed(&error, at(2));
     assert_eq!(state.tags.len(), 1, "what was known stays");
     assert!(state.side.last_error.is_some());
-    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(3));
-    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(4));
+    state.apply_list(&list(&["1"]), &TagFilter::All, &POLL, at(3));
+    state.apply_list(&list(&["1"]), &TagFilter::All, &POLL, at(4));
     let expected = [ChangeKind::RepositoryFailed, ChangeKind::RepositoryRecovered];
     assert_eq!(kinds(&mut state), expected.map(|kind| (kind, String::new())));
 }
@@ -389,7 +389,7 @@ fn a_repository_that_is_gone_is_removed_after_three_confirmations_over_a_day() {
     state.list_failed(&gone, at(1));
     state.list_failed(&gone, at(30));
     assert!(state.listed, "two are not three");
-    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(31));
+    state.apply_list(&list(&["1"]), &TagFilter::All, &POLL, at(31));
     assert_eq!(state.side.gone, None);
 }
 
@@ -407,14 +407,14 @@ fn refusals_are_dated_from_the_first_one() {
     state.list_failed(&denied(true), at(1));
     state.list_failed(&denied(false), at(5));
     assert_eq!(state.side.denied, Some(Denied { since: at(1).now, until: at(5).now }));
-    state.apply_list(&list(&["1"]), &TagFilter::All, POLL, at(6));
+    state.apply_list(&list(&["1"]), &TagFilter::All, &POLL, at(6));
     assert_eq!(state.side.denied, None);
 }
 
 #[test]
 fn other_credentials_give_what_was_refused_another_chance() {
     let mut state = warmed(&["known", "kept-back"]);
-    state.apply_list(&list(&["known", "kept-back", "refused", "broken"]), &TagFilter::All, POLL, at(0));
+    state.apply_list(&list(&["known", "kept-back", "refused", "broken"]), &TagFilter::All, &POLL, at(0));
     let failed = |class| TagAnswer::Failed { class, reason: String::new(), moved_to: None };
     for (text, class) in [
         ("kept-back", ErrorClass::Unauthorized),
@@ -485,7 +485,7 @@ proptest! {
         for (hour, (which, answer, lists)) in (1..).zip(steps) {
             if lists {
                 let without: Vec<&str> = all.iter().enumerate().filter(|(at, _)| *at != which).map(|(_, tag)| *tag).collect();
-                state.apply_list(&list(if hour % 2 == 0 { &all } else { &without }), &TagFilter::All, POLL, at(hour));
+                state.apply_list(&list(if hour % 2 == 0 { &all } else { &without }), &TagFilter::All, &POLL, at(hour));
             } else {
                 state.apply_answer(&tag(all[which]), answer, at(hour));
             }
@@ -533,7 +533,7 @@ fn what_a_list_left_behind_counts_only_while_what_is_here_is_what_it_said() {
     taken_in.apply_answer(&tag("c"), TagAnswer::Image(image("c")), at(1));
     assert!(!known(&taken_in), "a tag that the list has not named yet");
     let mut held_back = fresh();
-    held_back.apply_list(&list(&[]), &TagFilter::All, POLL, at(1));
+    held_back.apply_list(&list(&[]), &TagFilter::All, &POLL, at(1));
     assert!(!known(&held_back));
     let mut torn = fresh();
     torn.torn = true;
@@ -560,7 +560,7 @@ fn an_unchanged_list_heals_what_a_failure_left_and_touches_no_tag() {
     state.changes.clear();
     (state.changed, state.side_changed) = Default::default();
     let left = ListState::of(&list(&["a", "b"]));
-    state.list_unchanged(left.clone(), &TagFilter::All, POLL, at(2));
+    state.list_unchanged(left.clone(), &TagFilter::All, &POLL, at(2));
     assert_eq!(kinds(&mut state), [(ChangeKind::RepositoryRecovered, String::new())]);
     assert_eq!((state.side.last_error.as_ref(), state.side.attempts), (None, 0));
     assert_eq!((state.side.last_update, state.side.listing.as_ref()), (Some(at(2).now), Some(&left)));
@@ -576,7 +576,7 @@ fn hint(digest: Option<&str>, pushed_at: Option<Timestamp>) -> TagHint {
 fn due_after(state: &mut State, digest: Option<&str>, pushed_hour: Option<i64>, now_hour: i64) -> bool {
     let hint = hint(digest, pushed_hour.map(|hour| at(hour).now));
     let hinted = TagList { hints: [(tag("a"), hint)].into(), ..list(&["a"]) };
-    state.apply_newer(&hinted, ListState::of(&hinted), &TagFilter::All, POLL, at(now_hour));
+    state.apply_newer(&hinted, ListState::of(&hinted), &TagFilter::All, &POLL, at(now_hour));
     !state.due(at(now_hour).now, false, unread).is_empty()
 }
 
@@ -637,7 +637,7 @@ fn what_is_newer_takes_nothing_away_and_is_remembered_as_what_is_here() {
     let mut state = warmed(&["a", "b"]);
     state.side.listing = Some(ListState::of(&list(&["a", "b"])));
     let newer = list(&["c"]);
-    state.apply_newer(&newer, state.side.listing.clone().unwrap(), &TagFilter::All, POLL, at(1));
+    state.apply_newer(&newer, state.side.listing.clone().unwrap(), &TagFilter::All, &POLL, at(1));
     assert_eq!(state.tags.keys().map(Tag::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
     assert_eq!(state.tags[&tag("c")].record.first_seen, Some(at(1).now));
     assert_eq!(state.known_list(&TagFilter::All), Some(&ListState::of(&list(&["a", "b", "c"]))));
@@ -646,7 +646,7 @@ fn what_is_newer_takes_nothing_away_and_is_remembered_as_what_is_here() {
 #[test]
 fn what_is_asked_for_comes_first_then_what_looks_newest_then_what_waits_for_longest() {
     let mut state = warmed(&["1.0", "1.1", "1.2"]);
-    state.apply_list(&list(&["1.0", "1.1", "1.2", "1.9", "1.10", "2"]), &TagFilter::All, POLL, at(1));
+    state.apply_list(&list(&["1.0", "1.1", "1.2", "1.9", "1.10", "2"]), &TagFilter::All, &POLL, at(1));
     state.tags.get_mut(&tag("1.1")).unwrap().side.next = Some(at(2).now);
     let due = |read: &[(&str, i64)]| -> Vec<String> {
         let last_read =
@@ -697,10 +697,10 @@ proptest! {
             match what {
                 0 => {
                     filter = if filter == TagFilter::All { TagFilter::exactly(tag(all[which])) } else { TagFilter::All };
-                    state.apply_list(&list(&all), &filter, POLL, at(hour));
+                    state.apply_list(&list(&all), &filter, &POLL, at(hour));
                     // Once more tells nothing more.
                     let told = state.changes.len();
-                    state.apply_list(&list(&all), &filter, POLL, at(hour));
+                    state.apply_list(&list(&all), &filter, &POLL, at(hour));
                     prop_assert_eq!(state.changes.len(), told);
                 }
                 _ if !matches!(state.tags[&tag(all[which])].record.state, TagState::Excluded { digest: None, .. }) => {
@@ -729,4 +729,112 @@ proptest! {
             prop_assert_eq!(&followed, &shown(&state));
         }
     }
+}
+
+/// What a listing that brings these tags makes of the poll interval, in seconds.
+fn poll_seconds(state: &mut State, tags: &[&str], poll: &PollInterval, at: Circumstance) -> u64 {
+    state.apply_list(&list(tags), &TagFilter::All, poll, at);
+    state.side.poll_interval_ms.unwrap() / 1000
+}
+
+#[test]
+fn how_often_the_list_changes_tells_how_often_to_read_it() {
+    let poll = PollInterval::default();
+    let minutes = |minutes: i64, cause| {
+        let now = Timestamp::from_second(minutes * 60).unwrap();
+        Circumstance { began: now, now, cause, jitter: 0.5 }
+    };
+    let mut state = empty();
+    assert_eq!(poll_seconds(&mut state, &["1", "2"], &poll, minutes(0, Cause::Poll)), 300, "where it begins");
+    assert_eq!(poll_seconds(&mut state, &["1", "2"], &poll, minutes(5, Cause::Poll)), 375);
+    assert_eq!(
+        poll_seconds(&mut state, &["1", "2"], &poll, minutes(5, Cause::Poll)),
+        375,
+        "the same once more"
+    );
+    let left = ListState::of(&list(&["1", "2"]));
+    state.list_unchanged(left, &TagFilter::All, &poll, minutes(15, Cause::Poll));
+    assert_eq!(state.side.poll_interval_ms, Some(468_750));
+    assert_eq!(state.side.next_listing, Some(minutes(15, Cause::Poll).now + Duration::from_millis(468_750)));
+    // A failure and a list that is held back teach nothing.
+    state.list_failed(
+        &listing_error(ErrorKind::Unavailable { status: 500, message: None }),
+        minutes(20, Cause::Poll),
+    );
+    assert_eq!(poll_seconds(&mut state, &[], &poll, minutes(25, Cause::Poll)), 468);
+    assert!(state.held_back);
+    // A tag that comes, one that goes, and one that nobody wants.
+    assert_eq!(poll_seconds(&mut state, &["1", "2", "3"], &poll, minutes(30, Cause::Poll)), 234);
+    assert_eq!(poll_seconds(&mut state, &["1", "2"], &poll, minutes(35, Cause::Request)), 117);
+    let signed = format!("sha256-{}.sig", "a".repeat(64));
+    assert!(poll_seconds(&mut state, &["1", "2", &signed], &poll, minutes(40, Cause::Poll)) > 117);
+    // Who says how often means it.
+    assert_eq!(poll_seconds(&mut state, &["1", "2"], &POLL, minutes(45, Cause::Poll)), 300);
+}
+
+#[test]
+fn a_moved_tag_in_a_list_that_tells_is_a_change() {
+    let mut state = confirmed_at_ten();
+    state.list_unchanged(ListState::of(&list(&["a"])), &TagFilter::All, &PollInterval::default(), at(10));
+    let before = state.side.poll_interval_ms;
+    let hinted =
+        TagList { hints: [(tag("a"), hint(Some("other"), Some(at(11).now)))].into(), ..list(&["a"]) };
+    state.apply_newer(&hinted, ListState::of(&hinted), &TagFilter::All, &PollInterval::default(), at(11));
+    assert_eq!(state.side.poll_interval_ms, before.map(|before| before / 2));
+}
+
+#[test]
+fn webhooks_stretch_the_poll_until_it_finds_what_they_did_not_tell() {
+    let poll = PollInterval::default();
+    let hour = |hour: i64, cause| Circumstance { cause, ..at(hour) };
+    let mut state = warmed(&["1"]);
+    state.fed(at(0).now);
+    for listing in 1..200 {
+        poll_seconds(&mut state, &["1"], &poll, hour(listing * 2, Cause::Poll));
+    }
+    // A week after the last one, nobody counts on the next one.
+    assert_eq!(state.side.poll_interval_ms, Some(3_600_000));
+    state.fed(at(400).now);
+    for listing in 0..10 {
+        poll_seconds(&mut state, &["1"], &poll, hour(402 + listing * 7, Cause::Poll));
+    }
+    assert_eq!(state.side.poll_interval_ms, Some(6 * 3_600_000));
+    state.fed(at(480).now);
+    assert_eq!(
+        poll_seconds(&mut state, &["1", "2"], &poll, hour(480, Cause::Webhook)),
+        6 * 3600,
+        "it was told"
+    );
+    assert_eq!(poll_seconds(&mut state, &["1", "2", "3"], &poll, hour(486, Cause::Poll)), 1800, "it was not");
+    assert_eq!(state.side.fed_at, None);
+}
+
+/// What the registry has been seen to move floats, whatever its name says; also when it cannot be followed yet.
+#[test]
+fn a_version_that_moves_once_floats_from_then_on() {
+    let hours = |state: &State, text: &str| state.tags[&tag(text)].side.interval_seconds / 3600;
+    let mut state = warmed(&["1.2.3", "1.2.4", "1.2"]);
+    for text in ["1.2.3", "1.2.4", "1.2"] {
+        state.apply_answer(&tag(text), TagAnswer::Same, at(1));
+    }
+    assert_eq!(["1.2.3", "1.2.4", "1.2"].map(|text| hours(&state, text)), [4, 4, 2]);
+    state.apply_answer(&tag("1.2.3"), TagAnswer::Image(image("other")), at(5));
+    state.apply_answer(&tag("1.2.4"), failed(Some(Digest::sha256(b"new"))), at(5));
+    state.apply_answer(&tag("1.2.4"), TagAnswer::Image(image("new")), at(6));
+    assert!(state.tags[&tag("1.2.3")].side.moved && state.tags[&tag("1.2.4")].side.moved);
+    assert_eq!(["1.2.3", "1.2.4"].map(|text| hours(&state, text)), [2, 2]);
+    state.apply_answer(&tag("1.2.3"), TagAnswer::Same, at(7));
+    assert_eq!(hours(&state, "1.2.3"), 4, "twice, and no longer four times as long");
+    assert!(!state.tags[&tag("1.2")].side.moved);
+}
+
+/// The ancestor counted a refresh like any other look: whoever asked every minute made a tag look stable for a week.
+#[test]
+fn a_tag_that_is_refreshed_all_the_time_is_not_taken_to_be_more_stable_for_it() {
+    let mut state = warmed(&["latest"]);
+    for minute in 1..=60 {
+        let now = Timestamp::from_second(minute * 60).unwrap();
+        state.apply_answer(&tag("latest"), TagAnswer::Same, Circumstance { began: now, now, ..at(0) });
+    }
+    assert_eq!(state.tags[&tag("latest")].side.interval_seconds, 2 * 3600);
 }
