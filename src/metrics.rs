@@ -4,6 +4,7 @@
 
 mod budgets;
 mod hot_set;
+mod on_demand;
 mod queue;
 mod store;
 
@@ -23,10 +24,12 @@ use crate::cache::HotSetStatistics;
 use crate::cache::load::{Missing, MissingObserver};
 use crate::cache::records::TagStateName;
 use crate::cache::stored::TagCounts;
+use crate::sources::Leaving;
 use crate::warmer::{ChangeKind, LaneStanding, QueueStanding, RepositoryOverview};
 
 use self::budgets::BudgetMetrics;
 use self::hot_set::HotSetMetrics;
+use self::on_demand::OnDemandMetrics;
 use self::queue::QueueMetrics;
 use self::store::StoreFamilies;
 
@@ -63,6 +66,7 @@ pub struct Metrics {
     unsaved_repositories: IntGauge,
     unwatched_repositories: IntGauge,
     forgotten_repositories: IntCounter,
+    on_demand: OnDemandMetrics,
     lanes: IntGaugeVec,
     missing: IntCounterVec,
     hot_set: HotSetMetrics,
@@ -157,6 +161,7 @@ impl Metrics {
                 &["what"],
             ),
             hot_set: HotSetMetrics::new(&registry),
+            on_demand: OnDemandMetrics::new(&registry),
             lanes: gauges(
                 &registry,
                 "samovar_lanes",
@@ -295,6 +300,25 @@ impl Metrics {
 
     pub(crate) fn set_hot_set(&self, statistics: &HotSetStatistics) {
         self.hot_set.set(statistics);
+    }
+
+    pub(crate) fn set_on_demand_repositories(&self, count: usize) {
+        self.on_demand.set_repositories(count);
+    }
+
+    /// A repository is watched because somebody asked about it.
+    pub(crate) fn on_demand_added(&self) {
+        self.on_demand.added();
+    }
+
+    /// A repository is no longer watched on demand.
+    pub(crate) fn on_demand_removed(&self, leaving: Leaving) {
+        self.on_demand.removed(leaving);
+    }
+
+    /// There was no room to watch a repository that somebody asked about.
+    pub(crate) fn on_demand_turned_away(&self) {
+        self.on_demand.turned_away();
     }
 
     /// How the budget of each host stands.

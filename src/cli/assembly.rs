@@ -13,10 +13,10 @@ use super::failure::Failure;
 use super::host_settings;
 use super::open_store::{OpenStore, open_store};
 use crate::cache::{Coherent, HotSet};
-use crate::config::{Config, HostConfig};
+use crate::config::{Config, HostConfig, OnDemandConfig};
 use crate::metrics::Metrics;
 use crate::server::LocalTier;
-use crate::sources::{CatalogOptions, CatalogSource, ConfigurationSource, SharedKeychain};
+use crate::sources::{CatalogOptions, CatalogSource, ConfigurationSource, OnDemandSource, SharedKeychain};
 use crate::store::{Client, Embedded};
 use crate::warmer::{HistoryBounds, Warmer, WarmerOptions};
 
@@ -34,6 +34,8 @@ pub(super) struct Assembly {
     pub(super) source: ConfigurationSource,
     /// One for each registry of which the watch list has patterns.
     pub(super) catalogs: Vec<CatalogSource>,
+    /// Where something may come to be watched because somebody asks about it.
+    pub(super) on_demand: Option<OnDemandSource>,
 }
 
 impl Assembly {
@@ -42,6 +44,9 @@ impl Assembly {
         let metrics = Arc::new(Metrics::new());
         let hosts = config.watch.iter().map(|entry| entry.name.host());
         for host in hosts.chain(config.watch_patterns.iter().map(|pattern| pattern.name.host())) {
+            metrics.host(host);
+        }
+        for host in config.on_demand.iter().flat_map(OnDemandConfig::hosts) {
             metrics.host(host);
         }
         for mirror in config.mirrors() {
@@ -79,9 +84,32 @@ impl Assembly {
         let keychain = KeychainOptions { clouds: vec![Arc::new(identities)], ..keychain_options(config) };
         let keychain = SharedKeychain::new(Keychain::new(keychain));
         let source = ConfigurationSource::new(config.watch.clone(), keychain.clone());
+        let on_demand = config.on_demand.clone().map(|on_demand| {
+            OnDemandSource::new(
+                on_demand,
+                config.host_policy.clone(),
+                Arc::clone(&store),
+                Arc::new(warmer.handle()),
+                keychain.clone(),
+                Arc::clone(&clock),
+                Arc::clone(&metrics),
+            )
+        });
         let parts = (keychain, Arc::clone(&store), upstreams.clone(), Arc::clone(&clock));
         let catalogs = catalogs(config, &replica, &parts);
-        Ok(Self { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source, catalogs })
+        Ok(Self {
+            clock,
+            metrics,
+            store,
+            hot,
+            local_tier,
+            embedded,
+            upstreams,
+            warmer,
+            source,
+            catalogs,
+            on_demand,
+        })
     }
 }
 

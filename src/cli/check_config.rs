@@ -13,7 +13,7 @@ use super::assembly::keychain_options;
 use super::failure::Failure;
 use super::host_settings;
 use super::output::{self, OutputFormat};
-use crate::config::{Config, Environment, TagFilter, WatchEntry, shown_duration, shown_size};
+use crate::config::{Config, Environment, OnDemandConfig, TagFilter, WatchEntry, shown_duration, shown_size};
 
 /// The arguments of `samovar check-config`.
 #[derive(Debug, Clone, Args)]
@@ -64,6 +64,11 @@ fn globs(globs: &Globs, none: &str) -> String {
     if globs.is_empty() { none.to_owned() } else { globs.to_string() }
 }
 
+fn on_demand(on_demand: &OnDemandConfig) -> String {
+    let OnDemandConfig { allow, idle, most } = on_demand;
+    format!("{allow}; at most {most}, until nobody asks for {}", shown_duration(*idle))
+}
+
 fn page(file: &Path, config: &Config) -> String {
     let listed = |items: Vec<&str>| {
         if items.is_empty() { "-".to_owned() } else { items.join(", ") }
@@ -81,6 +86,7 @@ fn page(file: &Path, config: &Config) -> String {
         ("tag interval", config.tag_interval.to_string()),
         ("forget after", shown_duration(config.forget_after)),
         ("catalogs every", shown_duration(config.catalog_interval)),
+        ("on demand", config.on_demand.as_ref().map_or_else(|| "-".to_owned(), on_demand)),
         ("rate", format!("{}/s, burst {}", config.rate, config.burst)),
         ("insecure hosts", listed(config.insecure_hosts.iter().map(String::as_str).collect())),
         ("allowed hosts", globs(&config.host_policy.allow, "all")),
@@ -155,6 +161,11 @@ fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Val
         "history_entries": config.history_entries,
         "history_age": shown_duration(config.history_age),
         "catalog_interval": shown_duration(config.catalog_interval),
+        "on_demand": config.on_demand.as_ref().map(|on_demand| json!({
+            "allow": on_demand.allow.to_string(),
+            "idle": shown_duration(on_demand.idle),
+            "max": on_demand.most,
+        })),
         "listen": config.listen.to_string(),
         "allow_hosts": config.host_policy.allow.to_string(),
         "deny_hosts": config.host_policy.deny.to_string(),

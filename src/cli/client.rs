@@ -209,7 +209,7 @@ fn refusal(status: StatusCode, retry_after: Option<u64>, body: &str) -> Failure 
     };
     match (problem.kind(), status, retry_after) {
         ("not-watched", ..) => failure.with_hint(
-            "start the server with `--watch IMAGE`, or add the image to `watch` in its configuration file",
+            "start the server with `--watch IMAGE`, or add the image to `watch`, or to `on_demand.allow`, in its configuration file",
         ),
         (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => failure
             .with_hint("the server wants credentials: write them into the URL, http://user:password@host"),

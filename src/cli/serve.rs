@@ -17,7 +17,7 @@ use super::host_settings;
 use crate::cache::{Cache, TimestampLabels};
 use crate::config::{Config, Environment, RepositoryPattern, ServeArgs};
 use crate::server::{self, Doors};
-use crate::sources::{CatalogSource, ImageSource};
+use crate::sources::{CatalogSource, ImageSource, OnDemandSource};
 
 /// Answers that are not out by then are cut when samovar stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -25,8 +25,19 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// Runs until SIGTERM or SIGINT, then stores what was learnt.
 pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<(), Failure> {
     let config = Config::for_serve(arguments, environment)?;
-    let Assembly { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, source, catalogs } =
-        Assembly::new(&config).await?;
+    let Assembly {
+        clock,
+        metrics,
+        store,
+        hot,
+        local_tier,
+        embedded,
+        upstreams,
+        warmer,
+        source,
+        catalogs,
+        on_demand,
+    } = Assembly::new(&config).await?;
     if let Some(embedded) = &embedded {
         // What nobody watches may go when the disk is short. What the configuration names is watched before the warmer runs.
         let named: HashSet<Name> = config.watch.iter().map(|entry| entry.name.clone()).collect();
@@ -44,7 +55,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     if !address.ip().is_loopback() {
         warn!(server.address = %address, "anybody who can reach this address can ask and refresh: samovar does not check who asks");
     }
-    if config.watch.is_empty() && config.watch_patterns.is_empty() {
+    if config.watch.is_empty() && config.watch_patterns.is_empty() && on_demand.is_none() {
         warn!("nothing is watched; name repositories with --watch or in the configuration file");
     }
     let shutdown = CancellationToken::new();
@@ -56,7 +67,9 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         .with_max_stale_denied(config.upstream.max_stale_denied);
     let known = std::iter::once((source.name().to_owned(), source.problems()));
     let catalog = |catalog: &CatalogSource| (catalog.name().to_owned(), catalog.problems());
-    let known = known.chain(catalogs.iter().map(catalog)).collect();
+    let known = known.chain(catalogs.iter().map(catalog));
+    let demanded = |source: &OnDemandSource| (source.name().to_owned(), source.problems());
+    let known = known.chain(on_demand.iter().map(demanded)).collect();
     let doors = Doors {
         cache,
         hot: Arc::clone(&hot),
@@ -71,6 +84,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         aliases: config.aliases.clone(),
         started_at: to_the_second(clock.now()),
         clock,
+        on_demand: on_demand.as_ref().map(OnDemandSource::handle),
         sources: known,
         unverified_hosts: host_settings::unverified(&config),
         shutdown: shutdown.clone(),
@@ -79,6 +93,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     let stopping = stop_signal()?;
     let mut sources: Vec<Box<dyn ImageSource>> = vec![Box::new(source)];
     sources.extend(catalogs.into_iter().map(|catalog| Box::new(catalog) as Box<dyn ImageSource>));
+    sources.extend(on_demand.map(|source| Box::new(source) as Box<dyn ImageSource>));
     let mut warming = tokio::spawn(warmer.run(sources, shutdown.clone()));
     let checking = tokio::spawn({
         let shutdown = shutdown.clone();

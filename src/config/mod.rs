@@ -18,6 +18,7 @@ mod file;
 mod flags;
 mod hosts;
 mod intervals;
+mod on_demand;
 mod policy;
 mod proxies;
 mod repository_pattern;
@@ -45,6 +46,7 @@ use samovar_registry::{Aliases, Globs, Platforms};
 pub use error::{ConfigError, Origin, Problem};
 pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
 pub use intervals::{PollInterval, TagInterval};
+pub use on_demand::OnDemandConfig;
 pub use repository_pattern::RepositoryPattern;
 pub use store_url::{StoreUrl, StoreUrlError};
 pub use tag_filter::{Chosen, IgnoredFor, TagFilter, TagPattern, TagRegex, TagSelection, Verdict};
@@ -64,6 +66,8 @@ pub struct Config {
     /// How often a registry is asked which repositories it has, for the patterns: between a second and a week, by default 10
     /// minutes.
     pub catalog_interval: Duration,
+    /// What comes to be watched because somebody asks about it; nothing where it is absent.
+    pub on_demand: Option<OnDemandConfig>,
     /// Where to keep it. By default embedded, in the state or data directory.
     pub store: StoreUrl,
     /// A directory for copies of what never changes, where the store is a remote one.

@@ -6,6 +6,7 @@ use samovar_registry::Secret;
 use super::connection::{ConnectionSettings, MirrorSettings};
 use super::error::Origin;
 use super::intervals::IntervalSettings;
+use super::on_demand::OnDemandSettings;
 
 /// A text and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +130,7 @@ pub(super) struct Settings {
     pub(super) cloud_identity: Option<Vec<Setting>>,
     pub(super) kubernetes_secrets: Option<Vec<Setting>>,
     pub(super) credentials: Vec<CredentialSetting>,
+    pub(super) on_demand: Option<OnDemandSettings>,
     pub(super) upstream: UpstreamSettings,
     pub(super) hosts: Vec<HostSettings>,
 }
@@ -163,6 +165,7 @@ impl Settings {
             history_entries: below.history_entries,
             history_age: below.history_age,
             credentials: below.credentials,
+            on_demand: below.on_demand,
             upstream: below.upstream,
             hosts: below.hosts,
         }

@@ -18,7 +18,7 @@ use super::settings::{Setting, Settings, UpstreamSettings};
 use super::tag_filter::TagPattern;
 use super::watch::{Usual, watch_list};
 use super::{Config, StoreUrl, UpstreamConfig, values};
-use super::{connection, hosts, policy};
+use super::{connection, hosts, on_demand, policy};
 
 /// How long what is stored of a repository outlives the last one who watches it.
 const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 24);
@@ -80,6 +80,7 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         watch: watched.repositories,
         watch_patterns: watched.patterns,
         catalog_interval: catalog_interval.unwrap_or(Duration::from_mins(10)),
+        on_demand: on_demand::on_demand(settings.on_demand.as_ref(), &host_policy, &aliases, problems),
         store_local_tier: local_tier(settings.store_local_tier.as_ref(), store.as_ref(), problems),
         store: store.unwrap_or(StoreUrl::Memory),
         store_limit_bytes: size(settings.store_limit.as_ref(), STORE_LIMITS, problems).unwrap_or(8 << 30),

@@ -7,13 +7,13 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use samovar_registry::Tag;
+use samovar_registry::{Reference, Tag};
 use serde::{Deserialize, Serialize};
 
+use super::on_demand;
 use super::problem::Problem;
 use super::query::{self, StrictQuery};
 use super::{Doors, caching};
-use crate::cache::CacheError;
 use crate::cache::history::{Event, Since};
 
 #[derive(Debug, Deserialize)]
@@ -43,11 +43,11 @@ pub(super) async fn one(
         parameters.tag.map(|text| text.parse()).transpose().map_err(|error| invalid("tag", &error))?;
     let since: Option<Since> =
         parameters.since.map(|text| text.parse()).transpose().map_err(|error| invalid("since", &error))?;
-    if !doors.warmer.is_watched(&name) {
-        return Err(Problem::of(CacheError::NotWatched { name }, doors.clock.now()));
-    }
-    let history = doors.cache.history(&name, tag.as_ref(), since).await;
-    let history = history.map_err(|error| doors.problem(error))?;
+    let admitted = on_demand::admit(&doors, &name, tag.as_ref())?;
+    let history = match doors.cache.history(&name, tag.as_ref(), since).await {
+        Ok(history) => history,
+        Err(error) => return admitted.without(&doors, &Reference::new(name, None, None), error),
+    };
     let entity_tag = caching::entity_tag(history.generation);
     let mut response = if caching::client_has(&headers, history.generation) {
         StatusCode::NOT_MODIFIED.into_response()

@@ -7,29 +7,52 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use samovar_registry::{Reference, Registry};
+use tokio::time::Instant;
 
 use super::Doors;
+use super::following::Following;
+use super::on_demand::{self, Admitted};
 use super::problem::Problem;
-use super::query::{self, NoParameters, StrictQuery};
-use crate::cache::CacheError;
+use super::query::{self, StrictQuery, WaitParameters};
 
-/// One image, by tag or digest.
+/// One image, by tag or digest. With `wait`, which only makes sense where something is watched on demand, when it is there
+/// for the first time.
 pub(super) async fn one(
     State(doors): State<Arc<Doors>>,
     path: Result<Path<String>, PathRejection>,
-    StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
+    StrictQuery(parameters): StrictQuery<WaitParameters>,
 ) -> Result<Response, Problem> {
     let reference = query::image(path, &doors.aliases)?;
-    if !doors.warmer.is_watched(reference.name()) {
-        let name = reference.name().clone();
-        return Err(Problem::of(CacheError::NotWatched { name }, doors.clock.now()));
+    if parameters.wait.is_some() && doors.on_demand.is_none() {
+        return Err(Problem::bad_request(
+            "wait: there is nothing to wait for where on-demand watching is off",
+        ));
     }
-    doors.warmer.read(reference.name(), reference.tag());
-    answer(&doors, &reference).await
+    let admitted = on_demand::admit(&doors, reference.name(), reference.tag())?;
+    let deadline = Instant::now() + parameters.wait.unwrap_or_default();
+    answer(&doors, &reference, admitted, deadline).await
 }
 
-/// The image as it is known now.
-pub(super) async fn answer(doors: &Doors, reference: &Reference) -> Result<Response, Problem> {
-    let image = doors.cache.image(reference).await;
-    image.map(|image| Json(image).into_response()).map_err(|error| doors.problem(error))
+/// The image as it is known now; where it is on its way, when it has come.
+pub(super) async fn answer(
+    doors: &Doors,
+    reference: &Reference,
+    admitted: Admitted,
+    deadline: Instant,
+) -> Result<Response, Problem> {
+    let mut following = None;
+    loop {
+        let error = match doors.cache.image(reference).await {
+            Ok(image) => return Ok(Json(image).into_response()),
+            Err(error) => error,
+        };
+        if deadline <= Instant::now() || !admitted.may_come(&error) {
+            return admitted.without(doors, reference, error);
+        }
+        match &mut following {
+            // And one more look: what was published in between is not told.
+            None => following = Some(Following::new(doors, reference.name(), deadline)),
+            Some(following) => _ = following.next().await,
+        }
+    }
 }

@@ -12,10 +12,12 @@
 //! a registry. Everything that goes wrong under `/api` is answered as a `problem::Problem`.
 
 mod caching;
+mod following;
 mod guard;
 mod history;
 mod images;
 mod listen;
+mod on_demand;
 mod operations;
 mod problem;
 mod query;
@@ -40,7 +42,7 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 use self::problem::{Problem, ProblemType};
 use crate::cache::{Cache, CacheError, HotSet, TimestampLabels};
 use crate::metrics::Metrics;
-use crate::sources::SourceProblems;
+use crate::sources::{OnDemand, SourceProblems};
 use crate::store::{Client, Embedded};
 use crate::warmer::Handle;
 
@@ -80,6 +82,8 @@ pub struct Doors {
     pub clock: Arc<dyn Clock>,
     /// When samovar started.
     pub started_at: Timestamp,
+    /// Has repositories watched that somebody asks about, where that is configured.
+    pub on_demand: Option<OnDemand>,
     /// The names of the sources, and what is wrong with them.
     pub sources: Vec<(String, SourceProblems)>,
     /// Hosts whose TLS is not verified.

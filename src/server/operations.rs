@@ -201,7 +201,7 @@ pub(super) async fn status(
             .iter()
             .map(|(name, problems)| SourceStatus {
                 name: name.clone(),
-                repositories: watched,
+                repositories: doors.warmer.watched_by(name),
                 problems: problems.list(),
             })
             .collect(),

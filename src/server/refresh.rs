@@ -5,27 +5,22 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::StatusCode;
 use samovar_registry::Reference;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use tokio::time::Instant;
 
+use super::on_demand::{self, Admitted, accepted};
 use super::problem::{Problem, ProblemType};
 use super::query::{StrictQuery, WaitParameters};
 use super::{Doors, images, repositories};
-use crate::cache::CacheError;
 use crate::warmer::RequestRefused;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RefreshBody {
     image: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Accepted<'a> {
-    image: &'a Reference,
-    status: &'static str,
 }
 
 /// Refreshes a repository or one tag of it. With `wait`, answers with the result if it is there in time.
@@ -42,27 +37,35 @@ pub(super) async fn refresh(
             "{reference}: what a digest names never changes; name a tag"
         )));
     }
-    let ticket = match doors.warmer.refresh(reference.name(), reference.tag().cloned()) {
+    let (name, tag) = (reference.name(), reference.tag());
+    let admitted = on_demand::admit(&doors, name, tag)?;
+    let deadline = Instant::now() + parameters.wait.unwrap_or_default();
+    let ticket = match doors.warmer.refresh(name, tag.cloned()) {
         Ok(ticket) => ticket,
-        Err(RequestRefused::NotWatched) => {
-            let name = reference.name().clone();
-            return Err(Problem::of(CacheError::NotWatched { name }, doors.clock.now()));
-        }
+        // From now on it is; it is fetched as a whole first, which is as fresh.
+        Err(RequestRefused::NotWatched) => return current(&doors, &reference, admitted, deadline).await,
         Err(refused @ RequestRefused::Busy) => {
             return Err(Problem::new(ProblemType::Busy, refused.to_string()));
         }
     };
-    doors.warmer.read(reference.name(), reference.tag());
-    let done = tokio::time::timeout(parameters.wait.unwrap_or_default(), ticket.done());
-    match done.await {
-        Err(_) => {
-            let accepted = Accepted { image: &reference, status: "accepted" };
-            Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
-        }
+    match tokio::time::timeout_at(deadline, ticket.done()).await {
+        Err(_) => Ok(accepted(&reference)),
         Ok(Err(failed)) => Err(Problem::new(ProblemType::RefreshFailed, &*failed)),
-        Ok(Ok(())) if reference.tag().is_some() => images::answer(&doors, &reference).await,
-        Ok(Ok(())) => repositories::answer(&doors, reference.name()).await,
+        Ok(Ok(())) => current(&doors, &reference, admitted, Instant::now()).await,
     }
+}
+
+/// What is known of what was to be refreshed; where it is on its way for the first time, when it has come.
+async fn current(
+    doors: &Doors,
+    reference: &Reference,
+    admitted: Admitted,
+    deadline: Instant,
+) -> Result<Response, Problem> {
+    if reference.tag().is_some() {
+        return images::answer(doors, reference, admitted, deadline).await;
+    }
+    repositories::when_changed(doors, reference.name(), admitted, deadline, |_| false).await
 }
 
 fn body_problem(rejection: JsonRejection) -> Problem {

@@ -10,11 +10,12 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
-use samovar_registry::{ImageInfo, Name, Tag};
+use samovar_registry::{ImageInfo, Name, Reference, Tag};
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
+use super::following::Following;
+use super::on_demand::{self, Admitted};
 use super::problem::Problem;
 use super::query::{self, StrictQuery, WaitParameters};
 use super::{Doors, caching};
@@ -137,43 +138,43 @@ pub(super) async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = query::name(path, &doors.aliases)?;
-    if !doors.warmer.is_watched(&name) {
-        return Err(Problem::of(CacheError::NotWatched { name }, doors.clock.now()));
-    }
-    doors.warmer.read(&name, None);
+    let admitted = on_demand::admit(&doors, &name, None)?;
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
-    // Before the first look: what is published in between must not be missed.
-    let mut publications = doors.warmer.publications();
-    let mut changed_elsewhere = doors.hot.changed();
-    let _attention = doors.hot.attend(&name);
+    when_changed(&doors, &name, admitted, deadline, |generation| caching::client_has(&headers, generation))
+        .await
+}
+
+/// The repository when it is there, of a generation that the client does not have; at the deadline, that nothing changed.
+pub(super) async fn when_changed(
+    doors: &Doors,
+    name: &Name,
+    admitted: Admitted,
+    deadline: Instant,
+    client_has: impl Fn(u64) -> bool,
+) -> Result<Response, Problem> {
+    let mut following = Following::new(doors, name, deadline);
     loop {
-        let unchanged = match doors.cache.generation(&name).await {
-            Ok(generation) if caching::client_has(&headers, generation) => Ok(generation),
-            Ok(_) => return answer(&doors, &name).await,
-            Err(error @ CacheError::NeverListed { .. }) => Err(error),
-            Err(error) => return Err(doors.problem(error)),
-        };
-        let published = loop {
-            let published = tokio::select! {
-                biased;
-                published = publications.recv() => published,
-                changed = changed_elsewhere.recv() => changed,
-                () = tokio::time::sleep_until(deadline) => break false,
-                () = doors.shutdown.cancelled() => break false,
-            };
-            match published {
-                Ok(published) if published != name => {}
-                Ok(_) | Err(RecvError::Lagged(_)) => break true,
-                Err(RecvError::Closed) => break false,
+        let unchanged = match doors.cache.generation(name).await {
+            Ok(generation) if client_has(generation) => Ok(generation),
+            Ok(_) => {
+                // What somebody asks for first, and waits for, is fetched first.
+                while admitted.begins() && !is_complete(doors, name).await && following.next().await {}
+                return answer(doors, name).await;
             }
+            Err(error) => Err(error),
         };
-        if !published {
+        let may_change = unchanged.as_ref().err().is_none_or(|error| admitted.may_come(error));
+        if !may_change || !following.next().await {
             return match unchanged {
                 Ok(generation) => Ok(not_modified(generation)),
-                Err(error) => Err(Problem::of(error, doors.clock.now())),
+                Err(error) => admitted.without(doors, &Reference::new(name.clone(), None, None), error),
             };
         }
     }
+}
+
+async fn is_complete(doors: &Doors, name: &Name) -> bool {
+    doors.cache.summary(name).await.is_ok_and(|summary| summary.complete)
 }
 
 fn not_modified(generation: u64) -> Response {

@@ -3,6 +3,7 @@
 mod catalog;
 mod configuration;
 mod keychain;
+mod on_demand;
 mod problems;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub use crate::config::{Chosen, PollInterval, TagFilter, TagInterval, TagPattern
 pub use catalog::{CatalogOptions, CatalogSource};
 pub use configuration::ConfigurationSource;
 pub use keychain::SharedKeychain;
+pub(crate) use on_demand::Leaving;
+pub use on_demand::{NotTaken, OnDemand, OnDemandSource, RepositoryFacts};
 pub use problems::SourceProblems;
 
 /// Tells which repositories to keep warm: a stream of lists, each replacing the one before.
@@ -27,6 +30,11 @@ pub trait ImageSource: Debug + Send {
 
     /// The lists, as they change. A source that ends keeps its last list.
     fn watch_lists(&mut self) -> BoxStream<'_, WatchList>;
+
+    /// Whether its lists count only for repositories that no other source names.
+    fn gives_way(&self) -> bool {
+        false
+    }
 }
 
 /// The repositories to keep warm.
@@ -60,6 +68,15 @@ impl WatchList {
                 None => watch,
             };
             self.0.insert(name, merged);
+        }
+        self
+    }
+
+    /// Adds what only the other list names.
+    #[must_use]
+    pub fn filled_up_with(mut self, other: Self) -> Self {
+        for (name, watch) in other.0 {
+            self.0.entry(name).or_insert(watch);
         }
         self
     }

@@ -48,6 +48,8 @@ pub enum Key {
     CatalogTurn(String),
     /// Whose turn it is to look for what nobody watches any more.
     Sweep,
+    /// The repositories that are watched because somebody asked about them.
+    OnDemand,
 }
 
 impl Key {
@@ -72,6 +74,7 @@ impl Key {
                 | Self::CatalogPart(..)
                 | Self::CatalogTurn(_)
                 | Self::Sweep
+                | Self::OnDemand
         )
     }
 
@@ -93,7 +96,8 @@ impl Key {
             | Self::Catalog(_)
             | Self::CatalogPart(..)
             | Self::CatalogTurn(_)
-            | Self::Sweep => None,
+            | Self::Sweep
+            | Self::OnDemand => None,
         }
     }
 }
@@ -137,6 +141,7 @@ impl FromStr for Key {
             ("catalog", Some(second)) => Self::CatalogPart(first.to_owned(), hash(second)?),
             ("turn", None) => Self::CatalogTurn(first.to_owned()),
             ("sweep", None) if first == WHOLE_STORE => Self::Sweep,
+            ("on-demand", None) if first == WHOLE_STORE => Self::OnDemand,
             _ => return Err(UnknownKey),
         };
         // Several spellings of one name or number would be several texts for one key.
@@ -163,6 +168,7 @@ impl fmt::Display for Key {
             Self::CatalogPart(host, hash) => write!(f, "{LAYOUT}|catalog|{host}|{hash}"),
             Self::CatalogTurn(host) => write!(f, "{LAYOUT}|turn|{host}"),
             Self::Sweep => write!(f, "{LAYOUT}|sweep|{WHOLE_STORE}"),
+            Self::OnDemand => write!(f, "{LAYOUT}|on-demand|{WHOLE_STORE}"),
         }
     }
 }
@@ -248,6 +254,7 @@ mod tests {
             Key::CatalogPart("[::1]:5000".into(), hash),
             Key::CatalogTurn("docker.io".into()),
             Key::Sweep,
+            Key::OnDemand,
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
@@ -265,6 +272,7 @@ mod tests {
             "s1|side|docker.io/library/alpine|01",
             "s1|page|docker.io/library/alpine|xyz",
             "s1|doc|sha256:short",
+            "s1|on-demand|docker.io",
             "s1|other|docker.io/library/alpine",
         ] {
             assert_eq!(text.parse::<Key>(), Err(UnknownKey), "{text}");

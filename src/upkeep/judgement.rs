@@ -52,7 +52,8 @@ impl Judgement {
             | Key::Catalog(_)
             | Key::CatalogPart(..)
             | Key::CatalogTurn(_)
-            | Key::Sweep => Self::Sound,
+            | Key::Sweep
+            | Key::OnDemand => Self::Sound,
         }
     }
 

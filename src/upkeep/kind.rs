@@ -60,7 +60,8 @@ impl Kind {
             | Key::Catalog(_)
             | Key::CatalogPart(..)
             | Key::CatalogTurn(_)
-            | Key::Sweep => None,
+            | Key::Sweep
+            | Key::OnDemand => None,
         }
     }
 

@@ -56,6 +56,7 @@ pub(super) struct Context {
     pub(super) unfinished: Unfinished,
     leases: Mutex<HashMap<String, Lease>>,
     queues: Mutex<BTreeMap<String, SharedQueue>>,
+    watched_by: Mutex<HashMap<String, usize>>,
     random: Mutex<fastrand::Rng>,
 }
 
@@ -98,6 +99,7 @@ impl Context {
             unfinished: Unfinished::default(),
             leases: Mutex::default(),
             queues: Mutex::default(),
+            watched_by: Mutex::default(),
             random: Mutex::new(random),
         }
     }
@@ -202,6 +204,11 @@ impl Context {
     /// Who waits for their turn, by host.
     pub(super) fn queues(&self) -> MutexGuard<'_, BTreeMap<String, SharedQueue>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many repositories each source names.
+    pub(super) fn watched_by(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.watched_by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn subscribe_publications(&self) -> broadcast::Receiver<Name> {

@@ -48,6 +48,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, SelectAll};
+use jiff::Timestamp;
 use samovar_registry::upstream::UpstreamFactory;
 use samovar_registry::{Clock, Name, Platforms, Tag};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -60,7 +61,7 @@ use self::queue::SharedQueue;
 use self::requests::{Request, Requests, Wanted};
 use crate::cache::demand::Demand;
 use crate::metrics::Metrics;
-use crate::sources::{ImageSource, PollInterval, TagInterval, WatchList};
+use crate::sources::{ImageSource, PollInterval, RepositoryFacts, TagInterval, WatchList};
 use crate::store::Client;
 
 pub use crate::cache::history::{Cause, Change, ChangeKind};
@@ -173,6 +174,8 @@ impl Warmer {
         let (told, all_told) = watch::channel(false);
         let forgetting = forgetting::run(Arc::clone(&self.context), self.watch_list.subscribe(), all_told);
         lanes.running.spawn(forgetting);
+        let names: Vec<String> = sources.iter().map(|source| source.name().to_owned()).collect();
+        let give_way: Vec<bool> = sources.iter().map(|source| source.gives_way()).collect();
         let mut lists: SelectAll<_> = stream::select_all(
             sources
                 .iter_mut()
@@ -187,9 +190,9 @@ impl Warmer {
                     break;
                 }
                 Some((position, list)) = lists.next() => {
+                    self.context.watched_by().insert(names[position].clone(), list.0.len());
                     latest[position] = Some(list);
-                    let merged = latest.iter().flatten().cloned().fold(WatchList::default(), WatchList::merged);
-                    self.adopt(merged, &mut lanes);
+                    self.adopt(together(&latest, &give_way), &mut lanes);
                     told.send_if_modified(|told| !std::mem::replace(told, latest.iter().all(Option::is_some)));
                 }
                 Some(request) = self.asked.recv() => if let Some(lane) = lanes.by_host.get(request.wanted.name.host()) { drop(lane.send(request)) } else {
@@ -230,6 +233,16 @@ impl Warmer {
             lanes.by_host.insert(host, requests);
         }
     }
+}
+
+/// The lists of all sources as one; of those that give way, what the others do not name.
+fn together(lists: &[Option<WatchList>], give_way: &[bool]) -> WatchList {
+    let of = |gives_way: bool| {
+        let lists = lists.iter().zip(give_way).filter(move |(_, gives)| **gives == gives_way);
+        lists.filter_map(|(list, _)| list.clone())
+    };
+    let named = of(false).fold(WatchList::default(), WatchList::merged);
+    named.filled_up_with(of(true).fold(WatchList::default(), WatchList::merged))
 }
 
 impl Handle {
@@ -288,6 +301,11 @@ impl Handle {
         self.watch_list.borrow().0.contains_key(name)
     }
 
+    /// How many repositories a source wants to be kept warm.
+    pub fn watched_by(&self, source: &str) -> usize {
+        self.context.watched_by().get(source).copied().unwrap_or_default()
+    }
+
     /// What is kept warm now.
     pub fn watch_list(&self) -> Arc<WatchList> {
         Arc::clone(&self.watch_list.borrow())
@@ -343,5 +361,15 @@ impl Handle {
     /// Requests that wait to be started.
     pub fn waiting_requests(&self) -> usize {
         self.requests.len()
+    }
+}
+
+impl RepositoryFacts for Handle {
+    fn last_asked(&self, name: &Name) -> Option<Timestamp> {
+        self.demand(name).last_asked()
+    }
+
+    fn is_listed(&self, name: &Name) -> bool {
+        self.context.overview().get(name).is_some_and(|overview| overview.listed)
     }
 }

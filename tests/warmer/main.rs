@@ -12,6 +12,7 @@ mod faults;
 mod forgetting;
 mod light;
 mod log;
+mod on_demand;
 mod over_http;
 mod replicas;
 mod schedule;

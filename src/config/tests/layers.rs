@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use samovar_registry::Name;
 use samovar_registry::credentials::{Login, SecretSource};
 use samovar_registry::upstream::{HintSource, ListingChoice};
+use samovar_registry::{Globs, Name};
 
 use super::load;
 use crate::config::{
@@ -196,6 +196,38 @@ fn everything_that_a_file_can_say_is_read() {
         ..HostConfig::default()
     };
     assert_eq!(config.hosts, BTreeMap::from([("registry.example:5000".to_owned(), host)]));
+}
+
+#[test]
+fn nothing_is_watched_on_demand_unless_the_file_says_so() {
+    let on_demand = |file: &str| load(file, &[], &[]).unwrap().on_demand;
+    assert_eq!(on_demand(""), None);
+    assert_eq!(on_demand("on_demand.allow = []"), None);
+    let usual = on_demand("[on_demand]").unwrap();
+    assert_eq!((usual.idle, usual.most), (Duration::from_hours(7 * 24), 1000));
+    let covers = |allow: &Globs, name: &str| allow.matches_name(&name.parse::<Name>().unwrap());
+    for name in ["alpine", "docker.io/team/app", "ghcr.io/a/b", "registry.k8s.io/pause"] {
+        assert!(covers(&usual.allow, name), "{name}");
+    }
+    assert!(!covers(&usual.allow, "registry.corp.example/team/app"));
+
+    let file = r#"
+        alias = ["corp=registry.corp.example:5000"]
+        [on_demand]
+        allow = ["index.docker.io/library/*", "corp/team/*", "Ghcr.io:443/a/b"]
+        idle = "30d"
+        max = 7
+    "#;
+    let own = on_demand(file).unwrap();
+    assert_eq!((own.idle, own.most), (Duration::from_hours(30 * 24), 7));
+    assert_eq!(own.hosts(), BTreeSet::from(["docker.io", "ghcr.io", "registry.corp.example:5000"]));
+    for name in ["alpine", "registry.corp.example:5000/team/app", "ghcr.io/a/b"] {
+        assert!(covers(&own.allow, name), "{name}");
+    }
+    for name in ["docker.io/team/app", "registry.corp.example:5000/other/app", "ghcr.io/a/c", "corp/team/app"]
+    {
+        assert!(!covers(&own.allow, name), "{name}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
     for (file, expected) in [
         (
             "stroe = 'memory:'",
-            "samovar.toml:1: key stroe: unknown key; known here: alias, allow_hosts, burst, catalog_interval, certs_dir, cloud_identity, credentials, deny_hosts, docker_config, forget_after, history_age, history_entries, hosts, hot_set, insecure_host, kubernetes_secrets, listen, max_poll_interval, max_tag_interval, min_poll_interval, min_tag_interval, platform, poll_interval, rps, store, store_limit, store_local_tier, tag_interval, timestamp_labels, unleased_share, upstream, watch, webhook_poll_interval",
+            "samovar.toml:1: key stroe: unknown key; known here: alias, allow_hosts, burst, catalog_interval, certs_dir, cloud_identity, credentials, deny_hosts, docker_config, forget_after, history_age, history_entries, hosts, hot_set, insecure_host, kubernetes_secrets, listen, max_poll_interval, max_tag_interval, min_poll_interval, min_tag_interval, on_demand, platform, poll_interval, rps, store, store_limit, store_local_tier, tag_interval, timestamp_labels, unleased_share, upstream, watch, webhook_poll_interval",
         ),
         (
             "\n[upstream]\nretries = 3",
@@ -130,6 +130,34 @@ fn files_are_refused_with_the_place_and_the_reason() {
         (
             "forget_after = '31d'",
             "samovar.toml:1: key forget_after: \"31d\" is out of bounds: from 0s to 30d",
+        ),
+        (
+            "[on_demand]\nallowed = []",
+            "samovar.toml:2: key on_demand.allowed: unknown key; known here: allow, idle, max",
+        ),
+        (
+            "on_demand.allow = ['alpine']",
+            "samovar.toml:1: key on_demand.allow[0]: \"alpine\" has no host: write docker.io/library/* or ghcr.io/team/*",
+        ),
+        (
+            "on_demand.allow = ['*/library/*']",
+            "samovar.toml:1: key on_demand.allow[0]: \"*/library/*\" leaves the host open, so that readers could have any host asked: name it",
+        ),
+        (
+            "deny_hosts = ['ghcr.io']\non_demand.allow = ['ghcr.io/a/*']",
+            "samovar.toml:2: key on_demand.allow[0]: its host ghcr.io is denied by deny_hosts",
+        ),
+        (
+            "allow_hosts = ['ghcr.io']\non_demand.allow = ['quay.io/a/*']",
+            "samovar.toml:2: key on_demand.allow[0]: its host quay.io is not among allow_hosts",
+        ),
+        (
+            "on_demand.idle = '5m'",
+            "samovar.toml:1: key on_demand.idle: \"5m\" is out of bounds: from 1h to 365d",
+        ),
+        (
+            "on_demand.max = 2001",
+            "samovar.toml:1: key on_demand.max: \"2001\" is not a whole number from 1 to 2000",
         ),
         ("store = 5", "samovar.toml:1: key store: expected a string in quotes, found the number 5"),
         ("listen = '8080'", "samovar.toml:1: key listen: \"8080\" is not an IP address with a port, "),
