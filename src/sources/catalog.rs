@@ -40,8 +40,9 @@ const FIRST_RETRY: Duration = Duration::from_mins(1);
 const LONGEST_CATALOG_RETRY: Duration = Duration::from_hours(1);
 /// One reading of the list, waiting for the host's budget included.
 const LONGEST_CATALOG_READING: Duration = Duration::from_mins(20);
-/// A turn to ask ends this long after it was taken, if it is not given back before.
-const TURN: Duration = Duration::from_mins(21);
+/// A turn to ask ends this long after it was taken, if it is not given back before: whoever had it may have died. That another
+/// one asks as well where a list takes longer does no harm.
+const TURN: Duration = Duration::from_mins(5);
 /// Repositories that the patterns of one registry may match; those after them in the order of names are left out.
 const MOST_MATCHED: usize = 50_000;
 /// Logins with which one registry is asked for its repositories.

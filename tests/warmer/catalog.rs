@@ -207,6 +207,7 @@ async fn a_registry_that_does_not_list_is_said_to_and_keeps_nothing_else_from_be
     world.set_catalog_failure(Some(ErrorKind::Rejected { status: 405, message: None }));
     let Matching { samovar, problems } = start_matching(&world, &store, "a", &[&named]);
     samovar.complete(&named).await;
+    tokio::time::sleep(MINUTE / 2).await;
     assert_eq!(problems.list(), ["r.example does not list its repositories: the registry answered 405"]);
     // What it may match is not unwatched as long as it is not known.
     store.set(Key::Side(name("r.example/team/before")), Entry::immutable("x")).await.unwrap();
