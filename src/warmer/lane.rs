@@ -230,10 +230,13 @@ impl Lane {
                     let problem = outcome.as_ref().map(|outcome| &outcome.problem);
                     repository.store_failed = matches!(problem, Err(_) | Ok(Some(Problem::Store(_))));
                 }
-                let Some(request) = request else { return };
+                let Some(mut request) = request else { return };
                 let problem = match outcome {
-                    // Not done yet: once more, or the answer that the repository is gone.
-                    Ok(PassOutcome { interrupted: true, .. }) => return self.ask_again(request),
+                    // Not done yet: the rest, or the answer that the repository is gone.
+                    Ok(PassOutcome { interrupted: true, .. }) => {
+                        request.begun = true;
+                        return self.ask_again(request);
+                    }
                     Ok(PassOutcome { problem, .. }) => problem,
                     Err(error) => Some(error.into()),
                 };
@@ -276,15 +279,15 @@ impl Lane {
         let Some(repository) = self.repositories.get_mut(name) else { return };
         let Some(pass) = repository.pass.take() else { return };
         self.asked_passes -= usize::from(pass.cause != Cause::Poll);
-        let mut queue = self.queue.lock();
-        queue.ended(pass.identity);
-        if !repository.gone {
-            let again = repository.again.then(|| self.context.clock.now());
-            queue.put(name, repository.identity, needs(pass.class).with(Class::Due, again));
+        if repository.gone {
+            self.queue.lock().ended(pass.identity);
+            self.drop_repository(name);
             return;
         }
-        drop(queue);
-        self.drop_repository(name);
+        let again = repository.again.then(|| self.context.clock.now());
+        // Whoever asked for it has been told by now.
+        let needs = needs(pass.class.max(Class::New)).with(Class::Due, again);
+        self.queue.lock().comes_back(pass.identity, name, repository.identity, needs);
     }
 
     /// How long nothing will be due.

@@ -427,7 +427,15 @@ impl Pass {
             };
             publish_at.get_or_insert_with(|| Instant::now() + PUBLISH_EVERY);
             match joined {
-                None => return problem.map_or(Ok(waiting.peek().is_none()), Err),
+                None => {
+                    let Some(problem) = problem else {
+                        let is_done = waiting.peek().is_none();
+                        // Whatever its deadline: the next turn goes on with it.
+                        self.copy.state().make_due(waiting.map(|due| due.tag), self.context.now());
+                        return Ok(is_done);
+                    };
+                    return Err(problem);
+                }
                 Some(Ok((due, began, answer))) => problem = problem.or(self.apply(&due, answer, began)),
                 Some(Err(failed)) => {
                     error!(image.name = %self.name, error = %failed, "asking about a tag panicked");
@@ -444,13 +452,12 @@ impl Pass {
         };
         let turn_is_over = || {
             let is_long = asked >= MOST_TAGS_IN_A_TURN || began_at.elapsed() >= LONGEST_TURN;
-            is_long
-                && self
-                    .queue
-                    .as_ref()
-                    .is_some_and(|queue| queue.lock().waits_for_room(self.context.clock.now()))
+            let Some(queue) = self.queue.as_ref().filter(|_| is_long) else { return false };
+            let (queue, now) = (queue.lock(), self.context.clock.now());
+            // Whoever asked gives way to others who asked, and to nobody else.
+            if self.cause == Cause::Poll { queue.waits_for_room(now) } else { queue.is_asked_for_due(now) }
         };
-        self.interrupt.is_cancelled() || (self.cause == Cause::Poll && (list_is_due() || turn_is_over()))
+        self.interrupt.is_cancelled() || (self.cause == Cause::Poll && list_is_due()) || turn_is_over()
     }
 
     /// Applies an answer, or says why asking on is pointless.

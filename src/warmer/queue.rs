@@ -111,12 +111,16 @@ impl Queue {
 
     /// Takes in a repository, or gives one that is in another place.
     pub(super) fn put(&mut self, name: &Name, identity: Identity, needs: Needs) {
-        self.remove(name);
+        let before = self.take_out(name);
         let line = self.lines.entry(identity).or_default();
         for (class, at) in needs.iter() {
             line.waiting[class.index()].insert((at, name.clone()));
         }
         self.places.insert(name.clone(), Place { identity, needs });
+        // Only now: an identity that had a turn keeps its place among the others.
+        if let Some(before) = before {
+            self.drop_if_idle(before.identity);
+        }
     }
 
     /// A repository that is in the queue needs this as well. Says whether it is.
@@ -131,18 +135,23 @@ impl Queue {
 
     /// Takes out a repository, and says what it needs.
     pub(super) fn remove(&mut self, name: &Name) -> Option<Needs> {
-        let Place { identity, needs } = self.places.remove(name)?;
-        if let Some(line) = self.lines.get_mut(&identity) {
-            for (class, at) in needs.iter() {
-                line.waiting[class.index()].remove(&(at, name.clone()));
-            }
-        }
+        let Place { identity, needs } = self.take_out(name)?;
         self.drop_if_idle(identity);
         Some(needs)
     }
 
+    fn take_out(&mut self, name: &Name) -> Option<Place> {
+        let place = self.places.remove(name)?;
+        if let Some(line) = self.lines.get_mut(&place.identity) {
+            for (class, at) in place.needs.iter() {
+                line.waiting[class.index()].remove(&(at, name.clone()));
+            }
+        }
+        Some(place)
+    }
+
     /// Gives a turn to whoever is next, if anything is due and there is room: it is taken out, and its turn goes on until
-    /// [`Queue::ended`]. With `asked_too` unset, those that somebody asked for are passed over.
+    /// [`Queue::comes_back`] or [`Queue::ended`]. With `asked_too` unset, those that somebody asked for are passed over.
     pub(super) fn pop(&mut self, now: Timestamp, asked_too: bool) -> Option<Turn> {
         if !self.has_room() {
             return None;
@@ -161,6 +170,12 @@ impl Queue {
         line.last_turn = self.turns;
         self.remove(&name);
         Some(Turn { name, class, identity })
+    }
+
+    /// A turn that was given to `had_turn` is over, and the repository waits for the next one.
+    pub(super) fn comes_back(&mut self, had_turn: Identity, name: &Name, identity: Identity, needs: Needs) {
+        self.put(name, identity, needs);
+        self.ended(had_turn);
     }
 
     /// A turn that was given to this identity is over.
@@ -191,9 +206,10 @@ impl Queue {
         !self.has_room() && self.next_at(true).is_some_and(|next| next <= now)
     }
 
-    /// Whether anybody asked for what waits for a turn.
-    pub(super) fn is_anything_asked_for(&self) -> bool {
-        self.lines.values().any(|line| !line.waiting[Class::Asked.index()].is_empty())
+    /// Whether somebody asked for what waits for a turn now.
+    pub(super) fn is_asked_for_due(&self, now: Timestamp) -> bool {
+        let mut firsts = self.lines.values().filter_map(|line| line.waiting[Class::Asked.index()].first());
+        firsts.any(|(at, _)| *at <= now)
     }
 
     /// How many wait for what, and for how long.

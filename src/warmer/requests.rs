@@ -10,6 +10,8 @@ use super::change::Cause;
 
 /// Requests that may wait to be started, over all lanes.
 const MOST_WAITING: usize = 1000;
+/// The same of one host, so that one that hangs does not shut out the others.
+const MOST_WAITING_OF_A_HOST: usize = 250;
 
 /// What is to be refreshed: a repository, or one tag of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,7 +32,7 @@ pub enum RequestRefused {
     #[error("the repository is not watched")]
     NotWatched,
     /// Too many requests are waiting.
-    #[error("{MOST_WAITING} requests are waiting already")]
+    #[error("{MOST_WAITING_OF_A_HOST} requests for this host, or {MOST_WAITING} in all, are waiting already")]
     Busy,
 }
 
@@ -54,6 +56,8 @@ pub(super) struct Request {
     pub(super) wanted: Wanted,
     /// Why the first of those asked who are told how it went.
     pub(super) cause: Cause,
+    /// The list was read, and what is left to be asked about is due.
+    pub(super) begun: bool,
     answers: Arc<Answers>,
 }
 
@@ -87,13 +91,14 @@ impl Requests {
         {
             return Ok((Ticket(answer), None));
         }
-        if waiting.len() >= MOST_WAITING {
+        let of_the_host = waiting.keys().filter(|other| other.name.host() == wanted.name.host()).count();
+        if waiting.len() >= MOST_WAITING || of_the_host >= MOST_WAITING_OF_A_HOST {
             return Err(RequestRefused::Busy);
         }
         let (answer, receiver) = watch::channel(None);
         let answers = Arc::new(Mutex::new(vec![answer]));
         waiting.insert(wanted.clone(), Arc::downgrade(&answers));
-        Ok((Ticket(receiver), Some(Request { wanted, cause, answers })))
+        Ok((Ticket(receiver), Some(Request { wanted, cause, begun: false, answers })))
     }
 
     /// The request is begun (or given up): the next one for the same thing is another one.
@@ -174,10 +179,16 @@ mod tests {
     async fn too_many_are_refused_and_what_is_dropped_is_told() {
         let requests = Requests::default();
         let mut kept = Vec::new();
-        for number in 0..MOST_WAITING {
+        for number in 0..MOST_WAITING_OF_A_HOST {
             kept.push(requests.add(wanted(&format!("team/app{number}"), None), Cause::Request).unwrap());
         }
-        let refused = requests.add(wanted("team/more", None), Cause::Request);
+        let of_this_host = requests.add(wanted("team/more", None), Cause::Request);
+        assert_eq!(of_this_host.map(drop), Err(RequestRefused::Busy));
+        for number in MOST_WAITING_OF_A_HOST..MOST_WAITING {
+            let name = format!("host{}.example/app{number}", number % 5);
+            kept.push(requests.add(wanted(&name, None), Cause::Request).unwrap());
+        }
+        let refused = requests.add(wanted("other.example/more", None), Cause::Request);
         assert_eq!(refused.map(drop), Err(RequestRefused::Busy));
         assert!(requests.add(wanted("team/app7", None), Cause::Request).is_ok(), "it waits already");
         let (ticket, request) = kept.swap_remove(7);

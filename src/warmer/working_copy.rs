@@ -228,6 +228,18 @@ impl State {
         due.into_iter().map(asked).collect()
     }
 
+    /// Makes these tags due.
+    pub(super) fn make_due(&mut self, tags: impl Iterator<Item = Tag>, now: Timestamp) {
+        for tag in tags {
+            let Some(kept) = self.tags.get_mut(&tag) else { continue };
+            if kept.next().is_some_and(|next| next > now) {
+                kept.side.next = Some(now);
+                self.side_changed.insert(tag);
+                self.side_header_changed = true; // it says when to wake
+            }
+        }
+    }
+
     /// Makes every tag due that could not be asked about when it was asked about last, where other credentials may help, or
     /// that was put off: other credentials have a quota of their own.
     pub(super) fn retry_refused(&mut self, now: Timestamp) {

@@ -199,3 +199,29 @@ async fn however_many_refreshes_are_asked_for_the_schedule_has_a_place() {
     );
     samovar.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn refreshes_of_large_repositories_take_turns_and_go_on_where_they_stopped() {
+    let (world, store) = (World::default(), memory());
+    let large: Vec<Name> = (0..8).map(|number| tagged(&world, &format!("large/app{number}"), 400)).collect();
+    let small = tagged(&world, "zz/small", 5);
+    let mut watched: Vec<&Name> = large.iter().collect();
+    watched.push(&small);
+    let (samovar, metrics) = start_limited(&world, &store, 50.0, watching(&watched));
+    for name in &watched {
+        samovar.complete(name).await;
+    }
+    let before = metrics.upstream_totals().0;
+    let began = tokio::time::Instant::now();
+    let tickets: Vec<_> = large.iter().map(|name| samovar.handle.refresh(name, None).unwrap()).collect();
+    tokio::time::sleep(5 * SECOND).await;
+    samovar.handle.refresh(&small, None).unwrap().done().await.unwrap();
+    assert!(began.elapsed() < 50 * SECOND, "{:?} of more than a minute", began.elapsed());
+    for ticket in tickets {
+        assert_eq!(ticket.done().await, Ok(()));
+    }
+    // Every tag once, every list once; and lists that came to be due.
+    let sent = metrics.upstream_totals().0 - before;
+    assert!((3214..3240).contains(&sent), "{sent}");
+    samovar.stop().await;
+}

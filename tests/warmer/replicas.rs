@@ -320,6 +320,32 @@ async fn whoever_takes_over_after_a_long_stop_spreads_what_is_overdue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repository_that_cannot_be_read_and_is_asked_for_keeps_no_other_from_its_turn() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let names: Vec<Name> =
+        (0..12).map(|number| filled(&world, &format!("registry.example/app{number:02}"), 3)).collect();
+    let names: Vec<&Name> = names.iter().collect();
+    let view = View::without_leases(&server);
+    let samovar = replica(&world, &view, "a", &names);
+    for name in &names {
+        samovar.complete(name).await;
+    }
+    view.fail_reads_of(Some(names[0]));
+    let failed = samovar.handle.refresh(names[0], None).unwrap().done().await.unwrap_err();
+    assert!(failed.contains("down"), "{failed}");
+    for name in &names[1..] {
+        world.push(name, "2.0", &Image::new("2.0"));
+    }
+    let began = tokio::time::Instant::now();
+    for name in &names[1..] {
+        samovar.until(name, |repository| repository.metadata.images.len() == 4).await;
+    }
+    assert!(began.elapsed() < 6 * MINUTE, "{:?}", began.elapsed());
+    view.fail_reads_of(None);
+    samovar.handle.refresh(names[0], None).unwrap().done().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_requests_are_handed_on_at_once_and_all_are_answered() {
     let (world, server) = (World::default(), Arc::<Server>::default());
     let app = filled(&world, "registry.example/team/app", 150);

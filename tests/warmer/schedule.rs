@@ -177,9 +177,9 @@ async fn the_same_thing_asked_for_by_many_is_done_once_and_too_much_is_refused_a
     assert_eq!(of_alpine.filter(|asked| asked.operation == Operation::Tags).count(), 1);
     let answers: Vec<_> = many.iter().map(|name| samovar.handle.refresh(name, None).map(drop)).collect();
     let refused = answers.iter().filter(|answer| **answer == Err(RequestRefused::Busy)).count();
-    assert_eq!(refused, 100, "of 1,100, none of which has begun");
+    assert_eq!(refused, 850, "of 1,100 of one host, none of which has begun");
     tokio::time::sleep(Duration::from_mins(1)).await;
-    assert!(samovar.handle.waiting_requests() < 1000);
+    assert!(samovar.handle.waiting_requests() < 250);
     samovar.handle.refresh(&alpine, None).unwrap().done().await.unwrap();
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct View {
     cut: AtomicBool,
     leases_cut: AtomicBool,
     writes_fail: AtomicBool,
+    /// What is stored of this repository cannot be read.
+    unreadable: Mutex<Option<Name>>,
     documents_fail: AtomicBool,
     /// The next heads are taken, and said not to be.
     heads_answered_wrongly: AtomicUsize,
@@ -83,6 +85,7 @@ impl View {
             cut: AtomicBool::default(),
             leases_cut: AtomicBool::default(),
             writes_fail: AtomicBool::default(),
+            unreadable: Mutex::default(),
             documents_fail: AtomicBool::default(),
             heads_answered_wrongly: AtomicUsize::default(),
             knows_of_others,
@@ -107,6 +110,11 @@ impl View {
     /// From now on, or no longer, the server takes nothing, as one that is out of memory.
     pub(crate) fn fail_writes(&self, fail: bool) {
         self.writes_fail.store(fail, Ordering::Relaxed);
+    }
+
+    /// From now on, or no longer, what is stored of a repository cannot be read, as when a server of several is down.
+    pub(crate) fn fail_reads_of(&self, name: Option<&Name>) {
+        *self.unreadable.lock().unwrap() = name.cloned();
     }
 
     /// From now on documents are not taken, as when theirs is one server of several.
@@ -146,6 +154,10 @@ impl Reader for View {
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>, StoreError> {
         self.check()?;
+        let unreadable = self.unreadable.lock().unwrap().clone();
+        if unreadable.is_some() && keys.iter().any(|key| key.repository() == unreadable.as_ref()) {
+            return Err(StoreError::Unavailable { message: "the server of these keys is down".into() });
+        }
         Ok(self.server.get_many(keys).await)
     }
 }

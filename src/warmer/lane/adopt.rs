@@ -131,14 +131,14 @@ impl Lane {
             };
             self.repositories.insert(stored.name.clone(), repository);
         }
-        self.resume_all(&found, true);
+        self.resume_all(&found);
     }
 
     /// Gives repositories on which no pass runs their places in the queue, by what the store says.
-    fn resume_all(&self, found: &[Stored], started: bool) {
+    fn resume_all(&self, found: &[Stored]) {
         let resumed = found.iter().filter_map(|stored| {
             let repository = self.repositories.get(&stored.name)?;
-            let (needs, overdue) = self.resume(stored, &repository.watch, started);
+            let (needs, overdue) = self.resume(stored, repository);
             Some((&stored.name, repository.identity, needs, overdue))
         });
         let (now, resumed) = (self.context.clock.now(), resumed.collect::<Vec<_>>());
@@ -151,8 +151,9 @@ impl Lane {
     }
 
     /// What a repository needs and when, by what the store says, and whether it is one of those that are not to start all at
-    /// once: it is overdue by more than it is polled, or could not be listed before samovar started and is tried again.
-    fn resume(&self, stored: &Stored, watch: &Watch, started: bool) -> (Needs, Option<Overdue>) {
+    /// once: it is overdue by more than it is polled, or could not be listed before samovar, or another login, came and is tried again.
+    fn resume(&self, stored: &Stored, repository: &Repository) -> (Needs, Option<Overdue>) {
+        let watch = &repository.watch;
         let now = self.context.clock.now();
         let list = if stored.head.is_some() { Class::Background } else { Class::New };
         let Some(side) = stored.side.as_ref().filter(|side| !is_from_the_future(side, now)) else {
@@ -169,7 +170,7 @@ impl Lane {
             let read_at = self.context.demand.of(&stored.name).last_asked();
             Overdue { name: stored.name.clone(), since, interval, read_at }
         };
-        if started && side.attempts > 0 {
+        if repository.list_again && side.attempts > 0 {
             return (Needs::at(list, now), Some(overdue(now)));
         }
         let listing = next_listing(side, &watch.tags, &poll);
@@ -280,7 +281,7 @@ impl Lane {
                 self.context.drop_overtaken(&stored.name, stored.head_entry.as_ref());
             }
         }
-        self.resume_all(&found, false);
+        self.resume_all(&found);
     }
 
     /// Tells subscribers what other replicas have published. What cannot be read is told another time.

@@ -70,7 +70,8 @@ impl Opening {
         let pass = self.whole().await?;
         let outcome = pass.run(scope, listed).await;
         pass.context.keep_unsaved(&pass.name, &pass.copy);
-        if outcome.interrupted {
+        // Where another replica goes on it is worth nothing.
+        if outcome.interrupted && pass.lease.permits() {
             pass.context.unfinished.keep(&pass.name, &pass.copy);
         } else {
             pass.context.unfinished.let_go(&pass.name);

@@ -69,8 +69,11 @@ impl Lane {
             let Some(turn) = turn else { break };
             self.start_pass(turn);
         }
-        let asked_for_waits = self.queue.lock().is_anything_asked_for();
-        if asked_for_waits && self.asked_passes < MOST_ASKED_PASSES {
+        let waits_for_room = {
+            let queue = self.queue.lock();
+            !queue.has_room() && queue.is_asked_for_due(now)
+        };
+        if waits_for_room && self.asked_passes < MOST_ASKED_PASSES {
             self.make_room();
         }
     }
@@ -100,6 +103,8 @@ impl Lane {
         let request = position.and_then(|position| self.asked.remove(position));
         let (cause, scope) = match &request {
             Some(request) if request.wanted.mend => (request.cause, Scope::Mend),
+            // What was not asked about when it gave way is due since then.
+            Some(request) if request.begun => (request.cause, Scope::Due),
             Some(request) => (request.cause, Scope::Everything),
             None => (Cause::Poll, Scope::Due),
         };

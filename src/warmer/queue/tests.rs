@@ -77,6 +77,28 @@ fn identities_take_turns_and_one_with_many_repositories_holds_up_none() {
 }
 
 #[test]
+fn identities_of_one_repository_that_always_comes_back_do_not_shut_out_one_of_many() {
+    let mut queue = Queue::new(2);
+    for number in 0..40 {
+        put(&mut queue, number, 0, Class::Due, 0);
+    }
+    put(&mut queue, 100, 1, Class::Due, 0);
+    put(&mut queue, 101, 2, Class::Due, 0);
+    let mut running = Vec::new();
+    let mut turns = BTreeMap::<Identity, usize>::new();
+    for second in 0..60 {
+        while let Some(turn) = queue.pop(at(second), true) {
+            *turns.entry(turn.identity).or_default() += 1;
+            running.push(turn);
+        }
+        let Turn { name, identity, .. } = running.remove(0);
+        let next = if identity == 0 { 10_000 } else { second };
+        queue.comes_back(identity, &name, identity, Needs::at(Class::Due, at(next)));
+    }
+    assert!(turns.values().all(|count| (19..=22).contains(count)), "{turns:?}");
+}
+
+#[test]
 fn a_repository_is_in_the_queue_once_with_everything_that_it_needs() {
     let mut queue = Queue::new(100);
     put(&mut queue, 1, 0, Class::Background, 10);
@@ -100,12 +122,12 @@ fn who_was_asked_for_is_passed_over_where_its_places_are_taken() {
     put(&mut queue, 1, 0, Class::Background, 0);
     queue.add(&name(1), Needs::at(Class::Asked, at(0)));
     put(&mut queue, 2, 0, Class::Background, 5);
-    assert!(queue.is_anything_asked_for());
+    assert!(queue.is_asked_for_due(at(0)) && !queue.is_asked_for_due(at(-1)));
     assert_eq!((queue.next_at(true), queue.next_at(false)), (Some(at(0)), Some(at(5))));
     assert_eq!(queue.pop(at(10), false).unwrap().name, name(2));
     assert_eq!((queue.pop(at(10), false), queue.next_at(false)), (None, None));
     assert_eq!(queue.pop(at(10), true).unwrap().name, name(1));
-    assert!(!queue.is_anything_asked_for());
+    assert!(!queue.is_asked_for_due(at(10)));
 }
 
 #[test]
