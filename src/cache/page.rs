@@ -61,8 +61,9 @@ pub fn split<'a>(tags: impl Iterator<Item = (&'a Tag, usize)>) -> Vec<usize> {
     pages
 }
 
-/// By FNV-1a, which will not change under us as the standard library's hash may, with its bits stirred once more.
-fn begins_a_page(tag: &Tag) -> bool {
+/// Whether a page begins with this tag, whatever is before it: what is before it has nothing to say in how the tags from here
+/// on are split. By FNV-1a, which will not change under us as the standard library's hash may, with its bits stirred once more.
+pub(crate) fn begins_a_page(tag: &Tag) -> bool {
     let hash = tag.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -27,8 +27,8 @@ use crate::cache::stored::{Head, Loaded, Paced, Pages, Side, encode};
 use crate::sources::{PollInterval, TagFilter, Watch};
 use crate::store::{Entry, Key, StoreError};
 
-/// The pages of a repository are read once in this time, though nothing of them is due.
-const LOOK_AT_PAGES_EVERY: Duration = Duration::from_hours(24);
+/// The pages of a repository are read once in this time, though nothing of them is due: somebody may have begun to read a tag.
+const LOOK_AT_PAGES_EVERY: Duration = Duration::from_hours(6);
 /// The same where the store may evict them: what nobody reads, nobody would miss. With the longest usual poll interval it is
 /// every poll.
 const LOOK_FOR_EVICTED_EVERY: Duration = Duration::from_mins(30);

@@ -21,7 +21,7 @@ use samovar_registry::{Name, Tag};
 use tracing::debug;
 
 use self::history::{Appended, Tail, append};
-use self::layout::{Layout, PageExtent};
+use self::layout::{Layout, PageExtent, Stretch};
 use super::change::Seen;
 use super::queue::Class;
 use super::tag::Kept;
@@ -154,8 +154,7 @@ impl WorkingCopy {
     /// What readers see of a repository of which only the side record was written.
     pub(super) fn published_front(&self) -> Published {
         let state = self.state();
-        let (counts, complete) =
-            state.head.as_ref().map_or_else(Default::default, |head| (head.counts, head.complete));
+        let (counts, complete) = state.of_head();
         let (visible, listed) = (state.visible, state.listed);
         Published { changes: Vec::new(), since: visible, visible, counts, complete, listed }
     }
@@ -200,8 +199,7 @@ impl WorkingCopy {
         let mut state = self.state();
         match written {
             Ok(Written::Whole) => {
-                let counts = TagCounts::of(state.tags.values().map(|kept| &kept.record));
-                let complete = state.head.as_ref().is_some_and(|head| head.complete);
+                let (counts, complete) = state.of_head();
                 let (visible, listed) = (state.visible, state.listed);
                 Ok(Published { changes: taken.told, since, visible, counts, complete, listed })
             }
@@ -278,7 +276,8 @@ impl WorkingCopy {
             removes: state.removed,
         };
         if state.side_header_changed || Layout::has_untold(state) {
-            let (next_wake, of_tags) = (state.needs().earliest(), state.needs_of_tags());
+            let of_tags = state.needs_of_tags();
+            let next_wake = state.needs_with(of_tags).earliest();
             let (next_tag, next_new) = (of_tags.earliest(), of_tags.of(Class::New));
             let early = if state.may_have_head() { Vec::new() } else { state.side.early.clone() };
             let side = stored::Side { next_wake, next_tag, next_new, early, ..state.side.clone() };
@@ -291,11 +290,22 @@ impl WorkingCopy {
         if !state.may_have_head() {
             return plan;
         }
-        let weights = state.tags.iter().map(|(tag, kept)| (tag, page::weight(tag, &kept.record)));
-        let mut tags = state.tags.iter();
-        for (position, count) in page::split(weights).into_iter().enumerate() {
-            let run: Vec<(&Tag, &Kept)> = tags.by_ref().take(count).collect();
-            plan.add_page(state, &layout.extents, position, &run);
+        for stretch in layout.stretches(&state.changed) {
+            match stretch {
+                Stretch::AsStored(pages) => {
+                    for position in pages {
+                        plan.keep_page(state, &layout.extents[position], position);
+                    }
+                }
+                Stretch::Anew(from, to) => {
+                    let mut tags = state.tags.range((from, to));
+                    let weights = tags.clone().map(|(tag, kept)| (tag, page::weight(tag, &kept.record)));
+                    for count in page::split(weights) {
+                        let run: Vec<(&Tag, &Kept)> = tags.by_ref().take(count).collect();
+                        plan.add_page(state, &layout.extents, &run);
+                    }
+                }
+            }
         }
         let kept: HashSet<ContentHash> = plan.extents.iter().map(|extent| extent.hash).collect();
         let before = state.head.as_ref().map_or(&[][..], |head| &head.pages);
@@ -474,7 +484,7 @@ impl WorkingCopy {
 
 impl Plan {
     /// Adds the page of these tags: written if anything in it changed, else only named.
-    fn add_page(&mut self, state: &State, stored: &[PageExtent], position: usize, run: &[(&Tag, &Kept)]) {
+    fn add_page(&mut self, state: &State, stored: &[PageExtent], run: &[(&Tag, &Kept)]) {
         let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { return };
         let span = (*first).clone()..=(*last).clone();
         let as_stored = stored
@@ -490,14 +500,27 @@ impl Plan {
             self.pages.push((Key::Page(state.name.clone(), hash), entry));
             hash
         };
-        let in_place = as_stored.is_some_and(|(found, _)| found == position);
-        if !in_place || state.side_changed.range(span).next().is_some() {
-            let value = encode_side_page(run.iter().map(|(tag, kept)| (*tag, &kept.side)));
-            let refresh_at = run.iter().filter_map(|(_, kept)| kept.side.next).min();
+        let (first, last) = ((*first).clone(), (*last).clone());
+        let extent = PageExtent { first, last, count: run.len(), hash };
+        self.name_page(state, extent, as_stored.map(|(found, _)| found));
+    }
+
+    /// Adds a page in which nothing has changed.
+    fn keep_page(&mut self, state: &State, extent: &PageExtent, stored_at: usize) {
+        self.name_page(state, extent.clone(), Some(stored_at));
+    }
+
+    /// Adds a page, and the side records of its tags, unless they are stored at its place.
+    fn name_page(&mut self, state: &State, extent: PageExtent, stored_at: Option<usize>) {
+        let position = self.extents.len();
+        let span = &extent.first..=&extent.last;
+        if stored_at != Some(position) || state.side_changed.range::<Tag, _>(span.clone()).next().is_some() {
+            let run = state.tags.range::<Tag, _>(span);
+            let value = encode_side_page(run.clone().map(|(tag, kept)| (tag, &kept.side)));
+            let refresh_at = run.filter_map(|(_, kept)| kept.side.next).min();
             self.sides.push((side_page_key(&state.name, position), Entry { value, refresh_at }));
         }
-        let (first, last) = ((*first).clone(), (*last).clone());
-        self.extents.push(PageExtent { first, last, count: run.len(), hash });
+        self.extents.push(extent);
     }
 
     /// Adds what was appended to the history. Returns the history as the head is to name it.

@@ -23,7 +23,7 @@ use super::queue::{Class, Needs};
 use super::tag::{Circumstance, DueTag, Kept, TagAnswer, left_out};
 use crate::cache::history::History;
 use crate::cache::records::{Exclusion, ImageRecord, LastError, TagRecord, TagState};
-use crate::cache::stored::{Denied, Gone, Head, Loaded, Shrunken, Side};
+use crate::cache::stored::{Denied, Gone, Head, Loaded, Shrunken, Side, TagCounts};
 use crate::sources::{PollInterval, TagFilter};
 use crate::store::{ContentHash, Entry};
 
@@ -284,6 +284,11 @@ impl State {
         self.side_header_changed = true;
     }
 
+    /// What the stored head says: how many tags are in which state, and whether nothing is missing.
+    pub(super) fn of_head(&self) -> (TagCounts, bool) {
+        self.head.as_ref().map_or_else(Default::default, |head| (head.counts, head.complete))
+    }
+
     /// Whether anything differs from the store.
     pub(super) fn is_unsaved(&self) -> bool {
         self.side_header_changed || !self.changed.is_empty() || !self.side_changed.is_empty()
@@ -291,6 +296,11 @@ impl State {
 
     /// What this repository needs, and when; in the past where that is due.
     pub(super) fn needs(&self) -> Needs {
+        self.needs_with(self.needs_of_tags())
+    }
+
+    /// The same, where it is known already what its tags need.
+    pub(super) fn needs_with(&self, of_tags: Needs) -> Needs {
         if self.torn && self.side.last_error.is_none() {
             return Needs::at(Class::New, Timestamp::UNIX_EPOCH);
         }
@@ -299,7 +309,7 @@ impl State {
         if self.held_back || self.torn {
             return listing;
         }
-        listing.and(self.needs_of_tags())
+        listing.and(of_tags)
     }
 
     /// The same of its tags alone.

@@ -126,7 +126,7 @@ async fn anything_out_of_the_way_is_for_the_whole_pass() {
         ("a tag is due", Side { next_tag: time(400), ..usual.clone() }),
         ("a clock was wrong", Side { next_tag: time(40 * 24 * 3600), ..usual.clone() }),
         ("a clock was wrong", Side { whole_at: time(401), ..usual.clone() }),
-        ("the pages were not looked at for long", Side { whole_at: time(400 - 24 * 3600), ..usual.clone() }),
+        ("the pages were not looked at for long", Side { whole_at: time(400 - 6 * 3600), ..usual.clone() }),
         ("nobody says when they were", Side { whole_at: None, ..usual.clone() }),
         ("it could not be listed", Side { attempts: 1, ..usual.clone() }),
         ("it could not be listed", Side { last_error, ..usual.clone() }),
