@@ -118,42 +118,42 @@ fn write_range(
 /// Intervals as they are written, for all repositories or for one entry of the watch list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct IntervalSettings {
-    pub(super) poll_interval: Option<Setting>,
-    min_poll_interval: Option<Setting>,
-    max_poll_interval: Option<Setting>,
-    webhook_poll_interval: Option<Setting>,
-    tag_interval: Option<Setting>,
-    min_tag_interval: Option<Setting>,
-    max_tag_interval: Option<Setting>,
+    pub(super) poll: Option<Setting>,
+    min_poll: Option<Setting>,
+    max_poll: Option<Setting>,
+    webhook_poll: Option<Setting>,
+    tag: Option<Setting>,
+    min_tag: Option<Setting>,
+    max_tag: Option<Setting>,
 }
 
 impl IntervalSettings {
     /// All that a flag or a variable can say.
-    pub(super) fn poll(poll_interval: Option<Setting>) -> Self {
-        Self { poll_interval, ..Self::default() }
+    pub(super) fn poll(poll: Option<Setting>) -> Self {
+        Self { poll, ..Self::default() }
     }
 
     /// These settings, and where they are silent, those of the layer below. An interval that is given by itself means
     /// just that, whatever bounds a layer below has for another one.
     pub(super) fn over(self, below: Self) -> Self {
-        if self.poll_interval.is_none() {
+        if self.poll.is_none() {
             return below;
         }
-        let Self { tag_interval, min_tag_interval, max_tag_interval, .. } = below;
-        Self { tag_interval, min_tag_interval, max_tag_interval, ..self }
+        let Self { tag, min_tag, max_tag, .. } = below;
+        Self { tag, min_tag, max_tag, ..self }
     }
 }
 
 /// Reads the keys of a table.
 pub(super) fn read(section: &mut Section<'_>) -> IntervalSettings {
     IntervalSettings {
-        poll_interval: section.text("poll_interval"),
-        min_poll_interval: section.text("min_poll_interval"),
-        max_poll_interval: section.text("max_poll_interval"),
-        webhook_poll_interval: section.text("webhook_poll_interval"),
-        tag_interval: section.text("tag_interval"),
-        min_tag_interval: section.text("min_tag_interval"),
-        max_tag_interval: section.text("max_tag_interval"),
+        poll: section.text("poll_interval"),
+        min_poll: section.text("min_poll_interval"),
+        max_poll: section.text("max_poll_interval"),
+        webhook_poll: section.text("webhook_poll_interval"),
+        tag: section.text("tag_interval"),
+        min_tag: section.text("min_tag_interval"),
+        max_tag: section.text("max_tag_interval"),
     }
 }
 
@@ -163,12 +163,10 @@ pub(super) fn poll_interval(
     below: PollInterval,
     problems: &mut Problems,
 ) -> PollInterval {
-    let usual = Given::new("poll_interval", settings.poll_interval.as_ref(), POLL_INTERVALS, problems);
-    let shortest =
-        Given::new("min_poll_interval", settings.min_poll_interval.as_ref(), POLL_INTERVALS, problems);
-    let longest =
-        Given::new("max_poll_interval", settings.max_poll_interval.as_ref(), POLL_INTERVALS, problems);
-    let fed = settings.webhook_poll_interval.as_ref();
+    let usual = Given::new("poll_interval", settings.poll.as_ref(), POLL_INTERVALS, problems);
+    let shortest = Given::new("min_poll_interval", settings.min_poll.as_ref(), POLL_INTERVALS, problems);
+    let longest = Given::new("max_poll_interval", settings.max_poll.as_ref(), POLL_INTERVALS, problems);
+    let fed = settings.webhook_poll.as_ref();
     let fed = Given::new("webhook_poll_interval", fed, POLL_INTERVALS, problems);
 
     let is_fixed = usual.is_given() && !shortest.is_given() && !longest.is_given();
@@ -189,10 +187,9 @@ pub(super) fn tag_interval(
     below: TagInterval,
     problems: &mut Problems,
 ) -> TagInterval {
-    let first = Given::new("tag_interval", settings.tag_interval.as_ref(), TAG_INTERVALS, problems);
-    let shortest =
-        Given::new("min_tag_interval", settings.min_tag_interval.as_ref(), TAG_INTERVALS, problems);
-    let longest = Given::new("max_tag_interval", settings.max_tag_interval.as_ref(), TAG_INTERVALS, problems);
+    let first = Given::new("tag_interval", settings.tag.as_ref(), TAG_INTERVALS, problems);
+    let shortest = Given::new("min_tag_interval", settings.min_tag.as_ref(), TAG_INTERVALS, problems);
+    let longest = Given::new("max_tag_interval", settings.max_tag.as_ref(), TAG_INTERVALS, problems);
     let below = [below.first, below.shortest, below.longest];
     let [first, shortest, longest] = within(&first, &shortest, &longest, below, problems);
     TagInterval { first, shortest, longest }

@@ -71,6 +71,38 @@ async fn a_quiet_repository_is_listed_hourly_and_a_busy_one_every_few_minutes_al
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_webhooks_tell_the_poll_stretches_until_they_keep_something_quiet() {
+    let (world, store) = (World::default(), memory());
+    let app = filled(&world, "registry.example/team/app", 2);
+    let samovar = start_with(&world, &store, &[&app], adaptive());
+    samovar.complete(&app).await;
+    let tell = async |text: String| {
+        world.push(&app, &text, &Image::new(&*text));
+        let hint = samovar.handle.hint(&app, Some(tag(&text))).unwrap();
+        hint.done().await.unwrap();
+        assert!(samovar.repository(&app).await.metadata.images.contains_key(&tag(&text)));
+    };
+    for number in 0..4 {
+        tell(format!("2.{number}")).await;
+        tokio::time::sleep(DAY).await;
+    }
+    world.take_asked();
+    tell("2.9".to_owned()).await;
+    tokio::time::sleep(DAY).await;
+    let listings = world.count(Operation::Tags);
+    assert!((3..=5).contains(&listings), "{listings} listings a day");
+    // One that no webhook tells of.
+    world.push(&app, "3.0", &Image::new("quiet"));
+    let began = tokio::time::Instant::now();
+    samovar.until(&app, |repository| repository.metadata.tags.contains(&tag("3.0"))).await;
+    assert!(began.elapsed() <= HOUR * 7, "{:?}", began.elapsed());
+    world.take_asked();
+    tokio::time::sleep(DAY).await;
+    let listings = world.count(Operation::Tags);
+    assert!((22..=32).contains(&listings), "{listings} listings a day");
+}
+
+#[tokio::test(start_paused = true)]
 async fn versions_back_off_fast_until_one_is_seen_to_move_also_after_a_restart() {
     let (world, store) = (World::default(), memory());
     let app = name("registry.example/team/app");
@@ -153,7 +185,7 @@ async fn tag_intervals_of_a_watch_hold() {
     let often = TagInterval { first: MINUTE * 10, shortest: MINUTE, longest: HOUR / 2 };
     list.0.get_mut(&app).unwrap().tag_interval = Some(often);
     samovar.watch.send_replace(list);
-    tokio::time::sleep(HOUR * 5 - MINUTE).await;
+    tokio::time::sleep(MINUTE * 299).await;
     assert_eq!(asked_about(&world, "latest"), 10, "at once, and then every half hour");
 }
 

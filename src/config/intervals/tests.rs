@@ -96,7 +96,7 @@ fn a_variable_means_what_it_says_whatever_the_file_allows() {
     let both = above.over(below.clone());
     let interval = poll_interval(&both, PollInterval::default(), &mut problems);
     assert_eq!(problems.none_or(interval).unwrap(), PollInterval::fixed(Duration::from_secs(10)));
-    assert!(both.tag_interval.is_some());
+    assert!(both.tag.is_some());
     assert_eq!(IntervalSettings::default().over(below.clone()), below);
 }
 
