@@ -191,6 +191,7 @@ pub(super) async fn keep(context: Arc<Context>, watch_list: watch::Receiver<Arc<
         }
     };
     tokio::select! {
+        biased;
         () = context.shutdown.cancelled() => {}
         () = going_on => {}
     }

@@ -72,6 +72,7 @@ pub(super) async fn run(
     let shutdown = context.shutdown.clone();
     let forgetting = Forgetting::new(Arc::clone(&context), watch_list);
     tokio::select! {
+        biased;
         () = shutdown.cancelled() => {}
         () = forgetting.work(told) => {}
     }
@@ -109,6 +110,7 @@ impl Forgetting {
         loop {
             let look_at = self.unwatched.values().min().copied();
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(scan_at) => {
                     let again = if self.scan().await { SCAN_EVERY } else { SCAN_AGAIN_AFTER };
                     scan_at = Instant::now() + cadence::jittered(again, self.context.random());

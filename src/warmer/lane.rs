@@ -128,6 +128,7 @@ pub(super) async fn run(
     context.leases().insert(host.clone(), lease.clone());
     let lane = Lane::new(host, context, watch_list, lease, incoming, requests);
     tokio::select! {
+        biased;
         () = lane.work() => {}
         never = keeper.run() => never,
     }

@@ -103,6 +103,7 @@ impl Lease {
                 Standing::Elsewhere | Standing::Unleased => None,
             };
             tokio::select! {
+                biased;
                 () = changed(&mut standing) => {}
                 () = super::pass::until(until) => {}
             }

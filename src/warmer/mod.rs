@@ -184,6 +184,7 @@ impl Warmer {
         );
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
                 Some(ended) = lanes.running.join_next() => {
                     error!(error = ?ended.err(), "a part of the warmer ended by a defect");

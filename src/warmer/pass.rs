@@ -194,6 +194,7 @@ impl Pass {
         let due = DueTag { tag: tag.clone(), known, other_platforms: false };
         let upstream = self.upstream();
         let answer = tokio::select! {
+            biased;
             answer = ask(&self.context, &upstream, &self.copy, self.platforms(), &due, self.urgency()) => answer,
             error = self.held_back_meanwhile(Operation::Resolve) => {
                 return Some(Problem::of(error, self.context.now()));
@@ -229,6 +230,7 @@ impl Pass {
     /// Resolves when nothing more may be asked: samovar stops, or another replica has taken over.
     async fn must_end(&self) -> Problem {
         tokio::select! {
+            biased;
             () = self.context.shutdown.cancelled() => Problem::Stopped,
             () = self.lease.lost() => Problem::Elsewhere,
         }
@@ -287,6 +289,7 @@ impl Pass {
     async fn renew(&self) -> Result<(), Problem> {
         let (now, random) = (self.context.now(), self.context.random());
         tokio::select! {
+            biased;
             () = renewal::renew_if_due(&*self.context.store, &self.copy, now, random) => Ok(()),
             () = self.interrupt.cancelled() => Ok(()),
             problem = self.must_end() => Err(problem),
@@ -339,6 +342,7 @@ impl Pass {
             Err(error)
         } else {
             tokio::select! {
+                biased;
                 listed = upstream.list(known.as_ref(), self.urgency()) => listed,
                 error = self.held_back_meanwhile(Operation::Tags) => Err(error),
                 problem = self.must_end() => return Err(problem),

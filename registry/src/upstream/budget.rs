@@ -161,6 +161,7 @@ impl Budget {
                     });
                 }
                 Turn::At(instant) => tokio::select! {
+                    biased;
                     () = sleep_until(instant) => {}
                     () = waiter.called.notified() => {}
                 },

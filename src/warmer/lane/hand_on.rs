@@ -113,6 +113,7 @@ impl Lane {
                     answer: None,
                 };
                 let answered = tokio::select! {
+                    biased;
                     answered = ask_elsewhere(&*context.store, &host, asked) => answered,
                     () = context.shutdown.cancelled() => Ok(Err("samovar is shutting down".into())),
                 };
@@ -161,6 +162,7 @@ impl Lane {
         self.exchanges.spawn(async move {
             let result = match ticket {
                 Ok(ticket) => tokio::select! {
+                    biased;
                     result = ticket.done() => result,
                     // Nobody waits any more.
                     () = tokio::time::sleep(LONGEST_WAIT) => return Exchanged::Answered,
