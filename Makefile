@@ -1,4 +1,6 @@
 # make test    install from Debian's packages what the tests need and lack, then run all tests
+# make simulation   days of many repositories in simulated time (SEED=… DAYS=… REPOSITORIES=… TAGS=…); the whole of it is
+#              make simulation DAYS=30 REPOSITORIES=500 TAGS=100000
 # make check   formatting, clippy, documentation, licences and sources of dependencies
 # make fuzz    throw anything at what reads the words of others, ten seconds for each reader (FUZZ_SECONDS=…)
 
@@ -18,7 +20,13 @@ TEST_PROGRAMS := \
 	redis-cli:redis-tools \
 	nginx:nginx
 
-.PHONY: test check fuzz test-programs format clippy doc deny
+# How much `make simulation` simulates.
+SEED ?= 1
+DAYS ?= 7
+REPOSITORIES ?= 100
+TAGS ?= 20000
+
+.PHONY: test check fuzz simulation test-programs format clippy doc deny
 
 test: test-programs
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then
@@ -51,6 +59,12 @@ test-programs:
 	"$${as_root[@]}" apt-get update
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$${missing[@]}"
 
+simulation:
+	@export SIMULATION_SEED=$(SEED) SIMULATION_DAYS=$(DAYS)
+	export SIMULATION_REPOSITORIES=$(REPOSITORIES) SIMULATION_TAGS=$(TAGS)
+	$(CARGO) test --locked --package samovar --profile simulation --no-default-features --features simulation \
+		--test simulation -- --nocapture --test-threads 2
+
 check: format clippy doc deny
 
 fuzz:
@@ -61,7 +75,7 @@ format:
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 
 clippy:
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features simulation --locked -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

@@ -17,6 +17,7 @@ mod over_http;
 mod replicas;
 mod schedule;
 mod selection;
+#[path = "../common/shared_store.rs"]
 mod shared_store;
 mod simulated;
 mod watch_list;

@@ -72,7 +72,7 @@ pub(super) struct Clients {
 /// A client for one request.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) client: reqwest::Client,
+    pub(super) http: reqwest::Client,
     /// Whether its connections end at a proxy.
     pub(super) is_proxied: bool,
     /// What answers in place of the network.
@@ -110,8 +110,8 @@ impl Clients {
     ) -> Result<Client, ClientError> {
         #[cfg(feature = "simulation")]
         if let Some(simulated) = &self.simulated {
-            let client = simulated.client.clone();
-            return Ok(Client { client, is_proxied: false, simulated: Some(simulated.clone()) });
+            let http = simulated.client.clone();
+            return Ok(Client { http, is_proxied: false, simulated: Some(simulated.clone()) });
         }
         let proxy = self.proxies.of(url, connection.proxy.as_ref(), is_insecure);
         let is_proxied = proxy.is_some();
@@ -119,7 +119,7 @@ impl Clients {
         tls.skip_verify |= is_insecure;
         let way = Way { reach, tls, proxy: proxy.cloned(), connect_timeout: connection.timeouts.connect };
         Ok(Client {
-            client: self.of(way)?,
+            http: self.of(way)?,
             is_proxied,
             #[cfg(feature = "simulation")]
             simulated: None,

@@ -321,7 +321,7 @@ impl Transport {
         headers.extend(request.accept.clone().map(|accept| (ACCEPT, accept)));
         headers.extend(request.condition.clone());
         headers.extend(hop.authorization.clone().map(|authorization| (AUTHORIZATION, authorization)));
-        let mut builder = client.client.request(request.method.clone(), hop.url.clone()).headers(headers);
+        let mut builder = client.http.request(request.method.clone(), hop.url.clone()).headers(headers);
         if let Some(form) = &request.form {
             builder = builder.header(CONTENT_TYPE, FORM).body(form.reveal().to_owned());
         }
@@ -378,7 +378,7 @@ async fn put_out(
     if let Some(simulated) = &client.simulated {
         return simulated.send(request).await;
     }
-    client.client.execute(request).await.map_err(failed)
+    client.http.execute(request).await.map_err(failed)
 }
 
 fn failed_to_send(error: reqwest::Error, connect_timeout: Duration) -> Failure {

@@ -1,12 +1,17 @@
 //! A store that several replicas share, each through a view of its own that can be cut.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use samovar::store::{Client, Entry, Key, Memory, Reader, StoreError};
+use samovar_registry::Name;
 use tokio::time::Instant;
-
-use super::*;
 
 /// What a store with a time to live promises.
 const TIME_TO_LIVE: Duration = Duration::from_hours(24 * 30);
@@ -45,6 +50,13 @@ impl Server {
         for key in keys {
             self.alive_until.lock().unwrap().insert(key.clone(), until);
             *self.writes.lock().unwrap().entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    fn forget(&self, keys: &[Key]) {
+        let mut alive_until = self.alive_until.lock().unwrap();
+        for key in keys {
+            alive_until.remove(key);
         }
     }
 
@@ -197,6 +209,7 @@ impl Client for View {
 
     async fn delete(&self, keys: Vec<Key>) -> Result<(), StoreError> {
         self.check_write(&keys)?;
+        self.server.forget(&keys);
         self.server.store.delete(keys).await
     }
 
