@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use samovar_registry::Name;
+use samovar_registry::{Name, Tag};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -29,7 +29,7 @@ use super::cadence;
 use super::context::Context;
 use super::pass::until;
 use super::publish::stored_keys;
-use crate::cache::stored::{self, Pages, Side, load};
+use crate::cache::stored::{self, Head, Pages, Side, load};
 use crate::sources::WatchList;
 use crate::store::{Entry, Key, StoreError};
 
@@ -58,6 +58,8 @@ const MOST_UNWATCHED: usize = 100_000;
 const MOST_UNWATCHED_KEYS: usize = 200_000;
 /// Side records read in one round trip.
 const SIDES_AT_ONCE: usize = 250;
+/// When so many repositories cannot be read and none can, it is the store as a whole that fails.
+const MOST_FAILURES: usize = 8;
 /// Keys removed in one call.
 const MOST_KEYS_AT_ONCE: usize = 500;
 /// The store may take this long to take a turn back when samovar stops.
@@ -99,21 +101,26 @@ impl Forgetting {
         Self { context, watch_list, watched: Arc::default(), grace, unwatched: BTreeMap::new() }
     }
 
+    /// Marks are taken away from the start; made they are once every source has been `told` of.
     async fn work(mut self, mut told: watch::Receiver<bool>) {
-        if told.wait_for(|told| *told).await.is_err() {
-            return;
-        }
         self.watched = Arc::clone(&self.watch_list.borrow_and_update());
         self.uphold(self.watched.0.keys().cloned().collect()).await;
-        let mut scan_at = Instant::now() + self.grace.clamp(LEAST_BEFORE_SCAN, FIRST_SCAN);
+        let mut scan_at = None;
         let mut uphold_at = self.context.store.is_shared().then(|| Instant::now() + UPHOLD_EVERY);
         loop {
-            let look_at = self.unwatched.values().min().copied();
+            let is_told = scan_at.is_some();
+            let look_at = self.unwatched.values().min().copied().filter(|_| is_told);
             tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(scan_at) => {
+                has_spoken = async { told.wait_for(|told| *told).await.is_ok() }, if !is_told => {
+                    if !has_spoken {
+                        return;
+                    }
+                    scan_at = Some(Instant::now() + self.grace.clamp(LEAST_BEFORE_SCAN, FIRST_SCAN));
+                }
+                () = until(scan_at) => {
                     let again = if self.scan().await { SCAN_EVERY } else { SCAN_AGAIN_AFTER };
-                    scan_at = Instant::now() + cadence::jittered(again, self.context.random());
+                    scan_at = Some(Instant::now() + cadence::jittered(again, self.context.random()));
                 }
                 () = until(look_at) => self.look().await,
                 () = until(uphold_at) => {
@@ -149,8 +156,25 @@ impl Forgetting {
     /// the repository's next pass.
     async fn uphold(&self, names: Vec<Name>) {
         for names in names.chunks(SIDES_AT_ONCE) {
-            if let Err(error) = self.uphold_some(names).await {
-                debug!(%error, "the store cannot tell which repositories are marked as unwatched");
+            if self.uphold_some(names).await.is_err() {
+                self.uphold_one_by_one(names).await;
+            }
+        }
+    }
+
+    /// What of these can be read: the server of some keys may be down. Gives up when the first few cannot.
+    async fn uphold_one_by_one(&self, names: &[Name]) {
+        let (mut upheld, mut failures) = (0, 0);
+        for name in names {
+            match self.uphold_some(std::slice::from_ref(name)).await {
+                Ok(()) => upheld += 1,
+                Err(error) => {
+                    debug!(image.name = %name, %error, "the store cannot tell whether it is marked as unwatched");
+                    failures += 1;
+                }
+            }
+            if upheld == 0 && failures == MOST_FAILURES {
+                return;
             }
         }
     }
@@ -236,9 +260,7 @@ impl Forgetting {
     /// Marks or removes a repository, and keeps in mind when to look at it next. `keys`: what the store is known to have of it
     /// besides what its head names.
     async fn consider(&mut self, name: &Name, keys: &[Key]) {
-        // It may have come back since.
-        let is_watched = self.watch_list.borrow().0.contains_key(name);
-        let again = if is_watched {
+        let again = if self.is_watched(name) {
             None
         } else {
             self.mark_or_remove(name, keys).await.unwrap_or_else(|error| {
@@ -256,12 +278,20 @@ impl Forgetting {
         }
     }
 
+    /// Whether it is watched at this moment: it may have come back since it was looked for.
+    fn is_watched(&self, name: &Name) -> bool {
+        self.watch_list.borrow().0.contains_key(name)
+    }
+
     /// In how long to look at it again; `None`: it is gone.
     async fn mark_or_remove(&self, name: &Name, keys: &[Key]) -> Result<Option<Duration>, StoreError> {
         let store = &self.context.store;
         let key = Key::Side(name.clone());
         let now = self.context.now();
         let mut entry = store.get(&key).await?;
+        if entry.is_none() && keys.is_empty() && store.get(&Key::Head(name.clone())).await?.is_none() {
+            return Ok(None);
+        }
         let mut side: Side = stored::decode(entry.as_ref()).unwrap_or_default();
         if side.unwatched_since.is_none() {
             side.unwatched_since = Some(now);
@@ -277,26 +307,36 @@ impl Forgetting {
         if !left.is_zero() {
             return Ok(Some(left));
         }
+        // Any tag: what is wanted is which pages there are, those that only a directory names included.
+        let any: Tag = "latest".parse().expect("it is a tag");
+        let head = load(&**store, name, Pages::Holding(&any)).await?.head;
+        if head.is_none() && keys.is_empty() {
+            // What is left of it only a search finds.
+            return Ok(Some(SCAN_EVERY));
+        }
         // Whoever adopts it from here on begins anew, and whoever has done so before has written another record.
         let emptied = Side { unwatched_since: side.unwatched_since, ..Side::default() };
-        if side != emptied && !self.write_side(key.clone(), entry, emptied).await? {
+        if side != emptied && !self.write_side(key, entry, emptied).await? {
             return Ok(Some(SETTLES_AFTER));
         }
-        self.remove(name, keys).await?;
+        self.remove(name, head.as_ref(), keys).await?;
         Ok(None)
     }
 
-    async fn remove(&self, name: &Name, keys: &[Key]) -> Result<(), StoreError> {
+    /// Removes it, unless it comes back meanwhile: then whoever works on it finds out what is missing.
+    async fn remove(&self, name: &Name, head: Option<&Head>, keys: &[Key]) -> Result<(), StoreError> {
         let store = &self.context.store;
-        let head = load(&**store, name, Pages::All).await?.head;
         let side = Key::Side(name.clone());
-        let mut all: Vec<Key> = stored_keys(name, head.as_ref());
+        let mut all: Vec<Key> = stored_keys(name, head);
         all.extend_from_slice(keys);
         all.retain(|key| *key != side);
+        all.push(side);
         for keys in all.chunks(MOST_KEYS_AT_ONCE) {
+            if self.is_watched(name) {
+                return Ok(());
+            }
             store.delete(keys.to_vec()).await?;
         }
-        store.delete(vec![side]).await?;
         self.context.metrics.forgotten_repository();
         info!(image.name = %name, "what was stored of a repository that nobody watches is removed");
         Ok(())

@@ -142,9 +142,6 @@ async fn what_left_while_samovar_was_down_is_found_and_removed() {
         samovar.complete(name).await;
     }
     samovar.kill().await;
-    // What a crash leaves behind when a repository is being removed.
-    let orphan = Key::SidePage(name("r.example/orphan"), 7);
-    store.set(orphan.clone(), Entry::immutable("what is left")).await.unwrap();
 
     let samovar = start(&world, &store, &[&stays]);
     tokio::time::sleep(DAY).await;
@@ -155,8 +152,23 @@ async fn what_left_while_samovar_was_down_is_found_and_removed() {
     tokio::time::sleep(HOUR).await;
     assert_eq!(kept(&*store, &left).await, []);
     assert_eq!(samovar.handle.unwatched_repositories(), 0);
-    assert_eq!(store.get(&orphan).await.unwrap(), None);
     assert_eq!(samovar.repository(&stays).await.metadata.images.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_repository_without_its_head_goes_too_and_once() {
+    let (world, store) = (World::default(), memory());
+    // What a crash leaves behind when a repository is being removed.
+    let orphan = Key::SidePage(name("r.example/orphan"), 7);
+    store.set(orphan.clone(), Entry::immutable("what is left")).await.unwrap();
+    let samovar = start(&world, &store, &[]);
+    tokio::time::sleep(HOUR * 23).await;
+    assert!(store.get(&orphan).await.unwrap().is_some());
+    tokio::time::sleep(HOUR * 4).await;
+    assert_eq!(kept(&*store, &name("r.example/orphan")).await, []);
+    assert_eq!(samovar.handle.unwatched_repositories(), 0);
+    tokio::time::sleep(DAY).await;
+    assert_eq!(kept(&*store, &name("r.example/orphan")).await, [], "nor does a mark come back");
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,6 +247,53 @@ async fn replicas_with_different_lists_keep_what_one_of_them_watches() {
     assert_eq!(kept(&*store, &nobodys).await, []);
     let manifests = world.count(Operation::Manifest);
     assert_eq!(manifests, 0, "nothing was lost that had to be asked for again");
+}
+
+/// A replica that watches nothing tries to remove what `first` watches, for hours.
+async fn outlives_one_who_does_not_watch_it(world: &World, server: &Arc<Server>, one: &Name) {
+    // A registry that is down: its repository is listed ever more rarely.
+    world.set_failure("r.example", Some(ErrorKind::Unavailable { status: 503, message: None }));
+    let options = WarmerOptions { replica: "b".to_owned(), ..forgetting_after(Duration::ZERO) };
+    let store: Arc<dyn Client> = View::of(server);
+    let other = start_with(world, &store, &[], options);
+    tokio::time::sleep(HOUR * 6).await;
+    assert!(kept(&*store, one).await.len() >= 4);
+    other.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_watches_stays_though_one_of_its_sources_has_not_spoken() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let one = filled(&world, "r.example/one", 3);
+    let store: Arc<dyn Client> = View::of(&server);
+    let options = WarmerOptions { replica: "a".to_owned(), ..options() };
+    let metrics = Arc::new(Metrics::new());
+    let warmer = Warmer::new(Arc::clone(&store), Arc::new(world.clone()), clock(), metrics, options);
+    let cache = Cache::new(Arc::clone(&store), clock());
+    let (_list, list) = watch::channel(watching(&[&one]));
+    let shutdown = CancellationToken::new();
+    let sources: Vec<Box<dyn ImageSource>> = vec![Box::new(TestSource(list)), Box::new(Silent)];
+    let running = tokio::spawn(warmer.run(sources, shutdown.clone()));
+    while !cache.repository_state(&one).await.is_ok_and(|repository| repository.complete) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    outlives_one_who_does_not_watch_it(&world, &server, &one).await;
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_watches_stays_though_the_store_cannot_tell_of_others() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let (one, lost) = (filled(&world, "r.example/one", 3), filled(&world, "r.example/lost", 3));
+    let view = View::of(&server);
+    let store: Arc<dyn Client> = view.clone();
+    let options = WarmerOptions { replica: "a".to_owned(), ..options() };
+    let first = start_with(&world, &store, &[&one, &lost], options);
+    first.complete(&one).await;
+    first.complete(&lost).await;
+    view.fail_reads_of(Some(&lost));
+    outlives_one_who_does_not_watch_it(&world, &server, &one).await;
 }
 
 #[tokio::test(start_paused = true)]
