@@ -60,6 +60,13 @@ impl Telling {
 }
 
 impl Heard {
+    /// Never back: others may have been faster.
+    fn forward(&mut self, to: Self) {
+        if to.generation > self.generation {
+            *self = to;
+        }
+    }
+
     fn up_to(id: ChangeId) -> Self {
         Self { generation: id.generation, next: id.number + 1 }
     }
@@ -119,6 +126,11 @@ impl Announcer {
         else {
             return Ok(());
         };
+        if self.changes.receiver_count() == 0 {
+            // Whoever comes later hears of what comes later.
+            self.heard().entry(name.clone()).and_modify(|heard| heard.forward(now));
+            return Ok(());
+        }
         let read = read_after(store, name, &telling.history, before.generation).await?;
         let mut heard = self.heard();
         // Somebody else may have told some of it meanwhile.
@@ -132,7 +144,7 @@ impl Announcer {
         if read.missing_pages > 0 || first != heard.next {
             warn!(image.name = %name, "some changes of the repository are no longer in its history: subscribers miss them");
         }
-        *heard = now;
+        heard.forward(now);
         self.tell(name, events.into_iter());
         Ok(())
     }

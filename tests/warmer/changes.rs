@@ -240,9 +240,9 @@ async fn every_replica_tells_the_same_once_whoever_takes_over_and_whatever_gets_
             if random.u8(..5) == 0 {
                 let gone = replicas.swap_remove(random.usize(..3));
                 if random.bool() {
-                    gone.running.kill().await
+                    gone.running.kill().await;
                 } else {
-                    gone.running.stop().await
+                    gone.running.stop().await;
                 }
                 replicas.push(Replica::start(&world, &server, &app, &format!("after {round}")).await);
             }

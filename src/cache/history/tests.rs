@@ -10,7 +10,7 @@ fn event(number: u64) -> Event {
         kind: ChangeKind::TagMoved,
         tag: Some(format!("1.{number}").parse().unwrap()),
         old: Some(Digest::sha256(&number.to_le_bytes())),
-        new: Some(Digest::sha256(&(number + 1).to_le_bytes())),
+        new: Some(Digest::sha256(&(number + 1_000_000).to_le_bytes())),
         at: Timestamp::from_millisecond(1_795_000_000_000 + i64::try_from(number).unwrap()).unwrap(),
         cause: Cause::Poll,
     }
