@@ -35,6 +35,9 @@ pub struct Head {
     /// A shrunken list waits for confirmation.
     #[serde(default)]
     pub held_back: bool,
+    /// The list could not be read, which the history tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
     /// Listed strings that were no valid tags.
     #[serde(default)]
     pub invalid_tags: usize,
@@ -276,6 +279,7 @@ mod tests {
             generation: 1,
             complete: true,
             held_back: false,
+            failed: false,
             invalid_tags: 0,
             counts: TagCounts::default(),
             platforms: String::new(),

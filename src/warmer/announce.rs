@@ -13,18 +13,40 @@ use tokio::sync::broadcast;
 use tracing::warn;
 
 use super::publish::Published;
-use crate::cache::history::{Change, ChangeId, Event, History, read_after};
-use crate::cache::stored::{Head, Side};
-use crate::store::{Client, StoreError};
+use crate::cache::history::{Change, ChangeId, Event, History, ReadHistory, read_after};
+use crate::cache::stored::{self, Head, Side};
+use crate::store::{Client, Key, StoreError};
 
 /// Changes that a slow subscriber may lag behind before it misses some.
 const CHANGES_KEPT: usize = 4096;
+/// Readings of a history that is rewritten under its reader.
+const MOST_READS: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Announcer {
-    changes: broadcast::Sender<Arc<Change>>,
+    told: broadcast::Sender<Arc<Told>>,
     /// How far each watched repository was told.
     heard: Mutex<HashMap<Name, Heard>>,
+}
+
+/// What a subscriber is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Something changed.
+    Changed(Change),
+    /// Changes of this repository are not told, because they are no longer in its history: whoever follows it has to look
+    /// at all of it. What comes after is told.
+    Missed(Name),
+}
+
+impl Told {
+    /// The change, if it is one.
+    pub fn change(&self) -> Option<&Change> {
+        match self {
+            Self::Changed(change) => Some(change),
+            Self::Missed(_) => None,
+        }
+    }
 }
 
 /// How far a repository was told.
@@ -37,7 +59,7 @@ struct Heard {
 }
 
 /// What the store tells of a repository's changes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Telling {
     head_generation: u64,
     history: History,
@@ -51,6 +73,16 @@ impl Telling {
         let early = side.map_or(&[][..], |side| &side.early).iter();
         let early = early.filter(|event| event.id.generation > head_generation).cloned().collect();
         Self { head_generation, history, early }
+    }
+
+    /// As the store tells now.
+    async fn read(store: &dyn Client, name: &Name) -> Result<Self, StoreError> {
+        let mut front =
+            store.get_many(&[Key::Head(name.clone()), Key::Side(name.clone())]).await?.into_iter();
+        let (head, side) = (front.next().flatten(), front.next().flatten());
+        let (head, side): (Option<Head>, Option<Side>) =
+            (stored::decode(head.as_ref()), stored::decode(side.as_ref()));
+        Ok(Self::of(head.as_ref(), side.as_ref()))
     }
 
     fn heard(&self) -> Heard {
@@ -74,15 +106,15 @@ impl Heard {
 
 impl Announcer {
     pub(super) fn new() -> Self {
-        Self { changes: broadcast::Sender::new(CHANGES_KEPT), heard: Mutex::default() }
+        Self { told: broadcast::Sender::new(CHANGES_KEPT), heard: Mutex::default() }
     }
 
     fn heard(&self) -> MutexGuard<'_, HashMap<Name, Heard>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Change>> {
-        self.changes.subscribe()
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Told>> {
+        self.told.subscribe()
     }
 
     /// A repository is watched from now on: what was told of it before is no news.
@@ -114,28 +146,52 @@ impl Announcer {
         true
     }
 
-    /// Tells what the store tells and was not told yet.
+    /// Up to which generation a repository was told; 0 for one that is not watched.
+    pub(super) fn heard_of(&self, name: &Name) -> u64 {
+        self.heard().get(name).map_or(0, |heard| heard.generation)
+    }
+
+    /// Tells what the store tells, which is `telling` or newer, and was not told yet. What keeps being rewritten is for
+    /// another time.
     pub(super) async fn catch_up(
         &self,
         store: &dyn Client,
         name: &Name,
-        telling: &Telling,
+        mut telling: Telling,
     ) -> Result<(), StoreError> {
-        let now = telling.heard();
-        let Some(before) = self.heard().get(name).copied().filter(|heard| heard.generation < now.generation)
-        else {
-            return Ok(());
-        };
-        if self.changes.receiver_count() == 0 {
-            // Whoever comes later hears of what comes later.
-            self.heard().entry(name.clone()).and_modify(|heard| heard.forward(now));
+        for _ in 0..MOST_READS {
+            let now = telling.heard();
+            let Some(before) =
+                self.heard().get(name).copied().filter(|heard| heard.generation < now.generation)
+            else {
+                return Ok(());
+            };
+            if self.told.receiver_count() == 0 {
+                // Whoever comes later hears of what comes later.
+                self.heard().entry(name.clone()).and_modify(|heard| heard.forward(now));
+                return Ok(());
+            }
+            let read = read_after(store, name, &telling.history, before.generation).await?;
+            if read.missing_pages > 0 {
+                // Another replica may have gone on meanwhile.
+                let again = Telling::read(store, name).await?;
+                if again != telling {
+                    telling = again;
+                    continue;
+                }
+            }
+            self.tell_read(name, &telling, read);
             return Ok(());
         }
-        let read = read_after(store, name, &telling.history, before.generation).await?;
+        Ok(())
+    }
+
+    /// Tells of what was read what was not told meanwhile.
+    fn tell_read(&self, name: &Name, telling: &Telling, read: ReadHistory) {
+        let now = telling.heard();
         let mut heard = self.heard();
-        // Somebody else may have told some of it meanwhile.
         let Some(heard) = heard.get_mut(name).filter(|heard| heard.generation < now.generation) else {
-            return Ok(());
+            return;
         };
         let told = heard.generation;
         let events = read.events.into_iter().chain(telling.early.iter().cloned());
@@ -143,16 +199,17 @@ impl Announcer {
         let first = events.first().map_or(now.next, |first| first.id.number);
         if read.missing_pages > 0 || first != heard.next {
             warn!(image.name = %name, "some changes of the repository are no longer in its history: subscribers miss them");
+            let _ = self.told.send(Arc::new(Told::Missed(name.clone())));
         }
         heard.forward(now);
         self.tell(name, events.into_iter());
-        Ok(())
     }
 
     fn tell(&self, name: &Name, events: impl Iterator<Item = Event>) {
         for event in events {
             // Nobody listens: nobody misses it.
-            let _ = self.changes.send(Arc::new(Change { repository: name.clone(), event }));
+            let change = Change { repository: name.clone(), event };
+            let _ = self.told.send(Arc::new(Told::Changed(change)));
         }
     }
 }

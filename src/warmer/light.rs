@@ -128,7 +128,9 @@ fn is_quiet(head: &Head, side: &Side, now: Timestamp) -> bool {
         && side.denied.is_none()
         && side.gone.is_none()
         && side.shrunken.is_none()
-        && !head.held_back;
+        && side.early.is_empty()
+        && !head.held_back
+        && !head.failed;
     is_sound && !side.next_tag.is_some_and(is_due) && !is_from_the_future(side, now)
 }
 

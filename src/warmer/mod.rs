@@ -65,6 +65,7 @@ use crate::sources::{ImageSource, PollInterval, RepositoryFacts, TagInterval, Wa
 use crate::store::Client;
 
 pub use crate::cache::history::{Cause, Change, ChangeKind};
+pub use announce::Told;
 pub use context::RepositoryOverview;
 pub use lease::LaneStanding;
 pub use once::WarmedOnce;
@@ -313,7 +314,7 @@ impl Handle {
     }
 
     /// The changes from now on, whichever replica has seen them: every one once, and those of a repository in order. A subscriber that lags far behind misses some, and is told how many.
-    pub fn changes(&self) -> broadcast::Receiver<Arc<Change>> {
+    pub fn changes(&self) -> broadcast::Receiver<Arc<Told>> {
         self.context.announcer.subscribe()
     }
 

@@ -38,6 +38,8 @@ pub(super) const STORE_AGAIN: Duration = Duration::from_secs(5);
 const MOST_TAGS_IN_A_TURN: usize = 256;
 /// The same by the time that it has been asking about tags.
 const LONGEST_TURN: Duration = Duration::from_secs(30);
+/// Changes of one publication that are logged one by one.
+const MOST_CHANGES_LOGGED: usize = 100;
 /// When going on is pointless, answers that are on their way may take this long.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -502,7 +504,7 @@ impl Pass {
         let published = self.copy.publish(&*self.context.store, self.context.clock.now()).await;
         match published {
             Ok(published) => {
-                for change in &published.changes {
+                for change in published.changes.iter().take(MOST_CHANGES_LOGGED) {
                     info!(
                         image.name = %self.name,
                         image.tag = change.tag.as_ref().map(tracing::field::display),
@@ -512,6 +514,10 @@ impl Pass {
                         "{}",
                         change.kind.as_str(),
                     );
+                }
+                let more = published.changes.len().saturating_sub(MOST_CHANGES_LOGGED);
+                if more > 0 {
+                    info!(image.name = %self.name, changes = more, "and more changes");
                 }
                 self.announce(&published).await;
                 self.context.published(&self.name, &published);
@@ -534,7 +540,7 @@ impl Pass {
             let state = self.copy.state();
             Telling::of(state.head.as_ref(), Some(&state.side))
         };
-        if let Err(error) = announcer.catch_up(&**store, &self.name, &telling).await {
+        if let Err(error) = announcer.catch_up(&**store, &self.name, telling).await {
             debug!(image.name = %self.name, %error, "what changed is told with the next publication");
         }
     }

@@ -113,6 +113,8 @@ pub(super) struct State {
     pub(super) head_entry: Option<Entry>,
     /// A head of which it is not known whether the store took it.
     pub(super) attempted: Option<Attempt>,
+    /// It was told that the list cannot be read.
+    pub(super) failed: bool,
     /// The history as the head tells it, also where the head itself was evicted.
     pub(super) history: History,
     /// The generation that readers can see: of the head, or of a change beside it.
@@ -137,6 +139,12 @@ impl State {
         let mut side = Side { unwatched_since: None, ..loaded.side.unwrap_or_default() };
         // The head tells of the others already: what wrote it did not come to write this.
         side.early.retain(|event| event.id.generation > generation);
+        let told_beside = side.early.iter().rev().find_map(|event| match event.kind {
+            ChangeKind::RepositoryFailed | ChangeKind::RepositoryRemoved => Some(true),
+            ChangeKind::RepositoryRecovered => Some(false),
+            _ => None,
+        });
+        let failed = told_beside.unwrap_or_else(|| loaded.head.as_ref().is_some_and(|head| head.failed));
         let visible = side.early.last().map_or(generation, |event| event.id.generation);
         let mut state = Self {
             name,
@@ -149,6 +157,7 @@ impl State {
             torn: loaded.missing_pages > 0,
             removed: false,
             generation: visible,
+            failed,
             history: loaded.head.as_ref().map_or_else(History::default, |head| head.history.clone()),
             visible,
             head: loaded.head,
@@ -392,7 +401,7 @@ impl State {
     /// The list could be read: nothing of what went wrong before counts any more. What it brought, if it is news, tells how
     /// often to read it.
     fn listed_now(&mut self, filter: &TagFilter, poll: &PollInterval, is_news: bool, at: Circumstance) {
-        if self.side.attempts > 0 {
+        if std::mem::take(&mut self.failed) {
             self.announce(ChangeKind::RepositoryRecovered, at);
         }
         let brought = match (is_news, at.cause) {
@@ -528,7 +537,7 @@ impl State {
         self.side.attempts = self.side.attempts.saturating_add(1);
         let back_off = cadence::after_failed_listing(self.side.attempts, at.jitter);
         self.side.next_listing = Some(at.now + back_off);
-        if self.side.attempts == 1 {
+        if !std::mem::replace(&mut self.failed, true) {
             self.announce(ChangeKind::RepositoryFailed, at);
         }
         match error.kind.class() {
@@ -550,7 +559,11 @@ impl State {
             self.removed = true;
             self.listed = false;
             self.tags.clear();
-            self.announce(ChangeKind::RepositoryRemoved, at);
+            // Unless it was told, and whoever did so did not come to the end of it.
+            let last = self.side.early.last().map(|event| event.kind);
+            if last != Some(ChangeKind::RepositoryRemoved) {
+                self.announce(ChangeKind::RepositoryRemoved, at);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use samovar::store::{Client, Entry, Key, Memory, Reader, StoreError};
 use samovar_registry::Name;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// What a store with a time to live promises.
@@ -80,6 +81,10 @@ pub(crate) struct View {
     /// What is stored of this repository cannot be read.
     unreadable: Mutex<Option<Name>>,
     documents_fail: AtomicBool,
+    sides_fail: AtomicBool,
+    deletions_fail: AtomicBool,
+    /// Histories are not read until this is false.
+    histories_wait: watch::Sender<bool>,
     /// The next heads are taken, and said not to be.
     heads_answered_wrongly: AtomicUsize,
     /// Whether the replica knows that there are others.
@@ -99,6 +104,9 @@ impl View {
             writes_fail: AtomicBool::default(),
             unreadable: Mutex::default(),
             documents_fail: AtomicBool::default(),
+            sides_fail: AtomicBool::default(),
+            deletions_fail: AtomicBool::default(),
+            histories_wait: watch::Sender::default(),
             heads_answered_wrongly: AtomicUsize::default(),
             knows_of_others,
         }
@@ -132,6 +140,21 @@ impl View {
     /// From now on documents are not taken, as when theirs is one server of several.
     pub(crate) fn fail_documents(&self) {
         self.documents_fail.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on, or no longer, side records are not taken: as when a replica ends after it has written a head.
+    pub(crate) fn fail_sides(&self, fail: bool) {
+        self.sides_fail.store(fail, Ordering::Relaxed);
+    }
+
+    /// From now on, or no longer, nothing is removed.
+    pub(crate) fn fail_deletions(&self, fail: bool) {
+        self.deletions_fail.store(fail, Ordering::Relaxed);
+    }
+
+    /// From now on, or no longer, whoever reads a history waits.
+    pub(crate) fn hold_up_histories(&self, hold_up: bool) {
+        self.histories_wait.send_replace(hold_up);
     }
 
     /// The next heads are written, but the answers get lost.
@@ -170,6 +193,9 @@ impl Reader for View {
         if unreadable.is_some() && keys.iter().any(|key| key.repository() == unreadable.as_ref()) {
             return Err(StoreError::Unavailable { message: "the server of these keys is down".into() });
         }
+        if keys.iter().any(|key| matches!(key, Key::History(..))) {
+            let _ = self.histories_wait.subscribe().wait_for(|wait| !wait).await;
+        }
         Ok(self.server.get_many(keys).await)
     }
 }
@@ -182,6 +208,10 @@ impl Client for View {
 
     async fn set_many(&self, entries: Vec<(Key, Entry)>) -> Result<(), StoreError> {
         self.check_write(entries.iter().map(|(key, _)| key))?;
+        let is_side = |(key, _): &(Key, Entry)| matches!(key, Key::Side(_));
+        if self.sides_fail.load(Ordering::Relaxed) && entries.iter().any(is_side) {
+            return Err(StoreError::Unavailable { message: "no side records".into() });
+        }
         self.server.written(entries.iter().map(|(key, _)| key));
         self.server.store.set_many(entries).await
     }
@@ -209,6 +239,13 @@ impl Client for View {
 
     async fn delete(&self, keys: Vec<Key>) -> Result<(), StoreError> {
         self.check_write(&keys)?;
+        if self.deletions_fail.load(Ordering::Relaxed) {
+            // As far as it comes.
+            let first = &keys[..1];
+            self.server.forget(first);
+            self.server.store.delete(first.to_vec()).await?;
+            return Err(StoreError::Unavailable { message: "the rest is not removed".into() });
+        }
         self.server.forget(&keys);
         self.server.store.delete(keys).await
     }

@@ -97,6 +97,7 @@ impl Repository {
             generation: self.generation,
             complete: true,
             held_back: false,
+            failed: false,
             invalid_tags: 0,
             counts,
             platforms: "linux/amd64".into(),

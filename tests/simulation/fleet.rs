@@ -12,7 +12,7 @@ use samovar::cache::history::ChangeId;
 use samovar::metrics::Metrics;
 use samovar::sources::{ImageSource, PollInterval, Watch, WatchList};
 use samovar::store::Client;
-use samovar::warmer::{Change, Handle, Warmer, WarmerOptions};
+use samovar::warmer::{Handle, Told, Warmer, WarmerOptions};
 use samovar_registry::upstream::{HostOptions, HttpOptions, HttpUpstreams, Limits, ListingChoice};
 use samovar_registry::{Name, Platforms, TokioClock};
 use tokio::sync::broadcast::{self, error::TryRecvError};
@@ -28,7 +28,7 @@ use super::wire::Network;
 #[derive(Debug)]
 struct Replica {
     handle: Handle,
-    changes: broadcast::Receiver<Arc<Change>>,
+    changes: broadcast::Receiver<Arc<Told>>,
     /// The last change that was announced of each repository.
     heard: BTreeMap<Name, ChangeId>,
     shutdown: CancellationToken,
@@ -59,7 +59,11 @@ impl Replica {
         let mut wrong = Vec::new();
         loop {
             match self.changes.try_recv() {
-                Ok(change) => {
+                Ok(told) => {
+                    let Some(change) = told.change() else {
+                        wrong.push(format!("{told:?}"));
+                        continue;
+                    };
                     let last = self.heard.insert(change.repository.clone(), change.id);
                     if last.is_some_and(|last| last >= change.id) {
                         wrong.push(format!("announced after {last:?}: {change:?}"));

@@ -17,7 +17,7 @@ impl Running {
         let mut events = Vec::new();
         loop {
             match self.changes.try_recv() {
-                Ok(change) => events.push(change.event.clone()),
+                Ok(told) => events.push(told.change().expect("nothing is missed").event.clone()),
                 Err(broadcast::error::TryRecvError::Empty) => return events,
                 Err(error) => panic!("{error}"),
             }
@@ -306,7 +306,108 @@ async fn a_history_that_the_store_has_lost_is_short_and_goes_on() {
     let history = replica.history(&app).await;
     // What was still in memory was written once more; what nobody knew any more is forgotten.
     assert!([2, 5].contains(&history.len()), "{history:#?}");
-    let (told, heard) = (replica.told(), other.told());
+    let told = replica.told();
+    // It could not read what was between: it says so, and goes on.
+    let mut heard = Vec::new();
+    while let Ok(told) = other.changes.try_recv() {
+        heard.extend(told.change().map(|change| change.event.clone()));
+    }
     assert_eq!(told.len(), 5);
     assert!(told.ends_with(&heard) && heard.ends_with(&history[history.len() - 2..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_reads_a_history_while_it_is_rewritten_tells_all_of_it() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let app = filled(&world, "registry.example/team/app", 3);
+    let mut holder = Replica::start(&world, &server, &app, "a").await.running;
+    holder.complete(&app).await;
+    let mut other = Replica::start(&world, &server, &app, "b").await;
+    let change = async |round: usize| {
+        world.push(&app, "moving", &Image::new(format!("round {round}")));
+        holder.handle.refresh(&app, None).unwrap().done().await.unwrap();
+    };
+    change(0).await;
+    other.view.hold_up_histories(true);
+    // It has seen the head by now, and reads what that names.
+    tokio::time::sleep(SECOND * 15).await;
+    change(1).await;
+    change(2).await;
+    other.view.hold_up_histories(false);
+    tokio::time::sleep(SECOND * 15).await;
+    let told = holder.told();
+    assert_eq!(told.len(), 3);
+    assert_eq!(other.running.told(), told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_after_the_head_is_written_tells_no_failure_twice() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let app = filled(&world, "registry.example/team/app", 3);
+    let replica = Replica::start(&world, &server, &app, "a").await;
+    let samovar = replica.running;
+    samovar.complete(&app).await;
+    replica.view.fail_sides(true);
+    world.set_list_failure(Some(ErrorKind::Unavailable { status: 503, message: None }));
+    while samovar.history(&app).await.is_empty() {
+        tokio::time::sleep(SECOND).await;
+    }
+    samovar.kill().await;
+    let replica = Replica::start(&world, &server, &app, "b").await;
+    tokio::time::sleep(HOUR).await;
+    replica.view.fail_sides(true);
+    world.set_list_failure(None);
+    let samovar = replica.running;
+    while samovar.history(&app).await.len() < 2 {
+        tokio::time::sleep(SECOND).await;
+    }
+    samovar.kill().await;
+    let samovar = Replica::start(&world, &server, &app, "c").await.running;
+    tokio::time::sleep(HOUR).await;
+    let expected = [ChangeKind::RepositoryFailed, ChangeKind::RepositoryRecovered].map(|kind| (kind, None));
+    assert_eq!(in_words(&samovar.history(&app).await), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_is_cut_short_is_told_once_and_leaves_nothing_behind() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let app = filled(&world, "registry.example/team/app", 3);
+    let replica = Replica::start(&world, &server, &app, "a").await;
+    let mut samovar = replica.running;
+    samovar.complete(&app).await;
+    world.push(&app, "new", &Image::new("new"));
+    samovar.handle.refresh(&app, None).unwrap().done().await.unwrap();
+    samovar.told();
+    world.set_list_failure(Some(ErrorKind::NotFound { message: None }));
+    tokio::time::sleep(HOUR * 20).await;
+    replica.view.fail_deletions(true);
+    tokio::time::sleep(HOUR * 12).await;
+    replica.view.fail_deletions(false);
+    tokio::time::sleep(HOUR * 12).await;
+    let told = samovar.told();
+    assert_eq!(
+        in_words(&told),
+        [(ChangeKind::RepositoryFailed, None), (ChangeKind::RepositoryRemoved, None)]
+    );
+    let left = server.keys().await.into_iter().filter(|key| key.repository() == Some(&app));
+    assert_eq!(left.collect::<Vec<_>>(), [Key::Side(app.clone())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_be_told_everything_is_told_so() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let app = filled(&world, "registry.example/team/app", 30);
+    let history = HistoryBounds { entries: 10, ..HistoryBounds::default() };
+    let store: Arc<dyn Client> = View::of(&server);
+    let of_a = WarmerOptions { history, replica: "a".to_owned(), ..options() };
+    let holder = start_with(&world, &store, &[&app], of_a);
+    holder.complete(&app).await;
+    let mut other = Replica::start(&world, &server, &app, "b").await.running;
+    for number in 0..30 {
+        world.push(&app, &format!("1.{number}"), &Image::new(format!("moved {number}")));
+    }
+    holder.handle.refresh(&app, None).unwrap().done().await.unwrap();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(*other.changes.recv().await.unwrap(), Told::Missed(app.clone()));
+    assert_eq!(other.told(), holder.history(&app).await, "and then as much as is known");
 }

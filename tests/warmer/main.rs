@@ -33,7 +33,7 @@ use samovar::cache::{Cache, CacheError, ImageRepository};
 use samovar::metrics::Metrics;
 use samovar::sources::{ImageSource, PollInterval, TagFilter, TagInterval, Watch, WatchList};
 use samovar::store::{Client, Entry, Key, Memory, Reader, StoreError};
-use samovar::warmer::{Cause, Change, ChangeKind, Class, Handle, RequestRefused, Warmer, WarmerOptions};
+use samovar::warmer::{Cause, ChangeKind, Class, Handle, RequestRefused, Told, Warmer, WarmerOptions};
 use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{ErrorKind, Operation, Urgency};
 use samovar_registry::{Digest, Name, Platforms, Secret, Tag, TokioClock};
@@ -50,7 +50,7 @@ const HOUR: Duration = Duration::from_hours(1);
 struct Running {
     handle: Handle,
     cache: Cache<Arc<dyn Client>>,
-    changes: broadcast::Receiver<Arc<Change>>,
+    changes: broadcast::Receiver<Arc<Told>>,
     watch: watch::Sender<WatchList>,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -150,7 +150,8 @@ impl Running {
 
     fn announced(&mut self) -> Vec<(ChangeKind, Option<String>)> {
         let mut kinds = Vec::new();
-        while let Ok(change) = self.changes.try_recv() {
+        while let Ok(told) = self.changes.try_recv() {
+            let change = told.change().expect("nothing is missed");
             kinds.push((change.kind, change.tag.as_ref().map(ToString::to_string)));
         }
         kinds

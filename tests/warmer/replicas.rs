@@ -286,7 +286,8 @@ async fn what_is_handed_on_is_begun_within_a_second_with_its_cause() {
         within(SECOND, || world.count(Operation::Resolve) > 0).await;
         assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
         assert_eq!(ticket.done().await, Ok(()));
-        let change = holder.changes.recv().await.unwrap();
+        let told = holder.changes.recv().await.unwrap();
+        let change = told.change().unwrap();
         assert_eq!((change.tag.clone(), change.cause), (Some(tag), Cause::Webhook));
     }
 }

@@ -142,12 +142,14 @@ async fn a_hint_finds_a_move_that_was_not_due_for_long_by_any_spelling_and_says_
         assert_eq!(began.elapsed(), Duration::ZERO, "nothing takes time here, and nothing is waited for");
         assert_eq!(samovar.repository(&alpine).await.metadata.images[&tag("1.1")].digest, moved);
         assert_eq!((world.count(Operation::Resolve), world.count(Operation::Tags)), (1, 0), "{spelling}");
-        let change = samovar.changes.try_recv().unwrap();
+        let told = samovar.changes.try_recv().unwrap();
+        let change = told.change().unwrap();
         assert_eq!((change.kind, change.cause), (ChangeKind::TagMoved, Cause::Webhook));
     }
     world.push(&alpine, "1.2", &Image::new("moved as well"));
     samovar.handle.refresh(&name("alpine"), None).unwrap().done().await.unwrap();
-    let change = samovar.changes.try_recv().unwrap();
+    let told = samovar.changes.try_recv().unwrap();
+    let change = told.change().unwrap();
     assert_eq!((change.tag.clone(), change.cause), (Some(tag("1.2")), Cause::Request));
 }
 

@@ -223,6 +223,7 @@ fn head(generation: u64, pages: &[&str]) -> Head {
         generation,
         complete: true,
         held_back: false,
+        failed: false,
         invalid_tags: 0,
         counts: TagCounts::default(),
         platforms: String::new(),

@@ -42,6 +42,7 @@ pub(super) fn repository(path: &str, generation: u64, tags: &[&str]) -> Vec<(Key
         generation,
         complete: false,
         held_back: false,
+        failed: false,
         invalid_tags: 0,
         counts,
         platforms: "linux/amd64".into(),

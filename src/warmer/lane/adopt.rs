@@ -290,7 +290,7 @@ impl Lane {
         let telling: Vec<_> = found.iter().map(|stored| (stored.name.clone(), stored.telling())).collect();
         let telling = telling
             .into_iter()
-            .map(|(name, telling)| async move { announcer.catch_up(&**store, &name, &telling).await });
+            .map(|(name, telling)| async move { announcer.catch_up(&**store, &name, telling).await });
         let told = stream::iter(telling).buffer_unordered(READS_AT_ONCE).try_collect::<()>().await;
         if let Err(error) = told {
             debug!(registry.host = self.host, %error, "what changed cannot be read from the store");

@@ -133,6 +133,8 @@ async fn open(
     }
     let (bounds, now) = (context.options.history, context.clock.now());
     let copy = WorkingCopy::load(&*context.store, name, &platforms, bounds, now).await?;
+    // Also where the store has lost what was told before.
+    copy.state().generate_after(context.announcer.heard_of(name));
     let copy = Arc::new(copy);
     *slot = Arc::downgrade(&copy);
     Ok(copy)

@@ -50,9 +50,10 @@ pub(super) enum TailContent {
 impl Tail {
     pub(super) fn new(page: &HistoryPage, entry: Option<&Entry>) -> Self {
         let content = match entry.map(|entry| crate::cache::history::open_page(entry, page.hash)) {
-            None => TailContent::Lost,
             Some(Some(events)) if events.len() == page.count => TailContent::Known(events),
-            Some(_) => TailContent::Foreign,
+            Some(Some(_)) => TailContent::Foreign,
+            // What does not decode is as good as not there.
+            None | Some(None) => TailContent::Lost,
         };
         Self { hash: Some(page.hash), content }
     }
@@ -90,8 +91,9 @@ pub(super) fn append(
     }
     let oldest = now - bounds.age;
     rewritten.retain(|event| event.at >= oldest);
-    rewritten.extend_from_slice(&events);
-    let next = rewritten.last().map_or(0, |last| last.id.number + 1);
+    // What would be forgotten at once is not even written.
+    rewritten.extend_from_slice(&events[events.len().saturating_sub(bounds.entries)..]);
+    let next = events.last().map_or(0, |last| last.id.number + 1);
     history.first = history.first.max(next.saturating_sub(bounds.entries as u64));
     let oldest = u64::try_from(oldest.as_millisecond()).unwrap_or(0);
     history.pages.retain(|page| page.last >= history.first && page.generation >= oldest);
@@ -143,6 +145,11 @@ impl State {
     /// The number of the next change.
     fn next_number(&self) -> u64 {
         self.side.early.last().map_or_else(|| self.history.next(), |last| last.id.number + 1)
+    }
+
+    /// Gives out no generation up to this one.
+    pub(in crate::warmer) fn generate_after(&mut self, generation: u64) {
+        self.generation = self.generation.max(generation);
     }
 
     /// Takes note of what readers see now: all that was kept early up to this generation is told.

@@ -107,6 +107,7 @@ impl WorkingCopy {
             generation: before.map_or(0, |before| before.generation),
             complete: settled && !state.held_back,
             held_back: state.held_back,
+            failed: state.failed,
             invalid_tags: state.invalid_tags,
             counts: TagCounts::of(state.tags.values().map(|kept| &kept.record)),
             platforms: self.platforms_of(state),

@@ -105,13 +105,13 @@ impl WorkingCopy {
         }
         self.told_early(taken);
         if plan.removes {
-            self.delete(store, plan.obsolete).await?;
+            self.delete(store, plan.obsolete, true).await?;
             let mut state = self.state();
             state.removed = false;
             (state.head, state.head_entry) = (None, None);
             (state.history, state.attempted) = (History::default(), None);
         } else if !plan.obsolete.is_empty()
-            && let Err(error) = self.delete(store, plan.obsolete).await
+            && let Err(error) = self.delete(store, plan.obsolete, false).await
         {
             // What is published is published; this only takes up room.
             debug!(%error, "what is no longer needed could not be removed from the store");
@@ -132,13 +132,17 @@ impl WorkingCopy {
 
     /// Removes what the head that we know has no more need for, unless another replica has written one meanwhile: it may
     /// need what we do not.
-    async fn delete(&self, store: &dyn Client, obsolete: Vec<Key>) -> Result<(), StoreError> {
+    /// A removal that was cut short has the head behind it already.
+    async fn delete(&self, store: &dyn Client, obsolete: Vec<Key>, removes: bool) -> Result<(), StoreError> {
         let (name, expected) = {
             let state = self.state();
             (state.name.clone(), state.head_entry.clone())
         };
-        if store.is_shared() && store.get(&Key::Head(name)).await? != expected {
-            return Ok(());
+        if store.is_shared() {
+            let head = store.get(&Key::Head(name)).await?;
+            if head != expected && !(removes && head.is_none()) {
+                return Ok(());
+            }
         }
         store.delete(obsolete).await
     }

@@ -439,6 +439,7 @@ fn images_chosen_for_other_platforms_are_looked_at_again() {
         generation: 1,
         complete: true,
         held_back: false,
+        failed: false,
         invalid_tags: 0,
         counts: crate::cache::stored::TagCounts::default(),
         platforms: "linux/amd64".into(),
