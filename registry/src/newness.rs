@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::tag_class::{is_digest, numbers_of_version};
+use crate::tag_class::{VERSION_PART_DIGITS, is_digest, numbers_of_version};
 use crate::{Tag, TagClass};
 
 /// Words that make a version one that comes before its release.
@@ -49,7 +49,7 @@ const GLUED_BEFORE_RELEASE: [&str; 8] = ["a", "b", "m", "rc", "alpha", "beta", "
 const VERSION_PARTS: usize = 3;
 /// Years that a date may be of.
 const YEARS: std::ops::RangeInclusive<i16> = 1990..=2099;
-/// Digits of a time in seconds since 1970, from 2001 to 2286.
+/// Digits of a time in seconds since 1970, from 2001 to 2286; three more are milliseconds.
 const UNIX_TIME_DIGITS: usize = 10;
 
 /// What comes before the rest of a key: greater is newer.
@@ -101,14 +101,24 @@ fn key(tag: &Tag) -> Vec<u8> {
             let is_one_word = text.bytes().all(|byte| byte.is_ascii_alphabetic());
             vec![rank::FLOATING, u8::from(is_one_word), u8::from(text.eq_ignore_ascii_case("latest"))]
         }
-        TagClass::Version | TagClass::PartialVersion => {
-            numbers_of_version(text).map_or_else(Vec::new, |(numbers, rest)| version(numbers, rest))
-        }
-        TagClass::Other => match numbers_of_version(text).filter(|(numbers, rest)| is_glued(numbers, rest)) {
+        TagClass::Version | TagClass::PartialVersion | TagClass::Other => match version_in(text) {
             Some((numbers, rest)) => version(numbers, rest),
             None => other(&runs(text)),
         },
     }
+}
+
+/// The numbers of a version and what follows them. Unlike for the class of a tag, they may be of any length, so that the
+/// 100,000th build looks newer than the one before, as long as none reads as a time.
+fn version_in(text: &str) -> Option<(&str, &str)> {
+    let (numbers, rest) = numbers_of_version(text)?;
+    let is_time = |part: &str| part.len() > VERSION_PART_DIGITS && date(&[Run::Number(part)]).is_some();
+    // `2024-01-02` is a date.
+    let goes_on = rest.get(1..).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
+    let is_followed =
+        rest.starts_with(['-', '_']) && (numbers.split('.').count() >= VERSION_PARTS || !goes_on);
+    let ends = rest.is_empty() || is_followed || is_glued(numbers, rest);
+    (ends && !numbers.split('.').any(is_time)).then_some((numbers, rest))
 }
 
 /// Whether these numbers of a version are followed at once by what comes before a release: `1.2rc1`.
@@ -206,8 +216,8 @@ fn date<'a>(runs: &[Run<'a>]) -> Option<Dated<'a>> {
         let date = civil(&first[..4], &first[4..6], &first[6..8])?;
         return Some(Dated { date, took: 1, seconds: &first[8..] });
     }
-    if first.len() == UNIX_TIME_DIGITS {
-        let time = Timestamp::from_second(first.parse().ok()?).ok()?;
+    if first.len() == UNIX_TIME_DIGITS || first.len() == UNIX_TIME_DIGITS + 3 {
+        let time = Timestamp::from_second(first[..UNIX_TIME_DIGITS].parse().ok()?).ok()?;
         let date = time.to_zoned(TimeZone::UTC).date();
         return YEARS.contains(&date.year()).then_some(Dated { date, took: 1, seconds: first });
     }
@@ -300,6 +310,9 @@ mod tests {
         assert_newest_first(&["1.21", "1.21rc2", "1.21rc1", "1.21beta1", "1.20"]);
         assert_newest_first(&["1.25.3", "1.25.3-alpine3.18", "1.25.3-alpine3.9", "1.25.3-rc1-alpine3.18"]);
         assert_newest_first(&["1.2.3.1", "1.2.3", "1.2.2.9"]);
+        assert_newest_first(&["100001", "100000", "99999", "9"]);
+        assert_newest_first(&["v1.0.100000-alpine", "v1.0.99999-alpine", "v1.0.99999-rc1", "1.0.9"]);
+        assert_newest_first(&["20241340", "20241231"]);
         assert_newest_first(&["24.04", "22.10", "22.04"]);
     }
 
@@ -316,8 +329,7 @@ mod tests {
         ]);
         assert_newest_first(&["main-0a1b2c3-1704164646", "main-fffffff1-1704164645", "dev-1704164644"]);
         assert_newest_first(&["20240102235959", "20240102000000", "20240101235959"]);
-        let (no_date, date) = (newness("20241340"), newness("19991231"));
-        assert!(date > no_date, "there is no 13th month");
+        assert_newest_first(&["1704164645123", "1704164645122", "20240101"]);
     }
 
     #[test]
@@ -330,8 +342,8 @@ mod tests {
     proptest! {
         #[test]
         fn versions_compare_as_their_numbers_do(
-            one in proptest::array::uniform3(0_u32..100_000),
-            other in proptest::array::uniform3(0_u32..100_000),
+            one in proptest::array::uniform3(0_u32..9_999_999),
+            other in proptest::array::uniform3(0_u32..9_999_999),
             prefix in "v?",
             suffix in "(-alpine|-rc\\.[0-9]|_build)?",
         ) {
@@ -340,7 +352,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_left_open_stands_for_the_newest_below_it(major in 0..1000, minor in 0..1000, patch in 0..1000) {
+        fn what_is_left_open_stands_for_the_newest_below_it(major in 0..9_000_000, minor in 0..9_000_000, patch in 0..9_000_000) {
             let (one, two) = (newness(&format!("{major}")), newness(&format!("{major}.{minor}")));
             let three = newness(&format!("{major}.{minor}.{patch}"));
             prop_assert!(one > two && two > three);

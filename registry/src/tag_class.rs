@@ -38,7 +38,7 @@ const COMMIT: usize = 40;
 /// distribution-spec, "Referrers Tag Schema").
 const DIGEST: usize = 64;
 /// A longer number is a date or a count of builds rather than part of a version.
-const VERSION_PART_DIGITS: usize = 5;
+pub(crate) const VERSION_PART_DIGITS: usize = 5;
 
 /// What kind of name a tag has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -131,17 +131,19 @@ pub(crate) fn is_digest(text: &str) -> bool {
         && (named.is_some() || is_mixed)
 }
 
-/// The numbers that a version begins with, such as `1.2.3`, and what follows them; `None`: it is no version.
+/// The numbers, of any length, that a version begins with, such as `1.2.3`, and what follows them; `None`: it is no version.
 pub(crate) fn numbers_of_version(text: &str) -> Option<(&str, &str)> {
     let numbers_end = |byte: u8| !byte.is_ascii_digit() && byte != b'.';
     let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
     let (numbers, rest) = text.split_at(text.bytes().position(numbers_end).unwrap_or(text.len()));
-    let is_part = |part: &str| !part.is_empty() && part.len() <= VERSION_PART_DIGITS;
-    numbers.split('.').all(is_part).then_some((numbers, rest))
+    numbers.split('.').all(|part| !part.is_empty()).then_some((numbers, rest))
 }
 
 fn version(text: &str) -> Option<TagClass> {
     let (numbers, suffix) = numbers_of_version(text)?;
+    if numbers.split('.').any(|part| part.len() > VERSION_PART_DIGITS) {
+        return None;
+    }
     if !(suffix.is_empty() || suffix.starts_with(['-', '_'])) {
         return None;
     }

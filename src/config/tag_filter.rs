@@ -69,9 +69,9 @@ struct TagRule {
 }
 
 /// A filter that knows which tags there are.
-#[derive(Debug)]
-pub struct Chosen<'a> {
-    filter: &'a TagFilter,
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    filter: TagFilter,
     /// For each rule the oldest-looking tag that it still wants, where there are more than it wants.
     oldest: Vec<Option<Newness>>,
 }
@@ -115,9 +115,9 @@ impl TagFilter {
     }
 
     /// Looks at all tags that there are. This costs something only where the filter is [relative](Self::is_relative).
-    pub fn choose<'a>(&self, tags: impl Iterator<Item = &'a Tag> + Clone) -> Chosen<'_> {
+    pub fn choose<'a>(&self, tags: impl Iterator<Item = &'a Tag> + Clone) -> Chosen {
         let oldest = self.rules().iter().map(|rule| rule.oldest_wanted(tags.clone()));
-        Chosen { filter: self, oldest: oldest.collect() }
+        Chosen { filter: self.clone(), oldest: oldest.collect() }
     }
 
     fn rules(&self) -> &[TagRule] {
@@ -150,11 +150,16 @@ impl TagRule {
     }
 }
 
-impl Chosen<'_> {
+impl Chosen {
+    /// Whether this was chosen by that filter.
+    pub fn is_by(&self, filter: &TagFilter) -> bool {
+        self.filter == *filter
+    }
+
     /// Whether a tag is wanted, and if not, why: of several reasons, the one that came closest. A tag that was not among
     /// those that were looked at is wanted if it would be one of the newest-looking.
     pub fn verdict(&self, tag: &Tag) -> Verdict {
-        let TagFilter::Selected(TagSelection { exact, rules }) = self.filter else {
+        let TagFilter::Selected(TagSelection { exact, rules }) = &self.filter else {
             return Verdict::Wanted;
         };
         if exact.contains(tag) {

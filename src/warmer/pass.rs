@@ -220,8 +220,8 @@ impl Pass {
     }
 
     fn leaves_out(&self, tag: &Tag) -> bool {
-        let state = self.copy.state();
-        left_out(&self.watch.tags.choose(state.tags.keys()), tag).is_some()
+        let chosen = self.copy.state().chosen(&self.watch.tags);
+        left_out(&chosen, tag).is_some()
     }
 
     pub(super) fn upstream(&self) -> Arc<dyn Upstream> {

@@ -31,7 +31,7 @@ pub(super) struct DueTag {
 
 /// Why nothing is asked about a tag, where its name alone decides: the configuration leaves it out, or it is made from the
 /// digest of an image that something is kept beside.
-pub(super) fn left_out(chosen: &Chosen<'_>, tag: &Tag) -> Option<(Exclusion, String)> {
+pub(super) fn left_out(chosen: &Chosen, tag: &Tag) -> Option<(Exclusion, String)> {
     if let Verdict::Ignored(reason) = chosen.verdict(tag) {
         return Some((Exclusion::Configuration, reason.to_string()));
     }

@@ -24,11 +24,13 @@ use super::tag::{Circumstance, DueTag, Kept, TagAnswer, left_out};
 use crate::cache::history::History;
 use crate::cache::records::{Exclusion, ImageRecord, LastError, TagRecord, TagState};
 use crate::cache::stored::{Denied, Gone, Head, Loaded, Shrunken, Side, TagCounts};
-use crate::sources::{PollInterval, TagFilter};
+use crate::sources::{Chosen, PollInterval, TagFilter};
 use crate::store::{ContentHash, Entry};
 
 /// No deadline is further away: a week for a tag or a list, and a margin for jitter.
 pub(super) const LONGEST_DEADLINE: Duration = Duration::from_hours(8 * 24);
+/// Who has asked for a tag since then counts as asking for it.
+const READ_LATELY: Duration = Duration::from_hours(4 * 7 * 24);
 /// Clocks of replicas, and those of registries, may differ by this much.
 pub(super) const CLOCKS_DIFFER: Duration = Duration::from_mins(5);
 
@@ -127,6 +129,8 @@ pub(super) struct State {
     /// What to announce once it is visible.
     pub(super) changes: Vec<Seen>,
     images: HashMap<Digest, std::sync::Weak<ImageRecord>>,
+    /// Which of the tags are wanted, as long as no other tags come and none go.
+    chosen: Option<Arc<Chosen>>,
 }
 
 impl State {
@@ -168,6 +172,7 @@ impl State {
             side_header_changed: false,
             changes: Vec::new(),
             images: HashMap::new(),
+            chosen: None,
         };
         for (tag, record, mut side) in loaded.tags {
             let depends_on_platforms = match &record.state {
@@ -208,8 +213,16 @@ impl State {
         next_listing(&self.side, filter, poll).is_none_or(|next| next <= now)
     }
 
+    /// Which of the tags are wanted by this filter: looked for once, for requests come by the dozen.
+    pub(super) fn chosen(&mut self, filter: &TagFilter) -> Arc<Chosen> {
+        match &self.chosen {
+            Some(chosen) if chosen.is_by(filter) => Arc::clone(chosen),
+            _ => Arc::clone(self.chosen.insert(Arc::new(filter.choose(self.tags.keys())))),
+        }
+    }
+
     /// The tags to ask about: those whose time has come, or, with `all`, every one that its name does not leave out. The
-    /// likeliest to matter come first: what readers have asked for lately, by `last_read`; then what was never asked about,
+    /// likeliest to matter come first: what readers have asked for in the last weeks, by `last_read`; then what was never asked about,
     /// the newest-looking first; then what has been due for longest.
     ///
     /// None while a shrunken list is held back: a registry in a bad state denies the tags that its list lacks. None
@@ -225,7 +238,8 @@ impl State {
         }
         let due = self.tags.iter().filter_map(|(tag, kept)| {
             let next = kept.next().filter(|next| all || *next <= now)?;
-            Some((Likelihood::of(tag, kept.is_new(), next, last_read(tag)), tag, kept))
+            let last_read = last_read(tag).filter(|read| now < *read + READ_LATELY);
+            Some((Likelihood::of(tag, kept.is_new(), next, last_read), tag, kept))
         });
         let mut due: Vec<_> = due.collect();
         // Stable: what is alike stays in the order of names.
@@ -375,6 +389,7 @@ impl State {
         for tag in others.iter().chain(&list.tags) {
             is_news |= self.apply_listed_tag(tag, left_out(&chosen, tag), Some(at.now), at);
         }
+        self.chosen = Some(Arc::new(chosen));
         is_news |= self.apply_hints(list, at);
         self.listed_now(filter, poll, is_news, at);
         self.side.listing = Some(listing.grown(self.tags.keys(), self.invalid_tags));
@@ -473,6 +488,7 @@ impl State {
         for tag in &list.tags {
             is_news |= self.apply_listed_tag(tag, left_out(&chosen, tag), first_seen, at);
         }
+        self.chosen = Some(Arc::new(chosen));
         is_news |= self.apply_hints(list, at);
         // What was not here before says nothing about how often it changes.
         is_news &= first_seen.is_some();
@@ -559,6 +575,7 @@ impl State {
             self.removed = true;
             self.listed = false;
             self.tags.clear();
+            self.chosen = None;
             // Unless it was told, and whoever did so did not come to the end of it.
             let last = self.side.early.last().map(|event| event.kind);
             if last != Some(ChangeKind::RepositoryRemoved) {
@@ -578,6 +595,7 @@ impl State {
         }
         if before.is_none() {
             self.side.listing = None; // the list that was read lacks it
+            self.chosen = None;
         }
         let before =
             before.unwrap_or_else(|| Kept::new(TagRecord::pending(at.now, self.listed.then_some(at.now))));

@@ -839,3 +839,42 @@ fn a_tag_that_is_refreshed_all_the_time_is_not_taken_to_be_more_stable_for_it() 
     }
     assert_eq!(state.tags[&tag("latest")].side.interval_seconds, 2 * 3600);
 }
+
+#[test]
+fn who_asked_long_ago_asks_no_more() {
+    let mut state = warmed(&["1.0", "1.1"]);
+    state.tags.get_mut(&tag("1.0")).unwrap().side.next = Some(at(1).now);
+    let four_weeks = 4 * 7 * 24;
+    let first = |hour: i64| {
+        let last_read = |tag: &Tag| (tag.as_str() == "1.1").then_some(at(2).now);
+        state.due(at(hour).now, true, last_read)[0].tag.to_string()
+    };
+    assert_eq!(first(four_weeks + 1), "1.1");
+    assert_eq!(first(four_weeks + 2), "1.0");
+}
+
+#[test]
+fn a_tag_that_is_new_pushes_out_another_over_a_list_of_what_is_newer_too() {
+    let filter = TagFilter::matching(None, Vec::new(), Some(2));
+    let mut state = empty();
+    state.apply_list(&list(&["1.0", "1.1", "1.2"]), &filter, &POLL, at(0));
+    let wanted = |state: &State| -> Vec<String> {
+        let pending = state.tags.iter().filter(|(_, kept)| kept.record.state == TagState::Pending);
+        pending.map(|(tag, _)| tag.to_string()).collect()
+    };
+    assert_eq!(wanted(&state), ["1.1", "1.2"]);
+    let newer = list(&["1.3"]);
+    let left = ListState::of(&list(&["1.0", "1.1", "1.2", "1.3"]));
+    state.apply_newer(&newer, left, &filter, &POLL, at(1));
+    assert_eq!(wanted(&state), ["1.2", "1.3"]);
+    let TagState::Excluded { reason, .. } = &state.tags[&tag("1.1")].record.state else { panic!() };
+    assert_eq!(reason, "not among the 2 newest-looking");
+    assert!(state.known_list(&filter).is_some());
+
+    // What comes by request moves the line as well, also for the requests that follow.
+    let is_wanted = |state: &mut State, text: &str| left_out(&state.chosen(&filter), &tag(text)).is_none();
+    assert!(is_wanted(&mut state, "1.2") && is_wanted(&mut state, "1.5"));
+    state.apply_answer(&tag("1.5"), TagAnswer::Image(image("1.5")), at(2));
+    assert!(!is_wanted(&mut state, "1.2") && is_wanted(&mut state, "1.3"));
+    assert!(left_out(&state.chosen(&TagFilter::All), &tag("1.2")).is_none(), "by another filter");
+}
