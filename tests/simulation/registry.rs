@@ -398,7 +398,9 @@ impl Registry {
                 return not_found();
             };
             let Some(digest) = tag.digest.clone() else { return not_found() };
-            tag.told.digest_was_told(now, &digest, tag.is_version);
+            // Who cannot have what is behind a move has not seen it yet, and goes on as before.
+            let is_followed = self.traits.quota.is_none() && self.traits.fails == 0.0;
+            tag.told.digest_was_told(now, &digest, tag.is_version, is_followed);
             digest.as_ref().to_owned()
         };
         if is_head {
@@ -437,9 +439,9 @@ impl Tag {
 }
 
 impl Told {
-    fn digest_was_told(&mut self, now: Duration, digest: &Arc<str>, is_version: bool) {
+    fn digest_was_told(&mut self, now: Duration, digest: &Arc<str>, is_version: bool, is_followed: bool) {
         let is_first = self.at.is_none();
-        let has_moved = !is_first && self.digest.as_ref() != Some(digest);
+        let has_moved = is_followed && !is_first && self.digest.as_ref() != Some(digest);
         let waited = self.at.map_or(Duration::ZERO, |at| now.saturating_sub(at));
         self.interval =
             super::allowance::next_interval(is_version, is_first, has_moved, waited.max(self.interval));

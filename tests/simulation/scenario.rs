@@ -22,6 +22,8 @@ pub(crate) struct Scenario {
     pub(crate) tags: usize,
     /// Whether the registries that fail and hang are there.
     pub(crate) with_sick: bool,
+    /// Whether how often half of the repositories are listed is learnt; else all are every five minutes.
+    pub(crate) learns: bool,
 }
 
 /// What happens to replicas.
