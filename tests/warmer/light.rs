@@ -157,16 +157,22 @@ async fn what_is_asked_for_while_the_list_is_read_is_not_overwritten() {
     while world.count(Operation::Tags) == 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    // It is missing for the first time when the schedule asks; who asks for it is believed at once.
-    world.remove(&app, "1.7");
+    // A request for one tag fails meanwhile: it is to be tried again in 30 seconds, rather than in hours.
     world.set_latency("registry.example", Duration::from_millis(1));
-    samovar.handle.refresh(&app, Some(tag("1.7"))).unwrap().done().await.unwrap();
-    let next_tag = || async { load(&*store, &app, Pages::None).await.unwrap().side.unwrap().next_tag };
+    world.set_failure("registry.example", Some(ErrorKind::Unavailable { status: 503, message: None }));
+    samovar.handle.refresh(&app, Some(tag("1.7"))).unwrap().done().await.unwrap_err();
+    world.set_failure("registry.example", None);
+    // Deadlines of tags are kept to the second.
+    let next_tag = || async {
+        let side = load(&*store, &app, Pages::None).await.unwrap().side.unwrap();
+        side.next_tag.unwrap().as_second()
+    };
     let planned = next_tag().await;
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(next_tag().await, planned, "the poll that was under way says nothing else of it");
-    tokio::time::sleep(MINUTE * 6).await;
-    assert!(!samovar.repository(&app).await.metadata.tags.contains(&tag("1.7")));
+    world.take_asked();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(world.count(Operation::Resolve), 1, "it was tried again");
 }
 
 #[tokio::test(start_paused = true)]
