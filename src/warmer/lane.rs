@@ -50,6 +50,8 @@ pub(super) struct Lane {
     context: Arc<Context>,
     watch_list: watch::Receiver<Arc<WatchList>>,
     lease: Lease,
+    /// Whether there is anything to hold the lease for.
+    wants_lease: watch::Sender<bool>,
     /// When what could not be adopted is tried again.
     adopt_again_at: Option<Instant>,
     /// When to see how far the replica has come that holds the lease.
@@ -66,7 +68,7 @@ pub(super) struct Lane {
     queue: SharedQueue,
     identities: Identities,
     running: JoinSet<Finished>,
-    /// What waits for another replica, or for an answer to give to one.
+    /// What waits for the entry of what is handed on, or for an answer to give to another replica.
     exchanges: JoinSet<Exchanged>,
     passes: usize,
     /// Those of them that somebody asked for.
@@ -126,7 +128,7 @@ pub(super) async fn run(
         Arc::clone(&context.upstreams),
     );
     context.leases().insert(host.clone(), lease.clone());
-    let lane = Lane::new(host, context, watch_list, lease, incoming, requests);
+    let lane = Lane::new(host, context, watch_list, lease, keeper.wanted(), incoming, requests);
     tokio::select! {
         biased;
         () = lane.work() => {}
@@ -141,6 +143,7 @@ impl Lane {
         context: Arc<Context>,
         watch_list: watch::Receiver<Arc<WatchList>>,
         lease: Lease,
+        wants_lease: watch::Sender<bool>,
         incoming: mpsc::UnboundedReceiver<Request>,
         requests: Arc<Requests>,
     ) -> Self {
@@ -151,6 +154,7 @@ impl Lane {
             context,
             watch_list,
             lease,
+            wants_lease,
             adopt_again_at: None,
             look_again_at: None,
             handed_on: HandedOn::default(),
@@ -176,6 +180,7 @@ impl Lane {
         self.turned(permitted).await;
         self.adopt_watch_list().await;
         loop {
+            self.settle_lease().await;
             if permitted {
                 self.start_requests();
                 self.start_passes();
@@ -194,7 +199,7 @@ impl Lane {
                 }
                 () = until(self.adopt_again_at) => self.adopt_watch_list().await,
                 () = until(self.look_again_at) => self.look_again().await,
-                () = until(self.handed_on.take_at()) => self.take_handed_on().await,
+                () = until(self.handed_on.exchange_at()) => self.exchange(),
                 () = until(self.budget.save_at()) => self.save_budget().await,
                 Ok(()) = self.watch_list.changed() => self.adopt_watch_list().await,
                 Some(request) = self.incoming.recv() => self.asked.push_back(request),
@@ -207,6 +212,20 @@ impl Lane {
             self.finish(finished);
         }
         self.save_budget().await;
+    }
+
+    /// The lease is for those that have something to do with it: while nothing of the host is watched here, another replica
+    /// that watches something has it.
+    async fn settle_lease(&mut self) {
+        let is_wanted = !self.repositories.is_empty()
+            || self.watch_list.borrow().0.keys().any(|name| name.host() == self.host);
+        if *self.wants_lease.borrow() == is_wanted {
+            return;
+        }
+        if !is_wanted {
+            self.save_budget().await;
+        }
+        self.wants_lease.send_replace(is_wanted);
     }
 
     /// Stores what is known of the host's limits, if the lane is ours.

@@ -4,6 +4,8 @@
 //! both believe that it is theirs for longer than their clocks drift apart in a few seconds. A store that forgets the
 //! lease can give it out twice; then a repository is scanned twice, and heads are still written by compare-and-set.
 //!
+//! Who has nothing to do at a host neither takes its lease nor keeps it.
+//!
 //! When the store cannot tell for longer than a lease lasts, every replica goes on at its share of the host's rate.
 
 use std::sync::Arc;
@@ -134,6 +136,8 @@ pub(super) struct Keeper {
     /// The part of the host's rate at which to go on when the store cannot tell.
     unleased_share: f64,
     standing: watch::Sender<Standing>,
+    /// Whether there is anything to hold it for.
+    wanted: watch::Sender<bool>,
     /// When the store last said whose the lease is.
     told_at: Instant,
 }
@@ -157,19 +161,52 @@ impl Keeper {
             upstreams,
             unleased_share,
             standing,
+            wanted: watch::Sender::new(true),
             told_at: Instant::now(),
         };
         (keeper, Lease(lease))
     }
 
-    /// Keeps the lease for ever, as far as others let it. Cancellation-safe.
+    /// Where to say whether there is anything to hold the lease for, as is assumed until then.
+    pub(super) fn wanted(&self) -> watch::Sender<bool> {
+        self.wanted.clone()
+    }
+
+    /// Keeps the lease while it is wanted, as far as others let it. Cancellation-safe.
     pub(super) async fn run(&mut self) -> ! {
         if !self.store.is_shared() {
             std::future::pending::<()>().await;
         }
+        let mut wanted = self.wanted.subscribe();
         loop {
+            if !*wanted.borrow_and_update() {
+                self.let_go().await;
+                // This keeper has a sender itself: it does not fail.
+                let _ = wanted.wait_for(|wanted| *wanted).await;
+                self.told_at = Instant::now();
+            }
             self.try_once().await;
-            tokio::time::sleep(TRY_EVERY).await;
+            tokio::select! {
+                biased;
+                _ = wanted.changed() => {}
+                () = tokio::time::sleep(TRY_EVERY) => {}
+            }
+        }
+    }
+
+    /// Nothing is left to hold the lease for.
+    async fn let_go(&self) {
+        let before = self.standing.send_replace(Standing::Elsewhere);
+        if before == Standing::Elsewhere {
+            return;
+        }
+        self.upstreams.set_share(&self.host, 1.0);
+        info!(
+            registry.host = self.host,
+            "nothing of the host is watched here: another replica may speak to it"
+        );
+        if matches!(before, Standing::Ours(_)) {
+            self.hand_back().await;
         }
     }
 
@@ -177,10 +214,14 @@ impl Keeper {
     pub(super) async fn give_back(self) {
         let ours = matches!(*self.standing.borrow(), Standing::Ours(Some(_)));
         if ours {
-            let given = self.store.lease(&self.key, &self.replica, Duration::ZERO);
-            // Where this fails the lease ends by itself.
-            let _ = tokio::time::timeout(LONGEST_ANSWER, given).await;
+            self.hand_back().await;
         }
+    }
+
+    async fn hand_back(&self) {
+        let given = self.store.lease(&self.key, &self.replica, Duration::ZERO);
+        // Where this fails the lease ends by itself.
+        let _ = tokio::time::timeout(LONGEST_ANSWER, given).await;
     }
 
     async fn try_once(&mut self) {

@@ -16,7 +16,7 @@ use samovar_registry::upstream::{ListState, Listing};
 
 use super::context::Context;
 use super::lane::CopySlot;
-use super::pass::{Listed, Pass, PassOutcome};
+use super::pass::{Listed, Pass, PassOutcome, Problem};
 use super::publish::WorkingCopy;
 use super::queue::Class;
 use super::renewal;
@@ -138,7 +138,8 @@ impl Pass {
     /// Runs over the front alone, which this pass was made with. The slot is where others find the working copy.
     pub(super) async fn run_light(&self, front: &Front, slot: &CopySlot) -> Light {
         let listed = match self.read_list(&self.upstream(), Some(front.known.clone())).await {
-            Ok(listed) => listed,
+            Ok(Some(listed)) => listed,
+            Ok(None) => return Light::Done(self.front_ended(front, Ok(false))),
             Err(problem) => return Light::Done(self.ended(Err(problem))),
         };
         let Ok(Listing::Unchanged(left)) = &listed.result else { return Light::Whole(Some(listed)) };
@@ -154,9 +155,14 @@ impl Pass {
         let published = self.copy.published_front();
         self.announce(&published).await;
         self.context.published(&self.name, &published);
-        let outcome = self.ended(Ok(true));
+        Light::Done(self.front_ended(front, Ok(true)))
+    }
+
+    /// What comes of it, with what the tags need that are not here.
+    fn front_ended(&self, front: &Front, done: Result<bool, Problem>) -> PassOutcome {
+        let outcome = self.ended(done);
         let needs = outcome.needs.with(Class::Due, front.next_tag).with(Class::New, front.next_new);
-        Light::Done(PassOutcome { needs, ..outcome })
+        PassOutcome { needs, ..outcome }
     }
 
     /// Writes the side record over the one that was read. `false`: somebody else has written one.

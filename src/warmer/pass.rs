@@ -197,11 +197,11 @@ impl Pass {
         let upstream = self.upstream();
         let answer = tokio::select! {
             biased;
+            problem = self.must_end() => return Some(problem),
             answer = ask(&self.context, &upstream, &self.copy, self.platforms(), &due, self.urgency()) => answer,
             error = self.held_back_meanwhile(Operation::Resolve) => {
                 return Some(Problem::of(error, self.context.now()));
             }
-            problem = self.must_end() => return Some(problem),
         };
         let failed = match &answer {
             Ok(TagAnswer::Failed { reason, .. }) => Some(Problem::Tag(reason.clone())),
@@ -255,12 +255,15 @@ impl Pass {
             state.retry_refused(self.context.clock.now());
             state.forget_validators();
         }
-        let listed = if self.must_list(scope) { self.list(upstream, listed).await } else { Ok(()) };
+        let listed = if self.must_list(scope) { self.list(upstream, listed).await } else { Ok(true) };
+        if listed == Ok(false) {
+            return listed;
+        }
         self.renew().await?;
         if let Err(problem) = &listed
             && !problem.leaves_tags()
         {
-            return listed.map(|()| true);
+            return listed;
         }
         let all = scope == Scope::Everything && listed.is_ok();
         let demand = self.context.demand.of(&self.name);
@@ -292,9 +295,9 @@ impl Pass {
         let (now, random) = (self.context.now(), self.context.random());
         tokio::select! {
             biased;
+            problem = self.must_end() => Err(problem),
             () = renewal::renew_if_due(&*self.context.store, &self.copy, now, random) => Ok(()),
             () = self.interrupt.cancelled() => Ok(()),
-            problem = self.must_end() => Err(problem),
         }
     }
 
@@ -305,13 +308,17 @@ impl Pass {
         due || scope == Scope::Everything || (self.list_again && failed_before)
     }
 
-    async fn list(&self, upstream: &Arc<dyn Upstream>, listed: Option<Listed>) -> Result<(), Problem> {
+    /// Lists, and takes over what the list says. `Ok(false)`: it was interrupted, and is due.
+    async fn list(&self, upstream: &Arc<dyn Upstream>, listed: Option<Listed>) -> Result<bool, Problem> {
         let known = self.copy.state().known_list(&self.watch.tags).cloned();
-        let Listed { began, result: listed, .. } =
-            match listed.filter(|listed| listed.holds_for(known.as_ref())) {
-                Some(listed) => listed,
-                None => self.read_list(upstream, known).await?,
-            };
+        let listed = match listed.filter(|listed| listed.holds_for(known.as_ref())) {
+            Some(listed) => Some(listed),
+            None => self.read_list(upstream, known).await?,
+        };
+        let Some(Listed { began, result: listed, .. }) = listed else {
+            self.make_listing_due().await?;
+            return Ok(false);
+        };
         let at = self.circumstance(began);
         self.note_webhook(at.now);
         match &listed {
@@ -330,27 +337,41 @@ impl Pass {
             }
         }
         self.publish().await?;
-        listed.map_err(|error| Problem::of(error, at.now)).map(drop)
+        listed.map_err(|error| Problem::of(error, at.now)).map(|_| true)
     }
 
-    /// Reads the list, unless the registry wants to be left alone.
+    /// Whatever it was to be listed for holds on, also where this pass is forgotten.
+    async fn make_listing_due(&self) -> Result<(), Problem> {
+        {
+            let (mut state, now) = (self.copy.state(), self.context.clock.now());
+            if !state.listing_is_due(&self.watch.tags, &self.poll_interval(), now) {
+                state.side.next_listing = Some(now);
+                state.side_header_changed = true;
+            }
+        }
+        self.publish_unsaved().await
+    }
+
+    /// Reads the list, unless the registry wants to be left alone. `None`: something more urgent waits, and nobody has asked
+    /// for this list.
     pub(super) async fn read_list(
         &self,
         upstream: &Arc<dyn Upstream>,
         known: Option<ListState>,
-    ) -> Result<Listed, Problem> {
+    ) -> Result<Option<Listed>, Problem> {
         let began = self.context.now();
         let result = if let Some(error) = self.held_back(Operation::Tags) {
             Err(error)
         } else {
             tokio::select! {
                 biased;
+                problem = self.must_end() => return Err(problem),
+                () = self.interrupt.cancelled(), if self.cause == Cause::Poll => return Ok(None),
                 listed = upstream.list(known.as_ref(), self.urgency()) => listed,
                 error = self.held_back_meanwhile(Operation::Tags) => Err(error),
-                problem = self.must_end() => return Err(problem),
             }
         };
-        Ok(Listed { known, began, result })
+        Ok(Some(Listed { known, began, result }))
     }
 
     /// Where it was a webhook that made us look, webhooks come.

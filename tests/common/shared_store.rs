@@ -87,6 +87,8 @@ pub(crate) struct View {
     histories_wait: watch::Sender<bool>,
     /// The next heads are taken, and said not to be.
     heads_answered_wrongly: AtomicUsize,
+    /// How long an answer is on its way from the server, and a write to it.
+    latency: Mutex<Duration>,
     /// Whether the replica knows that there are others.
     knows_of_others: bool,
 }
@@ -108,6 +110,7 @@ impl View {
             deletions_fail: AtomicBool::default(),
             histories_wait: watch::Sender::default(),
             heads_answered_wrongly: AtomicUsize::default(),
+            latency: Mutex::default(),
             knows_of_others,
         }
     }
@@ -115,6 +118,18 @@ impl View {
     /// A replica that takes every lease for its own, as happens when a server forgets them.
     pub(crate) fn without_leases(server: &Arc<Server>) -> Arc<Self> {
         Arc::new(Self::new(server, false))
+    }
+
+    /// From now on answers are so long on their way from the server, and writes to it: in between, others write.
+    pub(crate) fn set_latency(&self, latency: Duration) {
+        *self.latency.lock().unwrap() = latency;
+    }
+
+    async fn travel(&self) {
+        let latency = *self.latency.lock().unwrap();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
     }
 
     /// From now on, or no longer, nothing gets through.
@@ -196,7 +211,9 @@ impl Reader for View {
         if keys.iter().any(|key| matches!(key, Key::History(..))) {
             let _ = self.histories_wait.subscribe().wait_for(|wait| !wait).await;
         }
-        Ok(self.server.get_many(keys).await)
+        let found = self.server.get_many(keys).await;
+        self.travel().await;
+        Ok(found)
     }
 }
 
@@ -223,6 +240,7 @@ impl Client for View {
         entry: Entry,
     ) -> Result<bool, StoreError> {
         self.check_write([&key])?;
+        self.travel().await;
         if !self.server.is_alive(&key) {
             self.server.evict(key.clone()).await;
         }

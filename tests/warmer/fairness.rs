@@ -201,6 +201,35 @@ async fn however_many_refreshes_are_asked_for_the_schedule_has_a_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_does_not_wait_for_lists_that_hang_and_these_are_read_later() {
+    let (world, store) = (World::default(), memory());
+    let names: Vec<Name> = (0..20).map(|number| tagged(&world, &format!("app{number:02}"), 2)).collect();
+    let watched: Vec<&Name> = names.iter().collect();
+    let samovar = start(&world, &store, &watched);
+    for name in &names {
+        samovar.complete(name).await;
+    }
+    world.take_asked();
+    world.set_latency(HOST, 24 * HOUR);
+    tokio::time::sleep(10 * MINUTE).await;
+    let hanging: Vec<Name> = world.take_asked().into_iter().map(|asked| asked.name).collect();
+    assert_eq!((hanging.len(), samovar.handle.running_passes()), (8, 8));
+    world.set_latency(HOST, Duration::ZERO);
+    let waiting = names.iter().find(|name| !hanging.contains(name)).unwrap();
+    let began = tokio::time::Instant::now();
+    assert_eq!(samovar.handle.refresh(waiting, None).unwrap().done().await, Ok(()));
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    // The one that has given its place away is listed when it has one again.
+    tokio::time::sleep(MINUTE).await;
+    let asked = world.take_asked();
+    let listed =
+        |name: &&Name| asked.iter().any(|asked| asked.name == **name && asked.operation == Operation::Tags);
+    assert_eq!(hanging.iter().filter(listed).count(), 1);
+    assert_eq!(names.iter().filter(listed).count(), 13, "all but those that hang");
+    samovar.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn refreshes_of_large_repositories_take_turns_and_go_on_where_they_stopped() {
     let (world, store) = (World::default(), memory());
     let large: Vec<Name> = (0..8).map(|number| tagged(&world, &format!("large/app{number}"), 400)).collect();

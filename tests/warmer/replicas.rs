@@ -293,6 +293,66 @@ async fn what_is_handed_on_is_begun_within_a_second_with_its_cause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_many_requests_are_handed_on_at_once_none_is_lost() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let app = filled(&world, "registry.example/team/app", 64);
+    let views = [View::of(&server), View::of(&server)];
+    let holder = replica(&world, &views[0], "a", &[&app]);
+    holder.complete(&app).await;
+    let other = replica(&world, &views[1], "b", &[&app]);
+    tokio::time::sleep(10 * SECOND).await;
+    for view in &views {
+        view.set_latency(Duration::from_millis(2));
+    }
+    world.take_asked();
+    let written = server.writes_of(&Key::Asked("registry.example".to_owned()));
+    let tickets: Vec<_> =
+        (0..64).map(|number| other.handle.hint(&app, Some(tag(&format!("1.{number}")))).unwrap()).collect();
+    within(SECOND, || world.count(Operation::Resolve) == 64).await;
+    for ticket in tickets {
+        assert_eq!(ticket.done().await, Ok(()));
+    }
+    // They are written together, and so are the answers.
+    tokio::time::sleep(2 * SECOND).await;
+    let written = server.writes_of(&Key::Asked("registry.example".to_owned())) - written;
+    assert!(written < 20, "{written} changes of one entry");
+    // And what a store does not take at once is not lost either.
+    views[1].fail_writes(true);
+    let ticket = other.handle.hint(&app, Some(tag("1.1"))).unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    views[1].fail_writes(false);
+    assert_eq!(ticket.done().await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_watches_nothing_of_a_host_lets_others_speak_to_it() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let one = filled(&world, "registry.example/team/one", 3);
+    let two = filled(&world, "registry.example/team/two", 3);
+    let first = replica(&world, &View::of(&server), "a", &[&one]);
+    first.complete(&one).await;
+    let second = replica(&world, &View::of(&server), "b", &[&two]);
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(standing(&second, "registry.example"), LaneStanding::Elsewhere);
+    let record: BudgetRecord = serde_json::from_str(r#"{"rate": 0.5}"#).unwrap();
+    world.set_budget("registry.example", &record);
+    world.take_restored("registry.example");
+    first.watch.send(watching(&[])).unwrap();
+    within(5 * SECOND, || standing(&second, "registry.example") == LaneStanding::Ours).await;
+    assert_eq!(standing(&first, "registry.example"), LaneStanding::Elsewhere);
+    second.complete(&two).await;
+    assert_eq!(world.take_restored("registry.example"), [record], "what is known of its limits goes along");
+    // Whoever watches something again waits for its turn like everybody.
+    first.watch.send(watching(&[&one])).unwrap();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(standing(&second, "registry.example"), LaneStanding::Ours);
+    second.watch.send(watching(&[])).unwrap();
+    within(5 * SECOND, || standing(&first, "registry.example") == LaneStanding::Ours).await;
+    world.push(&one, "2.0", &Image::new("new"));
+    first.until(&one, |repository| repository.metadata.images.len() == 4).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_takes_over_after_a_long_stop_spreads_what_is_overdue() {
     let (world, server) = (World::default(), Arc::<Server>::default());
     let names: Vec<Name> =

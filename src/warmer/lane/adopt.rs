@@ -254,7 +254,7 @@ impl Lane {
 
     /// The lease has come or gone.
     pub(super) async fn turned(&mut self, permitted: bool) {
-        self.handed_on.turned(permitted && self.context.store.is_shared());
+        self.hand_on_turned(permitted);
         if permitted {
             self.budget.take_over(&self.context, &self.host).await;
             self.look_again().await;

@@ -3,8 +3,12 @@
 //!
 //! One entry for each host holds the requests that are on their way. Replicas add to it by compare-and-set; the holder looks
 //! twice a second, and writes beside each request how it went; whoever asked takes it out again.
+//!
+//! A lane has one exchange with the entry under way at a time, which makes all changes that have gathered since the last one:
+//! it competes with other replicas, of which there are few, and never with itself. What could not be written is written with
+//! the next one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,22 +25,25 @@ use crate::store::{Client, Entry, Key, StoreError};
 use crate::warmer::change::Cause;
 use crate::warmer::requests::{RefreshResult, Request, Wanted};
 
-/// How often the holder of a lease looks for requests of other replicas: they are begun within a second.
+/// How often the holder of a lease looks for requests of other replicas, so that they are begun within a second, and whoever
+/// has handed on a request for the answer.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often whoever has handed on a request looks for the answer.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Answers wait so long for others to be written with.
+const ANSWERS_GATHER_FOR: Duration = Duration::from_millis(100);
+/// What an exchange with the entry may take.
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(5);
 /// An answer that has not come by then will not.
 const LONGEST_WAIT: Duration = Duration::from_secs(90);
 /// Requests for one host that may be on their way from replica to replica.
 const MOST_HANDED_ON: usize = 100;
-/// Requests of one lane that may be on their way at once, in either direction.
+/// Requests of one lane that may be on their way to other replicas at once.
 const MOST_EXCHANGES: usize = 64;
 /// Another replica may write the entry at the same time; after this many tries it is an error.
 const MOST_TRIES: usize = 20;
 
 /// A request on its way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Asked {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Asked {
     id: u64,
     name: Name,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,32 +63,45 @@ fn request() -> Cause {
     Cause::Request
 }
 
-/// What this replica has taken from others.
+/// What is on its way to other replicas, and from them.
 #[derive(Debug, Default)]
 pub(super) struct HandedOn {
-    look_at: Option<Instant>,
+    /// Whether others hand on to this replica.
+    holds: bool,
+    exchange_at: Option<Instant>,
+    is_exchanging: bool,
+    /// What the next exchange changes.
+    changes: Changes,
+    /// Requests of this replica, the oldest first.
+    ours: Vec<OnItsWay>,
     /// The requests that stand in the entry and were taken.
     taken: HashSet<u64>,
 }
 
-/// What an exchange with another replica ended with.
-pub(super) enum Exchanged {
-    /// A request of ours that another replica has answered, or has not.
-    HandedOn { result: RefreshResult, request: Request },
-    /// A request of another replica was answered, or could not be.
-    Answered,
+/// A request of this replica that another one is to answer.
+#[derive(Debug)]
+struct OnItsWay {
+    id: u64,
+    request: Request,
+    /// It stood in the entry.
+    is_written: bool,
+    deadline: Instant,
 }
 
-impl HandedOn {
-    /// When to look for requests of other replicas; `None`: not at all.
-    pub(super) fn take_at(&self) -> Option<Instant> {
-        self.look_at
-    }
+/// Changes of the entry, which may be made more than once.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    asked: Vec<Asked>,
+    answers: BTreeMap<u64, String>,
+    taken_out: BTreeSet<u64>,
+}
 
-    /// Whether to look from now on.
-    pub(super) fn turned(&mut self, holds: bool) {
-        self.look_at = holds.then(Instant::now);
-    }
+/// What a task of the lane ended with.
+pub(super) enum Exchanged {
+    /// The entry with these changes in it, or why they could not be made.
+    Entry { changes: Changes, entry: Result<Vec<Asked>, StoreError> },
+    /// A request of another replica was answered, or nobody waits for that any more.
+    Answered(Option<(u64, RefreshResult)>),
 }
 
 impl Asked {
@@ -92,69 +112,236 @@ impl Asked {
     }
 }
 
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.asked.is_empty() && self.answers.is_empty() && self.taken_out.is_empty()
+    }
+
+    fn apply(&self, waiting: &mut Vec<Asked>, now: Timestamp) {
+        waiting.retain(|asked| asked.is_fresh(now) && !self.taken_out.contains(&asked.id));
+        for asked in waiting.iter_mut() {
+            if let Some(answer) = self.answers.get(&asked.id) {
+                asked.answer = Some(answer.clone());
+            }
+        }
+        for asked in &self.asked {
+            // It may have been written by an exchange of which we have heard nothing.
+            let is_there = waiting.iter().any(|other| other.id == asked.id);
+            if !is_there && waiting.len() < MOST_HANDED_ON {
+                waiting.push(asked.clone());
+            }
+        }
+    }
+}
+
+impl HandedOn {
+    /// When to exchange with the entry; `None`: not before something happens.
+    pub(super) fn exchange_at(&self) -> Option<Instant> {
+        self.exchange_at.filter(|_| !self.is_exchanging)
+    }
+
+    /// Whether others hand on to this replica from now on.
+    fn turned(&mut self, holds: bool) {
+        self.holds = holds;
+        if holds {
+            self.exchange_at = Some(Instant::now());
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.ours.len() < MOST_EXCHANGES
+    }
+
+    fn ask(&mut self, id: u64, now: Timestamp, request: Request) {
+        self.changes.asked.push(Asked {
+            id,
+            name: request.wanted.name.clone(),
+            tag: request.wanted.tag.clone(),
+            mend: request.wanted.mend,
+            cause: request.cause,
+            at: now,
+            answer: None,
+        });
+        let (began, is_written) = (Instant::now(), false);
+        self.ours.push(OnItsWay { id, request, is_written, deadline: began + LONGEST_WAIT });
+        self.exchange_at = Some(began);
+    }
+
+    fn answer(&mut self, id: u64, result: RefreshResult) {
+        let answer = result.err().map_or_else(String::new, |reason| bounded_reason(reason.to_string()));
+        self.changes.answers.insert(id, answer);
+        let soon = Instant::now() + ANSWERS_GATHER_FOR;
+        self.exchange_at = Some(self.exchange_at.map_or(soon, |at| at.min(soon)));
+    }
+
+    /// An exchange begins: with these changes.
+    fn begin(&mut self) -> Changes {
+        self.is_exchanging = true;
+        self.exchange_at = (self.holds || !self.ours.is_empty()).then(|| Instant::now() + LOOK_EVERY);
+        std::mem::take(&mut self.changes)
+    }
+
+    /// An exchange has failed: the next one makes its changes, too.
+    fn failed(&mut self, mut changes: Changes) {
+        changes.asked.retain(|asked| self.ours.iter().any(|ours| ours.id == asked.id));
+        changes.asked.append(&mut self.changes.asked);
+        changes.answers.append(&mut self.changes.answers);
+        changes.taken_out.append(&mut self.changes.taken_out);
+        self.changes = changes;
+        self.exchange_at = Some(Instant::now() + LOOK_EVERY);
+    }
+
+    /// How those of our requests went of which that is known. `entry`: what stands there since these were written.
+    fn answered(&mut self, written: &[Asked], entry: &[Asked]) -> Vec<(Request, RefreshResult)> {
+        let now = Instant::now();
+        let mut answered = Vec::new();
+        for mut ours in std::mem::take(&mut self.ours) {
+            let id = ours.id;
+            let is_new = written.iter().any(|asked| asked.id == id);
+            let result = match entry.iter().find(|asked| asked.id == id) {
+                Some(Asked { answer: Some(answer), .. }) if answer.is_empty() => Some(Ok(())),
+                Some(Asked { answer: Some(answer), .. }) => Some(Err(answer.as_str().into())),
+                None if is_new => {
+                    Some(Err(format!("{MOST_HANDED_ON} requests wait for another replica already").into()))
+                }
+                None if ours.is_written => Some(Err(no_answer())),
+                _ => (ours.deadline <= now).then(|| Err(no_answer())),
+            };
+            if let Some(result) = result {
+                self.take_out(id);
+                answered.push((ours.request, result));
+            } else {
+                ours.is_written |= is_new;
+                self.ours.push(ours);
+            }
+        }
+        if !answered.is_empty() {
+            self.exchange_at = Some(now);
+        }
+        answered
+    }
+
+    /// Our requests that have waited for too long.
+    fn given_up(&mut self) -> Vec<Request> {
+        let now = Instant::now();
+        let (late, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.ours).into_iter().partition(|ours| ours.deadline <= now);
+        self.ours = waiting;
+        for late in &late {
+            self.take_out(late.id);
+        }
+        late.into_iter().map(|late| late.request).collect()
+    }
+
+    /// Takes back what others are not to do any more, the latest first.
+    fn take_back(&mut self) -> Vec<Request> {
+        let ours = std::mem::take(&mut self.ours);
+        for ours in &ours {
+            self.take_out(ours.id);
+        }
+        ours.into_iter().rev().map(|ours| ours.request).collect()
+    }
+
+    fn take_out(&mut self, id: u64) {
+        self.changes.asked.retain(|asked| asked.id != id);
+        self.changes.taken_out.insert(id);
+    }
+
+    /// What others ask for that was not taken yet.
+    fn take(&mut self, entry: Vec<Asked>, now: Timestamp) -> Vec<Asked> {
+        if !self.holds {
+            return Vec::new();
+        }
+        self.taken.retain(|id| entry.iter().any(|asked| asked.id == *id));
+        let waits = |asked: &Asked| {
+            asked.answer.is_none() && asked.is_fresh(now) && !self.changes.taken_out.contains(&asked.id)
+        };
+        let waiting: Vec<Asked> = entry.into_iter().filter(waits).collect();
+        waiting.into_iter().filter(|asked| self.taken.insert(asked.id)).collect()
+    }
+}
+
 impl Lane {
     /// Hands on what was asked for to the replica that holds the lease.
     pub(super) fn hand_on_requests(&mut self) {
-        while self.exchanges.len() < MOST_EXCHANGES {
+        while self.handed_on.has_room() {
             let Some(request) = self.asked.pop_front() else { return };
+            if !self.watch_list.borrow().0.contains_key(&request.wanted.name) {
+                self.requests.started(&request.wanted);
+                request.answer(&Err("the repository is no longer watched".into()));
+                continue;
+            }
             if !request.wanted.mend {
                 // A mend stays known until it is answered: every reader that misses something asks for one.
                 self.requests.started(&request.wanted);
             }
-            let (context, host) = (Arc::clone(&self.context), self.host.clone());
-            self.exchanges.spawn(async move {
-                let asked = Asked {
-                    id: context.random_id(),
-                    name: request.wanted.name.clone(),
-                    tag: request.wanted.tag.clone(),
-                    mend: request.wanted.mend,
-                    cause: request.cause,
-                    at: context.now(),
-                    answer: None,
-                };
-                let answered = tokio::select! {
-                    biased;
-                    answered = ask_elsewhere(&*context.store, &host, asked) => answered,
-                    () = context.shutdown.cancelled() => Ok(Err("samovar is shutting down".into())),
-                };
-                let result = answered.unwrap_or_else(|error| Err(error.to_string().into()));
-                Exchanged::HandedOn { result, request }
-            });
+            self.handed_on.ask(self.context.random_id(), self.context.now(), request);
         }
+    }
+
+    /// The lease has come or gone: who holds it does itself what it has handed on.
+    pub(super) fn hand_on_turned(&mut self, permitted: bool) {
+        self.handed_on.turned(permitted && self.context.store.is_shared());
+        if permitted {
+            for request in self.handed_on.take_back() {
+                if request.wanted.mend {
+                    self.requests.started(&request.wanted);
+                }
+                self.ask_again(request);
+            }
+        }
+    }
+
+    /// Writes what has gathered, and reads what others have written.
+    pub(super) fn exchange(&mut self) {
+        let changes = self.handed_on.begin();
+        let (context, host) = (Arc::clone(&self.context), self.host.clone());
+        self.exchanges.spawn(async move {
+            let exchanging = exchange(&*context.store, &host, &changes, context.now());
+            let entry = tokio::time::timeout(LONGEST_EXCHANGE, exchanging).await.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable {
+                    message: "what replicas ask of one another takes too long".into(),
+                })
+            });
+            Exchanged::Entry { changes, entry }
+        });
     }
 
     pub(super) fn exchanged(&mut self, exchanged: Exchanged) {
-        if let Exchanged::HandedOn { result, request } = exchanged {
-            if request.wanted.mend {
-                self.requests.started(&request.wanted);
+        match exchanged {
+            Exchanged::Answered(None) => {}
+            Exchanged::Answered(Some((id, result))) => self.handed_on.answer(id, result),
+            Exchanged::Entry { changes, entry: Ok(entry) } => {
+                self.handed_on.is_exchanging = false;
+                for (request, result) in self.handed_on.answered(&changes.asked, &entry) {
+                    self.was_answered(request, &result);
+                }
+                for asked in self.handed_on.take(entry, self.context.now()) {
+                    self.take(asked);
+                }
             }
-            request.answer(&result);
+            Exchanged::Entry { changes, entry: Err(error) } => {
+                debug!(registry.host = self.host, %error, "replicas cannot ask one another; it is tried again");
+                self.handed_on.is_exchanging = false;
+                self.handed_on.failed(changes);
+                for request in self.handed_on.given_up() {
+                    self.was_answered(request, &Err(no_answer()));
+                }
+            }
         }
     }
 
-    /// Takes what other replicas ask for.
-    pub(super) async fn take_handed_on(&mut self) {
-        self.handed_on.look_at = Some(Instant::now() + LOOK_EVERY);
-        let key = Key::Asked(self.host.clone());
-        let asked = match self.context.store.get(&key).await {
-            Ok(entry) => read(entry.as_ref()),
-            Err(error) => {
-                return debug!(registry.host = self.host, %error, "what other replicas ask for is not known");
-            }
-        };
-        self.handed_on.taken.retain(|id| asked.iter().any(|asked| asked.id == *id));
-        let now = self.context.now();
-        for asked in asked.into_iter().filter(|asked| asked.answer.is_none() && asked.is_fresh(now)) {
-            if self.handed_on.taken.insert(asked.id) {
-                self.take(asked);
-            }
+    fn was_answered(&self, request: Request, result: &RefreshResult) {
+        if request.wanted.mend {
+            self.requests.started(&request.wanted);
         }
+        request.answer(result);
     }
 
     fn take(&mut self, asked: Asked) {
         let wanted = Wanted { name: asked.name, tag: asked.tag, mend: asked.mend };
         let added = self.requests.add(wanted, asked.cause);
-        let (context, host, id) = (Arc::clone(&self.context), self.host.clone(), asked.id);
+        let (context, id) = (Arc::clone(&self.context), asked.id);
         let ticket = added.map(|(ticket, request)| {
             self.asked.extend(request);
             ticket
@@ -163,73 +350,45 @@ impl Lane {
             let result = match ticket {
                 Ok(ticket) => tokio::select! {
                     biased;
+                    () = context.shutdown.cancelled() => return Exchanged::Answered(None),
                     result = ticket.done() => result,
                     // Nobody waits any more.
-                    () = tokio::time::sleep(LONGEST_WAIT) => return Exchanged::Answered,
-                    () = context.shutdown.cancelled() => return Exchanged::Answered,
+                    () = tokio::time::sleep(LONGEST_WAIT) => return Exchanged::Answered(None),
                 },
                 Err(refused) => Err(refused.to_string().into()),
             };
-            let answer = result.err().map_or_else(String::new, |reason| bounded_reason(reason.to_string()));
-            let answered = change(&*context.store, &host, |waiting| {
-                if let Some(asked) = waiting.iter_mut().find(|asked| asked.id == id) {
-                    asked.answer = Some(answer.clone());
-                }
-            });
-            if let Err(error) = answered.await {
-                debug!(registry.host = host, %error, "another replica cannot be told how its request went");
-            }
-            Exchanged::Answered
+            Exchanged::Answered(Some((id, result)))
         });
     }
 }
 
-/// Asks whoever holds the lease, and waits for the answer.
-async fn ask_elsewhere(store: &dyn Client, host: &str, asked: Asked) -> Result<RefreshResult, StoreError> {
-    let id = asked.id;
-    let mut taken_in = false;
-    change(store, host, |waiting| {
-        waiting.retain(|other| other.is_fresh(asked.at));
-        taken_in = waiting.len() < MOST_HANDED_ON;
-        if taken_in {
-            waiting.push(asked.clone());
-        }
-    })
-    .await?;
-    if !taken_in {
-        return Ok(Err(format!("{MOST_HANDED_ON} requests wait for another replica already").into()));
-    }
-    let deadline = Instant::now() + LONGEST_WAIT;
-    while Instant::now() < deadline {
-        tokio::time::sleep(ASK_EVERY).await;
-        let waiting = read(store.get(&Key::Asked(host.to_owned())).await?.as_ref());
-        let Some(asked) = waiting.into_iter().find(|asked| asked.id == id) else { break };
-        let Some(answer) = asked.answer else { continue };
-        change(store, host, |waiting| waiting.retain(|asked| asked.id != id)).await?;
-        return Ok(if answer.is_empty() { Ok(()) } else { Err(answer.into()) });
-    }
-    Ok(Err("the replica that keeps the repository warm did not answer".into()))
+fn no_answer() -> Arc<str> {
+    "the replica that keeps the repository warm did not answer".into()
 }
 
-/// Changes the requests on their way to `host`.
-async fn change(
+/// Changes the requests on their way to `host`. Returns them.
+async fn exchange(
     store: &dyn Client,
     host: &str,
-    mut change: impl FnMut(&mut Vec<Asked>),
-) -> Result<(), StoreError> {
+    changes: &Changes,
+    now: Timestamp,
+) -> Result<Vec<Asked>, StoreError> {
     let key = Key::Asked(host.to_owned());
     for _ in 0..MOST_TRIES {
         let before = store.get(&key).await?;
-        let mut waiting = read(before.as_ref());
-        change(&mut waiting);
+        let found: Vec<Asked> = stored::decode(before.as_ref()).unwrap_or_default();
+        if changes.is_empty() {
+            return Ok(found);
+        }
+        let mut waiting = found.clone();
+        changes.apply(&mut waiting, now);
+        if waiting == found {
+            return Ok(found);
+        }
         let after = Entry::immutable(stored::encode(&waiting));
-        if before.as_ref() == Some(&after) || store.compare_and_set(key.clone(), before, after).await? {
-            return Ok(());
+        if store.compare_and_set(key.clone(), before, after).await? {
+            return Ok(waiting);
         }
     }
     Err(StoreError::Unavailable { message: "what replicas ask of one another keeps changing".into() })
-}
-
-fn read(entry: Option<&Entry>) -> Vec<Asked> {
-    stored::decode(entry).unwrap_or_default()
 }

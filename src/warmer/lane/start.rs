@@ -78,14 +78,15 @@ impl Lane {
         }
     }
 
-    /// Lets the pass that the schedule has started longest ago end early, unless one is about to: it goes on later.
+    /// Lets the pass that the schedule has started last end early, unless one is about to: it goes on later. Those before it
+    /// come to their ends, however often somebody asks.
     fn make_room(&self) {
         let passes = || self.repositories.values().filter_map(|repository| repository.pass.as_ref());
         if passes().any(|pass| pass.interrupt.is_cancelled()) {
             return;
         }
         let of_the_schedule = passes().filter(|pass| pass.cause == Cause::Poll);
-        if let Some(pass) = of_the_schedule.min_by_key(|pass| pass.started_at) {
+        if let Some(pass) = of_the_schedule.max_by_key(|pass| pass.started_at) {
             pass.interrupt.cancel();
         }
     }
