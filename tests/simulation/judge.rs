@@ -132,8 +132,7 @@ impl Judge {
                         Some(at) => (at, state.told.interval),
                         None => (state.current().at, of_lists),
                     };
-                    if now > since + allowed && registry.awaits_manifests(state) {
-                        // It is asked about again when its turn has come.
+                    if state.told.awaits_its_turn {
                         allowed += registry.wait_for_manifests();
                     }
                     check(self, since, allowed, &|| tag.clone());

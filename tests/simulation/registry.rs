@@ -84,6 +84,9 @@ pub(crate) struct Told {
     digest: Option<Arc<str>>,
     /// How long the warmer may wait until it asks again, by the cadence that it promises.
     pub(crate) interval: Duration,
+    /// Pulls are counted, and not all that was behind it had been pulled: the tag may be asked about again only when its
+    /// turn has come, also if another tag brings what is behind it before.
+    pub(crate) awaits_its_turn: bool,
     pub(crate) times: u64,
 }
 
@@ -225,14 +228,6 @@ impl Registry {
         let wait = self.wait_for_manifests();
         let tags = self.repositories.values_mut().flat_map(|repository| repository.tags.values_mut());
         tags.flat_map(|tag| &mut tag.log).for_each(|change| change.wait = wait);
-    }
-
-    /// Whether pulls are counted, and what is behind a tag has not been pulled yet.
-    pub(crate) fn awaits_manifests(&self, tag: &Tag) -> bool {
-        let image = tag.current().image.filter(|_| self.traits.quota.is_some());
-        let manifests = image.map(|image| image.documents().into_iter().take(image.manifests()));
-        let mut digests = manifests.into_iter().flatten().map(|manifest| beginning(&manifest.digest));
-        digests.any(|digest| !self.fetched.contains(&digest))
     }
 
     /// How many manifests were pushed and never fetched.
@@ -399,6 +394,10 @@ impl Registry {
             };
             let Some(digest) = tag.digest.clone() else { return not_found() };
             // Who cannot have what is behind a move has not seen it yet, and goes on as before.
+            let image = tag.current().image.filter(|_| self.traits.quota.is_some());
+            let manifests = image.map(|image| image.documents().into_iter().take(image.manifests()));
+            let mut digests = manifests.into_iter().flatten().map(|it| beginning(&it.digest));
+            tag.told.awaits_its_turn = digests.any(|digest| !self.fetched.contains(&digest));
             let is_followed = self.traits.quota.is_none() && self.traits.fails == 0.0;
             tag.told.digest_was_told(now, &digest, tag.is_version, is_followed);
             digest.as_ref().to_owned()
