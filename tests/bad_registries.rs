@@ -74,6 +74,7 @@ async fn one_lost_manifest_among_fifty_leaves_forty_nine() {
     assert_problem(&server.get(&image_path(&format!("{name}:v17"))).await, 404, "unknown");
 }
 
+// D3 of the ancestor's ledger: one failing tag froze its whole repository, without a word.
 #[tokio::test]
 async fn one_failing_tag_among_fifty_leaves_forty_nine_and_recovers() {
     let (registry, name) = registry_with_tags(50).await;
@@ -98,6 +99,7 @@ async fn one_failing_tag_among_fifty_leaves_forty_nine_and_recovers() {
     assert_eq!(found["unavailable"], json!({}));
 }
 
+// D2 of the ancestor's ledger: no timeout held, and one registry that hung stopped the only loop.
 #[tokio::test]
 async fn a_host_that_never_answers_delays_nobody_else() {
     let silent = SilentHost::start().await;
@@ -114,6 +116,7 @@ async fn a_host_that_never_answers_delays_nobody_else() {
     assert_eq!(length(&listed["repositories"]), 21);
 }
 
+// D13 of the ancestor's ledger: a host that could not be connected to left no trace.
 #[tokio::test]
 async fn a_host_that_never_answers_is_shown_with_its_error() {
     let silent = SilentHost::start().await;
@@ -129,6 +132,7 @@ async fn a_host_that_never_answers_is_shown_with_its_error() {
     assert!(row["last_error"]["message"].is_string(), "{row}");
 }
 
+// D7 of the ancestor's ledger: a configuration that could not be read was kept as an image without any properties.
 #[tokio::test]
 async fn every_bad_manifest_and_configuration_is_a_failed_tag_with_its_reason() {
     let (registry, name) = registry_with_tags(5).await;

@@ -167,6 +167,7 @@ async fn what_a_registry_said_of_its_limits_survives_a_restart() {
     assert_eq!(page.samples.get(&rate).map(String::as_str), Some("5000"));
 }
 
+// D18 of the ancestor's ledger: one image was answered without the labels' time, its repository with it.
 #[tokio::test]
 async fn timestamp_labels_tell_when_images_of_matching_names_were_built() {
     let registry = FakeRegistry::start().await;

@@ -24,9 +24,7 @@ use samovar::metrics::Metrics;
 use samovar::sources::{ImageSource, PollInterval, Watch, WatchList};
 use samovar::store::{Client, Memory};
 use samovar::warmer::{Handle, Warmer, WarmerOptions};
-use samovar_registry::upstream::{
-    HttpOptions, HttpUpstreams, Limits, RequestObserver, RequestRecord,
-};
+use samovar_registry::upstream::{HttpOptions, HttpUpstreams, Limits, RequestObserver, RequestRecord};
 use samovar_registry::{Name, SystemClock};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -160,7 +158,8 @@ async fn one_after_another(shape: Shape, limits: Limits) -> Duration {
 }
 
 async fn time_to_warm_up() {
-    let shapes = [(20, 50), (100, 100), (1, 5000), (100, 2)].map(|(repositories, tags)| Shape { repositories, tags });
+    let shapes =
+        [(20, 50), (100, 100), (1, 5000), (100, 2)].map(|(repositories, tags)| Shape { repositories, tags });
     let limits = [
         ("50 a second", Limits { rate: 50.0, ..Limits::default() }),
         ("200 a second, 125 at once", Limits { rate: 200.0, burst: 10, concurrency: 125 }),
@@ -235,9 +234,15 @@ async fn memory() {
     let (peak, after) = (peak_resident(), resident());
     bench.stop().await;
     let mebibytes = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
-    println!("\nMemory while one repository of 50,000 tags is warmed, beyond the idle process; the store is in it too:\n");
+    println!(
+        "\nMemory while one repository of 50,000 tags is warmed, beyond the idle process; the store is in it too:\n"
+    );
     print_table(
         &["idle", "at most, beyond idle", "afterwards, beyond idle"],
-        &[vec![mebibytes(before), mebibytes(peak.saturating_sub(before)), mebibytes(after.saturating_sub(before))]],
+        &[vec![
+            mebibytes(before),
+            mebibytes(peak.saturating_sub(before)),
+            mebibytes(after.saturating_sub(before)),
+        ]],
     );
 }

@@ -11,7 +11,8 @@ pub(crate) fn cpu_time() -> Duration {
     // The program's name comes second, in parentheses, and may hold anything.
     let (_, fields) = stat.rsplit_once(')').expect("a name");
     let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks: u64 = [11, 12].map(|field: usize| fields[field].parse::<u64>().expect("a number")).iter().sum();
+    let ticks: u64 =
+        [11, 12].map(|field: usize| fields[field].parse::<u64>().expect("a number")).iter().sum();
     Duration::from_millis(ticks * 1000 / TICKS)
 }
 

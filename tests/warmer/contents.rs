@@ -228,6 +228,7 @@ async fn what_is_kept_beside_an_image_is_told_by_its_name_and_costs_nothing() {
     assert!(samovar.repository(&app.name).await.unavailable.contains_key(&signature));
 }
 
+// D12 of the ancestor's ledger: linux/amd64 was the only platform there was.
 #[tokio::test(start_paused = true)]
 async fn each_repository_has_the_platforms_of_its_watch() {
     let app = App::new();

@@ -88,6 +88,7 @@ async fn a_killed_warm_up_goes_on_without_asking_again_for_what_was_published() 
     assert!(again <= 60, "{again} manifests were asked for again");
 }
 
+// D1 of the ancestor's ledger: of 200 tags all were still asked about after the first 429.
 #[tokio::test(start_paused = true)]
 async fn a_rate_limited_host_is_left_alone_for_exactly_as_long_as_it_wants() {
     let (world, store) = (World::default(), memory());
@@ -212,6 +213,31 @@ async fn a_page_lost_from_the_store_comes_back_by_itself() {
     assert!(matches!(samovar.cache.repository_state(&app).await, Err(CacheError::Torn { .. })));
     let repository = samovar.until(&app, |repository| repository.metadata.images.len() == 200).await;
     assert!(repository.complete);
+}
+
+// D6 of the ancestor's ledger: what did not decode was skipped, or kept its repository as it was, until it expired.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_decode_is_found_out_again() {
+    let (world, store) = (World::default(), memory());
+    let app = filled(&world, "registry.example/team/app", 200);
+    let samovar = start(&world, &store, &[&app]);
+    let good = samovar.complete(&app).await;
+    let loaded =
+        samovar::cache::stored::load(&*store, &app, samovar::cache::stored::Pages::None).await.unwrap();
+    let page = loaded.head.unwrap().pages[0].hash;
+    let keys = [
+        Key::Page(app.clone(), page),
+        Key::SidePage(app.clone(), 0),
+        Key::Side(app.clone()),
+        Key::Head(app.clone()),
+    ];
+    for key in keys {
+        store.set(key.clone(), Entry::immutable("nothing that decodes")).await.unwrap();
+        tokio::time::sleep(HOUR).await;
+        let again = samovar.complete(&app).await;
+        assert_eq!(again.metadata.tags, good.metadata.tags, "{key}");
+        assert_eq!(again.metadata.images.len(), 200, "{key}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

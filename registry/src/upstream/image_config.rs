@@ -82,6 +82,7 @@ mod tests {
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
+    // D11 of the ancestor's ledger: labels were read from `container_config` only, where today's builders write none.
     #[test]
     fn a_whole_configuration() {
         let config = decode(

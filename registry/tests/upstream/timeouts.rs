@@ -78,6 +78,7 @@ async fn while_connecting() {
     assert_eq!(silent.connections(), 1);
 }
 
+// D22 of the ancestor's ledger: waiting for the limiter was charged to the request, which failed without being sent.
 #[tokio::test]
 async fn waiting_for_the_budget_is_not_charged() {
     let setup = with_one_tag(HttpOptions { total_timeout: SHORT, ..patient() }).await;
