@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use common::print_table;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use process::{cpu_time, forget_peak, peak_resident, resident};
@@ -86,7 +85,7 @@ struct Bench {
 
 impl Bench {
     /// Starts to warm everything.
-    async fn start(shape: Shape, latency: Latency, limits: Limits, poll: PollInterval) -> Self {
+    fn start(shape: Shape, latency: Latency, limits: Limits, poll: PollInterval) -> Self {
         let registry = RegistryProcess::start(shape, latency);
         let names = registry.names();
         let (warmer, requests) = warmer(&registry, limits, poll);
@@ -170,7 +169,7 @@ async fn time_to_warm_up() {
     for shape in shapes {
         for (name, limits) in limits {
             let began = Instant::now();
-            let bench = Bench::start(shape, Latency::Each(LATENCY), limits, PollInterval::default()).await;
+            let bench = Bench::start(shape, Latency::Each(LATENCY), limits, PollInterval::default());
             bench.complete().await;
             let took = began.elapsed().as_secs_f64();
             let requests = bench.requests() as f64;
@@ -199,11 +198,11 @@ async fn time_to_warm_up() {
 async fn cpu_for_1000_tags() {
     let shape = Shape { repositories: 50, tags: 200 };
     let often = PollInterval::fixed(Duration::from_secs(1));
-    let bench = Bench::start(shape, Latency::None, NO_LIMIT, often).await;
+    let bench = Bench::start(shape, Latency::None, NO_LIMIT, often);
     let thousands = bench.tags as f64 / 1000.0;
     let began = cpu_time();
     bench.complete().await;
-    let cold = (cpu_time() - began).as_secs_f64() / thousands;
+    let cold = cpu_time().saturating_sub(began).as_secs_f64() / thousands;
 
     let quiet_from = bench.requests();
     let began = cpu_time();
@@ -211,11 +210,11 @@ async fn cpu_for_1000_tags() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let polls = (bench.requests() - quiet_from) as f64 / shape.repositories as f64;
-    let quiet = (cpu_time() - began).as_secs_f64() / thousands / polls;
+    let quiet = cpu_time().saturating_sub(began).as_secs_f64() / thousands / polls;
 
     let began = cpu_time();
     bench.refresh_all().await;
-    let confirmed = (cpu_time() - began).as_secs_f64() / thousands;
+    let confirmed = cpu_time().saturating_sub(began).as_secs_f64() / thousands;
     bench.stop().await;
     let milliseconds = |seconds: f64| format!("{:.1} ms", seconds * 1000.0);
     println!("\nCPU time for 1,000 tags ({} × {}):\n", shape.repositories, shape.tags);
@@ -229,7 +228,7 @@ async fn memory() {
     let shape = Shape { repositories: 1, tags: 50_000 };
     let before = resident();
     forget_peak();
-    let bench = Bench::start(shape, Latency::None, NO_LIMIT, PollInterval::default()).await;
+    let bench = Bench::start(shape, Latency::None, NO_LIMIT, PollInterval::default());
     bench.complete().await;
     let (peak, after) = (peak_resident(), resident());
     bench.stop().await;

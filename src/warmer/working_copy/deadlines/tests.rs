@@ -21,7 +21,7 @@ fn read(tags: &[(&str, i64)], whole: Option<i64>) -> Pace {
 
 fn deadline(state: &State, text: &str) -> i64 {
     let next = state.tags[&tag(text)].side.next.unwrap();
-    i64::try_from(next.as_second()).unwrap() / 3600
+    next.as_second() / 3600
 }
 
 /// Each confirmed whenever its time came, until an hour; answers when it was confirmed last.
