@@ -310,7 +310,10 @@ impl Unusable {
 impl From<redb::Error> for Unusable {
     fn from(error: redb::Error) -> Self {
         match &error {
-            redb::Error::Io(io) if io.kind() != io::ErrorKind::InvalidData => {
+            // What ends where it should go on was cut.
+            redb::Error::Io(io)
+                if !matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
                 Self::Passing(error.to_string())
             }
             redb::Error::DatabaseAlreadyOpen => Self::Passing(error.to_string()),
