@@ -149,8 +149,8 @@ async fn one_after_another(shape: Shape, limits: Limits) -> Duration {
     let names = registry.names();
     let began = Instant::now();
     for name in names {
-        let (warmer, _) = warmer(&registry, limits, PollInterval::default());
-        let warmed = warmer.warm_once(watching(&[name])).await;
+        let (single, _) = warmer(&registry, limits, PollInterval::default());
+        let warmed = single.warm_once(watching(&[name])).await;
         assert!(warmed.iter().all(|repository| repository.problem.is_none()), "{warmed:?}");
     }
     began.elapsed()

@@ -65,8 +65,9 @@ fn globs(globs: &Globs, none: &str) -> String {
 }
 
 fn on_demand(on_demand: &OnDemandConfig) -> String {
-    let OnDemandConfig { allow, idle, most } = on_demand;
-    format!("{allow}; at most {most}, until nobody asks for {}", shown_duration(*idle))
+    let OnDemandConfig { allow, log_in, idle, most } = on_demand;
+    let login = if *log_in { "with credentials" } else { "anonymously" };
+    format!("{allow}; {login}, at most {most}, until nobody asks for {}", shown_duration(*idle))
 }
 
 fn page(file: &Path, config: &Config) -> String {

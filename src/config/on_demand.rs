@@ -38,6 +38,9 @@ const PUBLIC_REGISTRIES: [&str; 9] = [
 pub struct OnDemandConfig {
     /// The repositories that may be. Where the table does not say: those of the well-known public registries.
     pub allow: Globs,
+    /// Whether the credentials that samovar has are used for them. Not where the table does not say which repositories are
+    /// allowed: what samovar may see, readers would see too.
+    pub log_in: bool,
     /// A repository is no longer watched when nobody has asked about it for so long. By default 7 days.
     pub idle: Duration,
     /// How many are watched at once; the least recently asked goes first. By default 1,000.
@@ -85,7 +88,8 @@ pub(super) fn on_demand(
         validate::checked(settings.idle.as_ref(), problems, |text| values::parse_duration(text, IDLE_TIMES));
     let most = validate::checked(settings.max.as_ref(), problems, |text| values::whole(text, COUNTS));
     let (idle, most) = (idle.unwrap_or(Duration::from_hours(7 * 24)), most.unwrap_or(1_000));
-    (!allow.is_empty()).then_some(OnDemandConfig { allow, idle, most })
+    let log_in = settings.allow.is_some();
+    (!allow.is_empty()).then_some(OnDemandConfig { allow, log_in, idle, most })
 }
 
 fn allowed(written: &[Setting], policy: &HostPolicy, aliases: &Aliases, problems: &mut Problems) -> Globs {

@@ -233,7 +233,9 @@ impl CatalogSource {
                 let wait =
                     FIRST_RETRY.saturating_mul(1 << doublings).min(LONGEST_CATALOG_RETRY).mul_f64(early);
                 let attempts = before.attempts.saturating_add(1);
-                let record = Record { attempts, problem: Some(problem), ..before };
+                // A list of which a part is lost is not to pass for an empty one.
+                let read_at = before.read_at.filter(|_| known.is_some());
+                let record = Record { attempts, problem: Some(problem), read_at, ..before };
                 (record, wait.max(retry_after.unwrap_or_default()), known)
             }
         };

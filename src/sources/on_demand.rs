@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
+use samovar_registry::credentials::CredentialChain;
 use samovar_registry::upstream::HostPolicy;
 use samovar_registry::{Clock, Name};
 use tokio::sync::Notify;
@@ -324,12 +325,17 @@ impl OnDemandSource {
         if names.iter().eq(self.latest.0.keys()) && !is_due {
             return false;
         }
-        let Some(read) = self.keychain.chains_for(names.clone()).await else { return false };
+        let chains = if self.shared.config.log_in {
+            let Some(read) = self.keychain.chains_for(names.clone()).await else { return false };
+            // What is wrong with files, the configuration tells.
+            self.problems.replace(Concern::Credentials, read.chain_problems, Vec::new());
+            read.chains
+        } else {
+            vec![CredentialChain::default().ended(); names.len()]
+        };
         self.credentials_at = Some(Instant::now());
-        // What is wrong with files, the configuration tells.
-        self.problems.replace(Concern::Credentials, read.chain_problems, Vec::new());
         let watch = |credentials| Watch { credentials, ..Watch::default() };
-        let list = WatchList(names.into_iter().zip(read.chains.into_iter().map(watch)).collect());
+        let list = WatchList(names.into_iter().zip(chains.into_iter().map(watch)).collect());
         let differs = list != self.latest;
         self.latest = list;
         differs

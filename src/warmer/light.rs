@@ -49,6 +49,7 @@ pub(super) struct Front {
 }
 
 /// How a light pass ended.
+#[expect(clippy::large_enum_variant, reason = "made once for each pass, and taken apart at once")]
 #[derive(Debug)]
 pub(super) enum Light {
     /// There was no more to do.

@@ -581,6 +581,10 @@ impl Pass {
         };
         match (planned.earliest(), not_before) {
             (Some(_), Some(not_before)) => planned.not_before(not_before),
+            // What was never listed keeps its place before what was.
+            (None, Some(not_before)) if interrupted && self.copy.state().head.is_none() => {
+                Needs::at(Class::New, not_before)
+            }
             (None, Some(not_before)) => Needs::at(Class::Background, not_before),
             (Some(earliest), None) if earliest > now => planned,
             // Something is still due: a fetch that panicked, for one. Not at once again.

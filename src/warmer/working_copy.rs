@@ -480,7 +480,9 @@ impl State {
         let mut is_news = false;
         for tag in gone {
             let kept = self.tags.remove(&tag);
-            is_news |= kept.as_ref().is_some_and(|kept| !kept.is_left_out());
+            // That it has no manifest any more was known before the list said so.
+            let is_known = |kept: &Kept| kept.is_left_out() || kept.record.state == TagState::Unknown;
+            is_news |= kept.as_ref().is_some_and(|kept| !is_known(kept));
             self.announce_difference(&tag, kept.as_ref().map(|kept| &kept.record), None, at);
             self.changed.insert(tag);
         }

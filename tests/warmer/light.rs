@@ -97,7 +97,8 @@ async fn settled(
 async fn a_poll_that_finds_nothing_reads_no_page() {
     let (world, (counting, store)) = (World::default(), counting(false));
     let (app, _samovar) = settled(&world, &store, 300, MINUTE).await;
-    (counting.take_pages_read(), world.take_asked());
+    counting.take_pages_read();
+    world.take_asked();
     let before = load(&*store, &app, Pages::None).await.unwrap();
     tokio::time::sleep(HOUR).await;
     assert!((55..66).contains(&world.count(Operation::Tags)), "{}", world.count(Operation::Tags));

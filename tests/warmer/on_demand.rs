@@ -22,7 +22,7 @@ fn globs(globs: &[&str]) -> Globs {
 }
 
 fn config() -> OnDemandConfig {
-    OnDemandConfig { allow: globs(&["registry.example/*"]), idle: 7 * DAY, most: 100 }
+    OnDemandConfig { allow: globs(&["registry.example/*"]), log_in: true, idle: 7 * DAY, most: 100 }
 }
 
 fn asking(world: &World, store: &Arc<dyn Client>, names: &[&Name], config: OnDemandConfig) -> Asking {

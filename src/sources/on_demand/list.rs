@@ -14,6 +14,8 @@ use crate::store::Entry;
 
 /// What the entry in the store may hold, before compression: below the 256 KiB that any value may have.
 const MOST_LIST_BYTES: usize = 240 * 1024;
+/// Of the repositories whose tags could not be listed yet, so many are watched: names cost nothing to make up.
+const MOST_NEVER_LISTED: usize = 200;
 /// What a row takes up there beside its name.
 const ROW_BYTES: usize = 24;
 /// A repository that was asked about within this time is in use: no other one takes its place.
@@ -102,18 +104,24 @@ impl AskedFor {
             row.asked_at = now.max(row.asked_at);
             return Admission::Known;
         }
-        let mut going: Vec<(Timestamp, Name)> = self
+        // What nobody knows to exist goes first, and where there is much of that, only one such name makes room for another.
+        let never_listed = self.0.values().filter(|row| !row.listed).count();
+        let is_crowded = never_listed >= MOST_NEVER_LISTED;
+        let mut going: Vec<(bool, Timestamp, Name)> = self
             .0
             .iter()
-            .filter(|(_, row)| !row.is_in_use(now))
-            .map(|(name, row)| (row.asked_at, name.clone()))
+            .filter(|(_, row)| !(row.is_in_use(now) || is_crowded && row.listed))
+            .map(|(name, row)| (row.listed, row.asked_at, name.clone()))
             .collect();
         going.sort();
         let (mut count, mut bytes) = (self.0.len(), self.bytes());
         let mut replaced = Vec::new();
         let mut going = going.into_iter();
-        while count >= most || bytes + row_bytes(name) > MOST_LIST_BYTES {
-            let Some((_, gone)) = going.next() else { return Admission::Full };
+        while count >= most
+            || bytes + row_bytes(name) > MOST_LIST_BYTES
+            || is_crowded && never_listed - replaced.len() >= MOST_NEVER_LISTED
+        {
+            let Some((_, _, gone)) = going.next() else { return Admission::Full };
             count -= 1;
             bytes -= row_bytes(&gone);
             replaced.push(gone);

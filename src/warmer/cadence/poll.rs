@@ -179,8 +179,8 @@ mod tests {
         (times(), times(), proptest::option::of(0_u64..1 << 40)).prop_map(
             |(last_update, fed_at, poll_interval_ms)| Side {
                 last_update,
-                fed_at,
                 poll_interval_ms,
+                fed_at,
                 ..Side::default()
             },
         )

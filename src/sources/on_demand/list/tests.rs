@@ -77,11 +77,25 @@ fn names_that_are_too_long_for_the_entry_make_room_too() {
     let mut count = 0;
     while list.ask(&long(count), second(0), 2000) == added(&[]) {
         count += 1;
+        listed(&mut list);
     }
     assert!((800..2000).contains(&count), "{count}");
     assert!(serde_json_len(&list) <= MOST_LIST_BYTES);
     assert_eq!(list.ask(&long(count), second(0), 2000), Admission::Full);
-    assert_eq!(list.ask(&long(count), second(60), 2000), added(&[long(0)]));
+    assert_eq!(list.ask(&long(count), second(3600), 2000), added(&[long(0)]));
+}
+
+#[test]
+fn names_that_are_made_up_push_out_only_one_another() {
+    let mut list = AskedFor::default();
+    list.ask(&name(9999), second(0), 1000);
+    listed(&mut list);
+    for number in 0..1000 {
+        let expected = if number < MOST_NEVER_LISTED { added(&[]) } else { Admission::Full };
+        assert_eq!(list.ask(&name(number), second(7200), 1000), expected, "{number}");
+    }
+    assert_eq!(list.ask(&name(1000), second(7260), 1000), added(&[name(0)]));
+    assert!(list.get(&name(9999)).is_some(), "idle for two hours, and known to exist");
 }
 
 fn serde_json_len(list: &AskedFor) -> usize {
@@ -124,9 +138,10 @@ proptest! {
                     for gone in &replaced {
                         let gone_at = before.get(gone).unwrap();
                         prop_assert!(!gone_at.is_in_use(second(now)));
-                        // Nothing stays that could have gone and was asked about longer ago.
+                        // Nothing stays that could have gone, is no better known, and was asked about longer ago.
                         let outlives = |row: &Row| {
-                            row.is_in_use(second(now)) || row.asked_at >= gone_at.asked_at
+                            row.is_in_use(second(now))
+                                || (row.listed, row.asked_at) >= (gone_at.listed, gone_at.asked_at)
                         };
                         let all_do = list.0.values().all(outlives);
                         prop_assert!(all_do);
