@@ -362,7 +362,8 @@ mod tests {
 
         #[test]
         fn days_compare_as_days(one in 0_i64..20_000, other in 0_i64..20_000, word in "[a-z]{1,8}") {
-            prop_assume!(word.parse::<Tag>().unwrap().class() != TagClass::Digest);
+            // `sha-20000102` is a digest.
+            prop_assume!(format!("{word}-20000102").parse::<Tag>().unwrap().class() != TagClass::Digest);
             let written = |day: i64, format: &str| {
                 let time = Timestamp::from_second((day + 8_000) * 86_400).unwrap().to_zoned(TimeZone::UTC);
                 newness(&format!("{word}-{}", time.strftime(format)))
