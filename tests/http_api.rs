@@ -5,6 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::{and, image_path, keys, repository_path, samovar, wait_until_complete, watch};
+use samovar::cache::demand::Demand;
+use samovar::cache::stored;
+use samovar::store::{Embedded, Key, Reader as _};
 use samovar_testing::fake::{Action, FakeRegistry, Fault, RequestKind};
 use samovar_testing::{Answer, Content as _, Image, Index, SamovarServer};
 use serde_json::{Value, json};
@@ -309,4 +312,29 @@ async fn a_long_poll_answers_on_change_and_ends_with_304() {
     assert_eq!((polled.status, refreshed.status), (200, 200), "{polled:?}");
     assert_eq!(polled.json()["images"]["v2"]["digest"], v2);
     assert_ne!(polled.header("etag"), Some(etag.as_str()));
+}
+
+/// What a digest names is the same for ever, and what has happened is past: whoever asks does not ask where a tag points, which
+/// would have it confirmed daily.
+#[tokio::test]
+async fn whoever_asks_by_digest_or_for_the_history_asks_for_no_tag() {
+    let registry = FakeRegistry::start().await;
+    let image = Image::new("one");
+    registry.push("team/app", "latest", &image);
+    let name = format!("{}/team/app", registry.host());
+    let program = samovar();
+    let directory = program.home().join("asked");
+    let url = format!("embedded:{}", directory.display());
+    let mut server = program.serve(and(watch([&name]), ["--store", &url])).await;
+    let complete = |answer: &Answer| answer.json()["repositories"][0]["complete"] == true;
+    server.wait_until("/api/v1/repositories", complete, common::PATIENCE).await;
+    for path in [image_path(&format!("{name}@{}", image.digest())), format!("/api/v1/history/{name}")] {
+        assert_eq!(server.get(&path).await.status, 200, "{path}");
+    }
+    assert!(server.terminate().await.success());
+    let store = Embedded::open(&directory, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let entry = store.get(&Key::Demand(name.parse().unwrap())).await.unwrap();
+    let demand: Demand = stored::decode(entry.as_ref()).unwrap();
+    assert!(demand.last_asked().is_some(), "it is in use");
+    assert_eq!(demand.last_read_of_tags(), None);
 }

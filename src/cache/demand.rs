@@ -12,12 +12,27 @@ const MOST_READ_TAGS: usize = 128;
 /// A reading so soon after the last one is not noted.
 const NOTE_EVERY: Duration = Duration::from_mins(1);
 
+/// What somebody reads of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading<'a> {
+    /// All of it: where each of its tags points matters.
+    Whole,
+    /// One tag.
+    Tag(&'a Tag),
+    /// What no tag has to be confirmed for: which tags it lists, what happened to it, or an image by its digest, which is
+    /// the same for ever.
+    List,
+}
+
 /// When a repository and its tags were last read, to the second and exact to a minute.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demand {
     /// When the repository was last read as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_at: Option<Timestamp>,
+    /// When something was last read of it that no tag has to be confirmed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_read_at: Option<Timestamp>,
     /// When single tags were last read; of very many, those that were read last.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<Tag, Timestamp>,
@@ -29,14 +44,23 @@ impl Demand {
         self.tags.get(tag).copied()
     }
 
-    /// When somebody last asked for anything of the repository.
-    pub fn last_asked(&self) -> Option<Timestamp> {
+    /// When somebody last read where tags point: a single one, or all of them.
+    pub fn last_read_of_tags(&self) -> Option<Timestamp> {
         self.tags.values().copied().chain(self.read_at).max()
     }
 
+    /// When somebody last asked for anything of the repository.
+    pub fn last_asked(&self) -> Option<Timestamp> {
+        self.last_read_of_tags().max(self.list_read_at)
+    }
+
     /// Whether a reading now is worth a note.
-    pub(crate) fn is_news(&self, tag: Option<&Tag>, now: Timestamp) -> bool {
-        let Some(tag) = tag else { return is_long_ago(self.read_at, now) };
+    pub(crate) fn is_news(&self, reading: Reading<'_>, now: Timestamp) -> bool {
+        let tag = match reading {
+            Reading::Whole => return is_long_ago(self.read_at, now),
+            Reading::List => return is_long_ago(self.list_read_at, now),
+            Reading::Tag(tag) => tag,
+        };
         match self.tags.get(tag) {
             Some(before) => is_long_ago(Some(*before), now),
             // Where more are read than are noted, they must not take each other's places all the time.
@@ -46,11 +70,12 @@ impl Demand {
     }
 
     /// Notes a reading.
-    pub(crate) fn note(&mut self, tag: Option<&Tag>, now: Timestamp) {
+    pub(crate) fn note(&mut self, reading: Reading<'_>, now: Timestamp) {
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        match tag {
-            None => self.read_at = Some(now),
-            Some(tag) => drop(self.tags.insert(tag.clone(), now)),
+        match reading {
+            Reading::Whole => self.read_at = Some(now),
+            Reading::List => self.list_read_at = Some(now),
+            Reading::Tag(tag) => drop(self.tags.insert(tag.clone(), now)),
         }
         self.trim();
     }
@@ -59,6 +84,7 @@ impl Demand {
     pub(crate) fn merged(&self, other: &Self) -> Self {
         let mut merged = self.clone();
         merged.read_at = merged.read_at.max(other.read_at);
+        merged.list_read_at = merged.list_read_at.max(other.list_read_at);
         for (tag, at) in &other.tags {
             let known = merged.tags.entry(tag.clone()).or_insert(*at);
             *known = *at.max(known);
@@ -70,6 +96,7 @@ impl Demand {
     /// Without times that lie ahead: of a clock that was wrong.
     pub(crate) fn no_later_than(mut self, now: Timestamp) -> Self {
         self.read_at = self.read_at.map(|at| at.min(now));
+        self.list_read_at = self.list_read_at.map(|at| at.min(now));
         self.tags.values_mut().for_each(|at| *at = now.min(*at));
         self
     }
@@ -105,7 +132,12 @@ mod tests {
     fn demand() -> impl Strategy<Value = Demand> {
         let times = || (1_i64..1000).prop_map(second);
         let tags = prop::collection::btree_map((0_usize..300).prop_map(tag), times(), 0..MOST_READ_TAGS);
-        (prop::option::of(times()), tags).prop_map(|(read_at, tags)| Demand { read_at, tags })
+        let times = || prop::option::of(times());
+        (times(), times(), tags).prop_map(|(read_at, list_read_at, tags)| Demand {
+            read_at,
+            list_read_at,
+            tags,
+        })
     }
 
     proptest! {
@@ -125,33 +157,51 @@ mod tests {
     #[test]
     fn a_reading_is_noted_once_a_minute() {
         let mut demand = Demand::default();
-        assert!(demand.is_news(None, second(1000)));
-        demand.note(None, second(1000));
-        assert!(!demand.is_news(None, second(1059)));
-        assert!(demand.is_news(None, second(1060)));
-        assert!(demand.is_news(Some(&tag(1)), second(1001)), "a tag is another matter");
-        demand.note(Some(&tag(1)), second(1001));
+        assert!(demand.is_news(Reading::Whole, second(1000)));
+        demand.note(Reading::Whole, second(1000));
+        assert!(!demand.is_news(Reading::Whole, second(1059)));
+        assert!(demand.is_news(Reading::Whole, second(1060)));
+        assert!(demand.is_news(Reading::Tag(&tag(1)), second(1001)), "a tag is another matter");
+        demand.note(Reading::Tag(&tag(1)), second(1001));
         assert_eq!(demand.last_read(&tag(1)), Some(second(1001)));
         assert_eq!((demand.read_at, demand.last_read(&tag(2))), (Some(second(1000)), None));
         assert_eq!(demand.last_asked(), Some(second(1001)));
         // A clock that was a day ahead and has been set right.
-        demand.note(None, second(90_000));
-        assert!(demand.is_news(None, second(2000)));
-        demand.note(None, second(2000));
+        demand.note(Reading::Whole, second(90_000));
+        assert!(demand.is_news(Reading::Whole, second(2000)));
+        demand.note(Reading::Whole, second(2000));
         assert_eq!(demand.read_at, Some(second(2000)));
         assert_eq!(demand.no_later_than(second(1000)).last_asked(), Some(second(1000)));
+    }
+
+    #[test]
+    fn what_no_tag_has_to_be_confirmed_for_counts_for_the_repository_alone() {
+        let mut demand = Demand::default();
+        assert!(demand.is_news(Reading::List, second(1000)));
+        demand.note(Reading::List, second(1000));
+        assert!(!demand.is_news(Reading::List, second(1059)) && demand.is_news(Reading::List, second(1060)));
+        assert!(demand.is_news(Reading::Whole, second(1001)), "that is another matter");
+        assert_eq!((demand.last_asked(), demand.last_read_of_tags()), (Some(second(1000)), None));
+        demand.note(Reading::Tag(&tag(1)), second(900));
+        assert_eq!(
+            (demand.last_asked(), demand.last_read_of_tags()),
+            (Some(second(1000)), Some(second(900)))
+        );
+        assert_eq!(demand.no_later_than(second(800)).last_asked(), Some(second(800)));
+        let older: Demand = serde_json::from_str(r#"{"read_at":"1970-01-01T00:00:07Z"}"#).unwrap();
+        assert_eq!((older.read_at, older.list_read_at), (Some(second(7)), None));
     }
 
     #[test]
     fn the_tags_read_last_are_kept_and_take_places_once_a_minute() {
         let mut demand = Demand::default();
         for (number, at) in (0..MOST_READ_TAGS).zip(1000..) {
-            demand.note(Some(&tag(number)), second(at));
+            demand.note(Reading::Tag(&tag(number)), second(at));
         }
         let now = second(1030);
-        assert!(!demand.is_news(Some(&tag(999)), now), "all of them were read within the minute");
-        assert!(demand.is_news(Some(&tag(999)), second(1060)));
-        demand.note(Some(&tag(999)), second(1060));
+        assert!(!demand.is_news(Reading::Tag(&tag(999)), now), "all of them were read within the minute");
+        assert!(demand.is_news(Reading::Tag(&tag(999)), second(1060)));
+        demand.note(Reading::Tag(&tag(999)), second(1060));
         assert_eq!(demand.tags.len(), MOST_READ_TAGS);
         assert_eq!((demand.last_read(&tag(0)), demand.last_read(&tag(1))), (None, Some(second(1001))));
     }
@@ -161,7 +211,7 @@ mod tests {
         let mut demand = Demand::default();
         for number in 0..MOST_READ_TAGS {
             let tag = format!("{number:0>128}").parse().unwrap();
-            demand.note(Some(&tag), second(1_700_000_000));
+            demand.note(Reading::Tag(&tag), second(1_700_000_000));
         }
         assert!(serde_json::to_vec(&demand).unwrap().len() < 64 * 1024);
     }

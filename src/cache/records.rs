@@ -200,6 +200,17 @@ pub struct TagSide {
     pub missing: bool,
     /// The registry has been seen to move the tag: whatever its name looks like, it floats.
     pub moved: bool,
+    /// Why it is asked about later than its own pace would have it; until it is asked about.
+    pub put_off: Option<PutOff>,
+}
+
+/// Why a tag is asked about later than its own pace would have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOff {
+    /// A quota, or where the registry keeps its blobs, lets nothing through until then.
+    Limited,
+    /// After a long stop so much was overdue that it was spread.
+    Spread,
 }
 
 /// What went wrong with a repository's list, and when.

@@ -1,8 +1,9 @@
 //! The side records of the tags of one page: what is learnt of them without meaning anything to readers.
 //!
 //! A row for each tag, as a list: tag, last fetched, interval, next (seconds since 1970, 0 for none), attempts, missing,
-//! and, only where it is true, whether the tag has moved. Older versions wrote six members and no more, which is what most
-//! rows still have; members that a newer version may add are passed over.
+//! and, as far as they say anything, whether the tag has moved and why it was put off (a number). Older versions wrote six
+//! members or seven and no more, and six are what most rows still have; members that a newer version may add are passed
+//! over.
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use serde::de::{self, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::records::TagSide;
+use super::records::{PutOff, TagSide};
 use super::stored::encode;
 use crate::store::{Entry, open};
 
@@ -27,18 +28,36 @@ impl Serialize for Row<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let second = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_second);
         let side = &self.side;
-        let mut row = serializer.serialize_seq(Some(if side.moved { 7 } else { 6 }))?;
+        let put_off = number_of(side.put_off);
+        let members = if put_off > 0 { 8 } else { 6 + usize::from(side.moved) };
+        let mut row = serializer.serialize_seq(Some(members))?;
         row.serialize_element(self.tag)?;
         row.serialize_element(&second(side.last_fetched))?;
         row.serialize_element(&side.interval_seconds)?;
         row.serialize_element(&second(side.next))?;
         row.serialize_element(&side.attempts)?;
         row.serialize_element(&side.missing)?;
-        if side.moved {
-            row.serialize_element(&true)?;
+        if members > 6 {
+            row.serialize_element(&side.moved)?;
+        }
+        if members > 7 {
+            row.serialize_element(&put_off)?;
         }
         row.end()
     }
+}
+
+fn number_of(put_off: Option<PutOff>) -> u64 {
+    match put_off {
+        None => 0,
+        Some(PutOff::Limited) => 1,
+        Some(PutOff::Spread) => 2,
+    }
+}
+
+/// A reason that only a newer version knows is none.
+fn put_off_by(number: u64) -> Option<PutOff> {
+    [PutOff::Limited, PutOff::Spread].into_iter().find(|reason| number_of(Some(*reason)) == number)
 }
 
 impl<'de> Deserialize<'de> for Row<'de> {
@@ -66,6 +85,7 @@ impl<'de> Visitor<'de> for RowVisitor {
             attempts: member(&mut row, 4)?,
             missing: member(&mut row, 5)?,
             moved: row.next_element()?.unwrap_or_default(),
+            put_off: put_off_by(row.next_element()?.unwrap_or_default()),
         };
         while row.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Row { tag, side })
@@ -123,6 +143,7 @@ mod tests {
             attempts: 2,
             missing: true,
             moved: false,
+            put_off: None,
         };
         let tag = || "1.0".parse::<Tag>().unwrap();
         let old = r#"[["1.0",1000,3600,4600,2,true]]"#;
@@ -131,7 +152,15 @@ mod tests {
         assert_eq!(open(&encoded).unwrap(), old.as_bytes(), "and written for older ones to read");
         let moved = TagSide { moved: true, ..side };
         assert_eq!(decoded(r#"[["1.0",1000,3600,4600,2,true,true]]"#), Some(vec![(tag(), moved)]));
-        assert_eq!(decoded(r#"[["1.0",1000,3600,4600,2,true,true,{"x":[1]}]]"#), Some(vec![(tag(), moved)]));
+        for (number, put_off) in
+            [(0, None), (1, Some(PutOff::Limited)), (2, Some(PutOff::Spread)), (99, None)]
+        {
+            let side = TagSide { put_off, ..moved };
+            for more in ["", r#",{"x":[1]}"#] {
+                let row = format!(r#"[["1.0",1000,3600,4600,2,true,true,{number}{more}]]"#);
+                assert_eq!(decoded(&row), Some(vec![(tag(), side)]));
+            }
+        }
     }
 
     #[test]
@@ -150,12 +179,13 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded(
             tag in "[a-z0-9][a-z0-9._-]{0,20}", fetched in 0_i64..1 << 33, next in 0_i64..1 << 33,
-            interval_seconds: u32, attempts: u32, missing: bool, moved: bool,
+            interval_seconds: u32, attempts: u32, missing: bool, moved: bool, put_off in 0_u64..3,
         ) {
             let tag: Tag = tag.parse().unwrap();
             let time = |second: i64| (second != 0).then(|| Timestamp::from_second(second).unwrap());
             let side = TagSide {
                 last_fetched: time(fetched), interval_seconds, next: time(next), attempts, missing, moved,
+                put_off: put_off_by(put_off),
             };
             let entry = Entry::immutable(encode_side_page(std::iter::once((&tag, &side))));
             prop_assert_eq!(decode_side_page(&entry), Some(vec![(tag, side)]));

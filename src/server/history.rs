@@ -15,6 +15,7 @@ use super::problem::Problem;
 use super::query::{self, StrictQuery};
 use super::{Doors, caching};
 use crate::cache::history::{Event, Since};
+use crate::warmer::Reading;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +44,7 @@ pub(super) async fn one(
         parameters.tag.map(|text| text.parse()).transpose().map_err(|error| invalid("tag", &error))?;
     let since: Option<Since> =
         parameters.since.map(|text| text.parse()).transpose().map_err(|error| invalid("since", &error))?;
-    let admitted = on_demand::admit(&doors, &name, tag.as_ref())?;
+    let admitted = on_demand::admit(&doors, &name, tag.as_ref().map_or(Reading::List, Reading::Tag))?;
     let history = match doors.cache.history(&name, tag.as_ref(), since).await {
         Ok(history) => history,
         Err(error) => return admitted.without(&doors, &Reference::new(name, None, None), error),

@@ -14,6 +14,7 @@ use super::following::Following;
 use super::on_demand::{self, Admitted};
 use super::problem::Problem;
 use super::query::{self, StrictQuery, WaitParameters};
+use crate::warmer::Reading;
 
 /// One image, by tag or digest. With `wait`, which only makes sense where something is watched on demand, when it is there
 /// for the first time.
@@ -28,7 +29,9 @@ pub(super) async fn one(
             "wait: there is nothing to wait for where on-demand watching is off",
         ));
     }
-    let admitted = on_demand::admit(&doors, reference.name(), reference.tag())?;
+    // What is named by its digest alone stays what it is, wherever tags move.
+    let reading = reference.tag().map_or(Reading::List, Reading::Tag);
+    let admitted = on_demand::admit(&doors, reference.name(), reading)?;
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
     answer(&doors, &reference, admitted, deadline).await
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
-use samovar_registry::{Name, Reference, Tag};
+use samovar_registry::{Name, Reference};
 use serde::Serialize;
 
 use super::Doors;
@@ -12,6 +12,7 @@ use super::problem::{Problem, ProblemType};
 use crate::cache::CacheError;
 use crate::cache::records::TagStateName;
 use crate::sources::NotTaken;
+use crate::warmer::Reading;
 
 /// When to ask again about what is being fetched. Seconds.
 const ASK_AGAIN_AFTER: HeaderValue = HeaderValue::from_static("2");
@@ -27,7 +28,7 @@ pub(super) struct Admitted {
 }
 
 /// Takes note of a question; where on-demand watching covers the name, the repository is watched from now on.
-pub(super) fn admit(doors: &Doors, name: &Name, tag: Option<&Tag>) -> Result<Admitted, Problem> {
+pub(super) fn admit(doors: &Doors, name: &Name, reading: Reading<'_>) -> Result<Admitted, Problem> {
     let now = doors.clock.now();
     // Failures are dated to the millisecond.
     let at = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
@@ -44,7 +45,7 @@ pub(super) fn admit(doors: &Doors, name: &Name, tag: Option<&Tag>) -> Result<Adm
         None if is_watched => false,
         None => return Err(not_watched(name, at)),
     };
-    doors.warmer.read(name, tag);
+    doors.warmer.read(name, reading);
     Ok(Admitted { on_demand, begins: !is_watched, at })
 }
 

@@ -15,7 +15,7 @@ use super::on_demand::{self, Admitted, accepted};
 use super::problem::{Problem, ProblemType};
 use super::query::{StrictQuery, WaitParameters};
 use super::{Doors, images, repositories};
-use crate::warmer::RequestRefused;
+use crate::warmer::{Reading, RequestRefused};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +38,7 @@ pub(super) async fn refresh(
         )));
     }
     let (name, tag) = (reference.name(), reference.tag());
-    let admitted = on_demand::admit(&doors, name, tag)?;
+    let admitted = on_demand::admit(&doors, name, tag.map_or(Reading::Whole, Reading::Tag))?;
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
     let ticket = match doors.warmer.refresh(name, tag.cloned()) {
         Ok(ticket) => ticket,

@@ -21,7 +21,7 @@ use super::query::{self, StrictQuery, WaitParameters};
 use super::{Doors, caching};
 use crate::cache::records::{LastError, Unavailable};
 use crate::cache::{CacheError, ImageRepository, RepositorySummary};
-use crate::warmer::RepositoryOverview;
+use crate::warmer::{Reading, RepositoryOverview};
 
 /// Repositories on one page where the client does not say, and at most.
 const DEFAULT_LIMIT: usize = 100;
@@ -138,7 +138,7 @@ pub(super) async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = query::name(path, &doors.aliases)?;
-    let admitted = on_demand::admit(&doors, &name, None)?;
+    let admitted = on_demand::admit(&doors, &name, Reading::Whole)?;
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
     when_changed(&doors, &name, admitted, deadline, |generation| caching::client_has(&headers, generation))
         .await

@@ -1,4 +1,5 @@
-//! What readers ask for: when a repository was last read as a whole, and when each of its tags was.
+//! What readers ask for: when a repository was last read as a whole, when each of its tags was, and when something that no
+//! tag has to be confirmed for.
 //!
 //! Doors note every reading, which costs a look into a table; what is noted goes into the store, once an hour for each
 //! repository, and comes back with the next start and on every other replica.
@@ -12,13 +13,13 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
-use samovar_registry::{Name, Tag};
+use samovar_registry::Name;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::context::Context;
-use crate::cache::demand::Demand;
+use crate::cache::demand::{Demand, Reading};
 use crate::cache::stored;
 use crate::sources::WatchList;
 use crate::store::{Client, Entry, Key, StoreError};
@@ -62,8 +63,8 @@ impl Demands {
         self.known().get(name).map(|known| Arc::clone(&known.demand)).unwrap_or_default()
     }
 
-    /// Somebody has read the repository, or one tag of it.
-    pub(super) fn note(&self, name: &Name, tag: Option<&Tag>, now: Timestamp) {
+    /// Somebody has read something of the repository.
+    pub(super) fn note(&self, name: &Name, reading: Reading<'_>, now: Timestamp) {
         let mut all = self.known();
         if !all.contains_key(name) {
             if all.len() >= MOST_READ_REPOSITORIES {
@@ -72,8 +73,8 @@ impl Demands {
             all.insert(name.clone(), Known::default());
         }
         let Some(known) = all.get_mut(name) else { return };
-        if known.demand.is_news(tag, now) {
-            Arc::make_mut(&mut known.demand).note(tag, now);
+        if known.demand.is_news(reading, now) {
+            Arc::make_mut(&mut known.demand).note(reading, now);
             known.is_unsaved = true;
         }
     }

@@ -64,6 +64,7 @@ use crate::metrics::Metrics;
 use crate::sources::{ImageSource, PollInterval, RepositoryFacts, TagInterval, WatchList};
 use crate::store::Client;
 
+pub use crate::cache::demand::Reading;
 pub use crate::cache::history::{Cause, Change, ChangeKind};
 pub use announce::Told;
 pub use context::RepositoryOverview;
@@ -288,9 +289,9 @@ impl Handle {
         }
     }
 
-    /// Somebody reads the repository as a whole, or one of its tags: it matters more than what nobody reads.
-    pub fn read(&self, name: &Name, tag: Option<&Tag>) {
-        self.context.demand.note(name, tag, self.context.now());
+    /// Somebody reads something of the repository: it matters more than what nobody reads.
+    pub fn read(&self, name: &Name, reading: Reading<'_>) {
+        self.context.demand.note(name, reading, self.context.now());
     }
 
     /// When readers last asked about a repository and its tags, here and, a little later, at other replicas.

@@ -12,7 +12,7 @@ use super::cadence::tags::TagCadence;
 use super::change::Cause;
 use super::working_copy::CLOCKS_DIFFER;
 use crate::cache::page::bounded_reason;
-use crate::cache::records::{Exclusion, ImageRecord, Pushed, TagRecord, TagSide, TagState};
+use crate::cache::records::{Exclusion, ImageRecord, Pushed, PutOff, TagRecord, TagSide, TagState};
 use crate::sources::{Chosen, Verdict};
 
 /// A list that says otherwise than we know, and not since when, is believed to know better than the registry did so long
@@ -102,14 +102,6 @@ impl Kept {
         matches!(self.record.state, TagState::Excluded { digest: None, .. })
     }
 
-    /// Whether it is to be asked about later than its own pace would have it.
-    pub(super) fn is_put_off(&self) -> bool {
-        let Some(next) = self.side.next else { return false };
-        let settled = self.confirmed_at();
-        self.record.state == TagState::Pending
-            || settled.is_some_and(|(confirmed, interval)| next > confirmed + interval)
-    }
-
     /// When the registry last said what is known, and after which time it is asked again by rights; `None` where it has
     /// not said anything.
     pub(super) fn confirmed_at(&self) -> Option<(Timestamp, Duration)> {
@@ -128,7 +120,7 @@ impl Kept {
     pub(super) fn planned(&self, cadence: &TagCadence) -> Option<Timestamp> {
         let (confirmed, interval) =
             self.confirmed_at().filter(|_| matches!(self.record.state, TagState::Ok(_)))?;
-        let is_other = self.side.attempts > 0 || self.side.missing || self.is_put_off();
+        let is_other = self.side.attempts > 0 || self.side.missing || self.side.put_off.is_some();
         (!is_other).then(|| cadence.planned(confirmed, interval))
     }
 
@@ -182,7 +174,10 @@ impl Kept {
             TagAnswer::Failed { class, reason, moved_to } => {
                 (self.failed(class, reason, moved_to, at), self.asked_after_failure(at))
             }
-            TagAnswer::Later { until } => (self.record.clone(), TagSide { next: Some(until), ..self.side }),
+            TagAnswer::Later { until } => {
+                let put_off = Some(PutOff::Limited);
+                (self.record.clone(), TagSide { next: Some(until), put_off, ..self.side })
+            }
         };
         if let Some(known) = self.record.state.digest() {
             side.moved |=
@@ -212,7 +207,7 @@ impl Kept {
             // It was derived anew from stored documents: the registry has confirmed nothing.
             let interval = Duration::from_secs(u64::from(self.side.interval_seconds));
             let next = self.side.last_fetched.map_or(at.now, |fetched| fetched + interval);
-            TagSide { next: Some(next), attempts: 0, missing: false, ..self.side }
+            TagSide { next: Some(next), attempts: 0, missing: false, put_off: None, ..self.side }
         } else {
             self.confirmed(moved, at, cadence)
         };
@@ -224,7 +219,7 @@ impl Kept {
     fn after_unknown(&self, at: Circumstance) -> (TagRecord, TagSide) {
         if matches!(self.record.state, TagState::Ok(_)) && !self.side.missing {
             let next = Some(at.now + cadence::CONFIRM_LOSS);
-            return (self.record.clone(), TagSide { next, missing: true, ..self.side });
+            return (self.record.clone(), TagSide { next, missing: true, put_off: None, ..self.side });
         }
         (self.settled(TagState::Unknown, at), self.asked_rarely(at))
     }
@@ -281,18 +276,19 @@ impl Kept {
             attempts: 0,
             missing: false,
             moved: self.side.moved,
+            put_off: None,
         }
     }
 
     fn asked_rarely(&self, at: Circumstance) -> TagSide {
         let next = Some(at.now + cadence::NEGATIVE);
-        TagSide { last_fetched: Some(at.now), next, attempts: 0, missing: false, ..self.side }
+        TagSide { last_fetched: Some(at.now), next, attempts: 0, missing: false, put_off: None, ..self.side }
     }
 
     fn asked_after_failure(&self, at: Circumstance) -> TagSide {
         let attempts = self.side.attempts.saturating_add(1);
         let next = Some(at.now + cadence::after_failure(attempts, at.jitter));
-        TagSide { next, attempts, ..self.side }
+        TagSide { next, attempts, put_off: None, ..self.side }
     }
 }
 

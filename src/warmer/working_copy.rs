@@ -22,7 +22,7 @@ use super::publish::Attempt;
 use super::queue::{Class, Needs};
 use super::tag::{Circumstance, DueTag, Kept, TagAnswer, left_out};
 use crate::cache::history::History;
-use crate::cache::records::{Exclusion, ImageRecord, LastError, TagRecord, TagState};
+use crate::cache::records::{Exclusion, ImageRecord, LastError, PutOff, TagRecord, TagState};
 use crate::cache::stored::{Denied, Gone, Head, Loaded, Shrunken, Side, TagCounts};
 use crate::sources::{Chosen, PollInterval, TagFilter};
 use crate::store::{ContentHash, Entry};
@@ -264,13 +264,13 @@ impl State {
     }
 
     /// Makes every tag due that could not be asked about when it was asked about last, where other credentials may help, or
-    /// that was put off: other credentials have a quota of their own.
+    /// that a limit put off: other credentials have a quota of their own. What was spread after a stop stays so.
     pub(super) fn retry_refused(&mut self, now: Timestamp) {
         for (tag, kept) in &mut self.tags {
             let may_help = match &kept.record.state {
                 TagState::Failed { class, .. } => *class == ErrorClass::Unauthorized,
                 // Why it could not be looked at again is not kept.
-                _ => kept.side.attempts > 0 || kept.is_put_off(),
+                _ => kept.side.attempts > 0 || kept.side.put_off == Some(PutOff::Limited),
             };
             if may_help && kept.next().is_some_and(|next| next > now) {
                 kept.side.next = Some(now);

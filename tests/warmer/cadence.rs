@@ -142,7 +142,9 @@ async fn a_tag_that_is_read_is_looked_at_daily_and_one_that_nobody_reads_weekly(
     samovar.complete(&unread).await;
     // Stable for long; readers come every day.
     for _ in 0..12 {
-        samovar.handle.read(&read, None);
+        samovar.handle.read(&read, Reading::Whole);
+        // Who asks for its list, its history or an image by its digest does not ask where a tag points.
+        samovar.handle.read(&unread, Reading::List);
         tokio::time::sleep(DAY).await;
     }
     world.take_asked();
@@ -166,7 +168,7 @@ async fn what_is_read_again_after_weeks_is_looked_at_by_the_next_poll() {
     let moved = world.push(&app, "latest", &Image::new("new"));
     tokio::time::sleep(DAY).await;
     assert_ne!(samovar.repository(&app).await.metadata.images[&tag("latest")].digest, moved);
-    samovar.handle.read(&app, Some(&tag("latest")));
+    samovar.handle.read(&app, Reading::Tag(&tag("latest")));
     let seen = seen_after(&samovar, &app, "latest", &moved).await;
     assert!(seen <= MINUTE * 67, "{seen:?}");
 }
@@ -224,6 +226,42 @@ async fn after_a_long_stop_what_is_overdue_is_asked_for_bit_by_bit() {
     }
     assert_eq!(all, 5001, "each once");
     assert!(samovar.repository(&app).await.complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_and_overdue_after_a_long_stop_is_spread_too() {
+    let (world, store) = (World::default(), memory());
+    let app = name("registry.example/team/app");
+    let digest = world.push(&app, "1.0", &Image::new("one for all"));
+    for number in 1..1000 {
+        world.push_tag(&app, &format!("1.{number}"), &digest);
+    }
+    let rarely = || WarmerOptions { poll_interval: PollInterval::fixed(DAY), ..options() };
+    let mut samovar = start_with(&world, &store, &[&app], rarely());
+    samovar.complete(&app).await;
+    for _ in 0..12 {
+        samovar.handle.read(&app, Reading::Whole);
+        tokio::time::sleep(DAY).await;
+    }
+    samovar.stop().await;
+    // Less than their own intervals, more than what its readers expect.
+    tokio::time::sleep(HOUR * 50).await;
+    world.take_asked();
+    samovar = start_with(&world, &store, &[&app], rarely());
+    tokio::time::sleep(MINUTE).await;
+    let mut all = resolved(&world.take_asked(), None);
+    assert!(all <= 1000 / 31 + 1, "{all}");
+    for half in 0..6 {
+        tokio::time::sleep(HOUR / 2).await;
+        // A restart on the way changes nothing.
+        samovar.stop().await;
+        samovar = start_with(&world, &store, &[&app], rarely());
+        let asked = resolved(&world.take_asked(), None);
+        assert!(asked <= 1000 / 4, "{asked} in half hour {half}");
+        all += asked;
+    }
+    assert_eq!(all, 1000, "each once");
+    samovar.kill().await;
 }
 
 /// D10 of the ancestor's ledger: where HEAD is answered without a digest, a tag was fetched every hour, for ever.

@@ -18,9 +18,9 @@ async fn what_was_read_is_known_after_a_restart() {
     let samovar = start(&world, &store, &[&app]);
     samovar.complete(&app).await;
     assert_eq!(last_asked(&samovar, &app), None, "samovar's own reading is nobody's");
-    samovar.handle.read(&app, Some(&tag("1.1")));
+    samovar.handle.read(&app, Reading::Tag(&tag("1.1")));
     tokio::time::sleep(MINUTE * 3).await;
-    samovar.handle.read(&app, None);
+    samovar.handle.read(&app, Reading::Whole);
     let before = samovar.handle.demand(&app);
     assert!(before.last_read(&tag("1.1")).unwrap() < before.read_at.unwrap());
     samovar.stop().await;
@@ -38,7 +38,7 @@ async fn a_crash_loses_an_hour_of_readings_at_most_and_a_repository_is_written_o
     samovar.complete(&app).await;
     let before = server.writes_of(&Key::Demand(app.clone()));
     for _ in 0..24 * 60 {
-        samovar.handle.read(&app, None);
+        samovar.handle.read(&app, Reading::Whole);
         tokio::time::sleep(MINUTE).await;
     }
     let writes = server.writes_of(&Key::Demand(app.clone())) - before;
@@ -58,8 +58,8 @@ async fn replicas_tell_one_another_what_is_read() {
     let views = ["a", "b"].map(|_| View::of(&server));
     let replicas = [replica(&world, &views[0], "a", &[&app]), replica(&world, &views[1], "b", &[&app])];
     replicas[0].complete(&app).await;
-    replicas[0].handle.read(&app, Some(&tag("1.0")));
-    replicas[1].handle.read(&app, Some(&tag("1.1")));
+    replicas[0].handle.read(&app, Reading::Tag(&tag("1.0")));
+    replicas[1].handle.read(&app, Reading::Tag(&tag("1.1")));
     // While the store cannot be reached nothing is told, and nothing is lost.
     for view in &views {
         view.cut(true);
@@ -89,7 +89,7 @@ async fn what_does_not_decode_or_lies_ahead_is_found_out_again() {
     samovar.complete(&other).await;
     assert_eq!(last_asked(&samovar, &app), None);
     assert!(last_asked(&samovar, &other).unwrap() <= clock().now());
-    samovar.handle.read(&app, None);
+    samovar.handle.read(&app, Reading::Whole);
     samovar.stop().await;
     let samovar = start(&world, &store, &[&app]);
     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -103,9 +103,9 @@ async fn what_leaves_the_watch_list_is_forgotten_here_and_comes_back_from_the_st
     let app = filled(&world, "registry.example/team/app", 1);
     let samovar = start(&world, &store, &[&app]);
     samovar.complete(&app).await;
-    samovar.handle.read(&app, None);
+    samovar.handle.read(&app, Reading::Whole);
     // One that is not watched, and does not come to be.
-    samovar.handle.read(&name("registry.example/team/never"), None);
+    samovar.handle.read(&name("registry.example/team/never"), Reading::Whole);
     tokio::time::sleep(HOUR * 2).await;
     assert_eq!(last_asked(&samovar, &name("registry.example/team/never")), None);
     let known = last_asked(&samovar, &app);

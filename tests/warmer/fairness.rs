@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use samovar::store::Instrumented;
+use samovar_registry::Clock as _;
 use samovar_registry::upstream::{HttpOptions, HttpUpstreams, Limits, Wire, WireFailure};
 
 use super::*;
@@ -197,6 +198,33 @@ async fn however_many_refreshes_are_asked_for_the_schedule_has_a_place() {
         1,
         "it is being listed"
     );
+    samovar.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_often_somebody_asks_the_lists_of_the_schedule_are_read_to_their_ends() {
+    let (world, store) = (World::default(), memory());
+    let of = |group: &str| -> Vec<Name> {
+        (0..10).map(|number| tagged(&world, &format!("{group}/app{number}"), 1)).collect()
+    };
+    let (asked, left) = (of("asked"), of("left"));
+    let watched: Vec<&Name> = asked.iter().chain(&left).collect();
+    let samovar = start(&world, &store, &watched);
+    for name in &watched {
+        samovar.complete(name).await;
+    }
+    // A refresh takes a minute, for its list and its tag: six of them run at any time, and each takes a place.
+    world.set_latency(HOST, 30 * SECOND);
+    let began = clock().now();
+    for round in 0..120 {
+        drop(samovar.handle.refresh(&asked[round % asked.len()], None).unwrap());
+        tokio::time::sleep(10 * SECOND).await;
+    }
+    let mut listed = Vec::new();
+    for name in &left {
+        listed.push(samovar.repository(name).await.last_update.is_some_and(|listed| listed > began));
+    }
+    assert_eq!(listed, [true; 10]);
     samovar.stop().await;
 }
 

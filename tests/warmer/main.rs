@@ -20,6 +20,7 @@ mod selection;
 #[path = "../common/shared_store.rs"]
 mod shared_store;
 mod simulated;
+mod taking_over;
 mod watch_list;
 
 use std::sync::Arc;
@@ -33,7 +34,9 @@ use samovar::cache::{Cache, CacheError, ImageRepository};
 use samovar::metrics::Metrics;
 use samovar::sources::{ImageSource, PollInterval, TagFilter, TagInterval, Watch, WatchList};
 use samovar::store::{Client, Entry, Key, Memory, Reader, StoreError};
-use samovar::warmer::{Cause, ChangeKind, Class, Handle, RequestRefused, Told, Warmer, WarmerOptions};
+use samovar::warmer::{
+    Cause, ChangeKind, Class, Handle, LaneStanding, Reading, RequestRefused, Told, Warmer, WarmerOptions,
+};
 use samovar_registry::credentials::Credentials;
 use samovar_registry::upstream::{ErrorKind, Operation, Urgency};
 use samovar_registry::{Digest, Name, Platforms, Secret, Tag, TokioClock};

@@ -66,7 +66,7 @@ impl Asking {
         if !self.running.handle.is_watched(name) {
             self.on_demand.ask(name)?;
         }
-        self.running.handle.read(name, None);
+        self.running.handle.read(name, Reading::Whole);
         Ok(())
     }
 
@@ -154,8 +154,8 @@ async fn the_number_is_bounded_the_least_recently_asked_goes_and_nothing_that_is
     for _ in 0..3 {
         tokio::time::sleep(HOUR / 2).await;
         // A reader of what is watched: it counts as a question.
-        samovar.running.handle.read(&names[0], Some(&tag("1.0")));
-        samovar.running.handle.read(&names[2], None);
+        samovar.running.handle.read(&names[0], Reading::Tag(&tag("1.0")));
+        samovar.running.handle.read(&names[2], Reading::Whole);
         settle().await;
     }
     assert_eq!(samovar.ask(&names[3]), Ok(()));

@@ -1,6 +1,5 @@
 //! Several samovars on one store: who asks, who takes over, what is lost when the store is.
 
-use samovar::warmer::LaneStanding;
 use samovar_registry::Digest;
 use samovar_registry::upstream::BudgetRecord;
 
@@ -22,7 +21,7 @@ fn standing(samovar: &Running, host: &str) -> LaneStanding {
 }
 
 /// Waits, for up to `limit`, until `condition`. Returns how long it took.
-async fn within(limit: Duration, condition: impl Fn() -> bool) -> Duration {
+pub(crate) async fn within(limit: Duration, condition: impl Fn() -> bool) -> Duration {
     let began = tokio::time::Instant::now();
     while !condition() {
         assert!(began.elapsed() < limit, "it did not come within {limit:?}");

@@ -82,7 +82,7 @@ async fn a_warm_up_that_is_cut_off_has_what_is_likeliest_to_matter() {
     let options = WarmerOptions { fetches_per_repository: 4, ..options() };
     let samovar = start_with(&world, &store, &[&app], options);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    samovar.handle.read(&app, Some(&tag("1.3")));
+    samovar.handle.read(&app, Reading::Tag(&tag("1.3")));
     samovar.until(&app, |repository| repository.metadata.images.len() >= 40).await;
     samovar.kill().await;
     let asked = world.take_asked().into_iter().filter(|asked| asked.operation == Operation::Manifest);

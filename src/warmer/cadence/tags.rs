@@ -65,13 +65,13 @@ impl Pace {
 
     /// What is the case now.
     pub(in crate::warmer) fn paced(&self, now: Timestamp) -> Paced {
-        let in_demand = is_in_demand(self.demand.last_asked(), now);
+        let in_demand = is_in_demand(self.demand.last_read_of_tags(), now);
         Paced { longest_seconds: self.configured.longest.as_secs(), in_demand }
     }
 
     /// The least that [`TagCadence::longest`] may be for any of them.
     pub(in crate::warmer) fn least(&self, now: Timestamp) -> Duration {
-        let in_demand = is_in_demand(self.demand.last_asked(), now);
+        let in_demand = is_in_demand(self.demand.last_read_of_tags(), now);
         TagCadence { configured: self.configured, floats: true, in_demand }.longest()
     }
 }

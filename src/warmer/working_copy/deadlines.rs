@@ -1,8 +1,8 @@
 //! Deadlines that were planned under other circumstances: pulled forward where readers may expect more now, and spread
 //! where so much is overdue that it would all be asked at once.
 //!
-//! Invariants: only a tag that waits for nothing but its own pace is planned anew; nothing is put off twice before it was
-//! asked about, so that nothing is put off for ever.
+//! Invariants: only a tag that waits for nothing but its own pace is planned anew; what was put off, here or by a quota,
+//! stays so until it is asked about, and is not put off twice before, so that nothing is put off for ever.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use samovar_registry::Tag;
 
 use super::State;
+use crate::cache::records::PutOff;
 use crate::warmer::cadence::in_milliseconds;
 use crate::warmer::tag::Kept;
 
@@ -68,6 +69,7 @@ impl State {
             for Overdue { tag, window, .. } in tags {
                 let Some(kept) = self.tags.get_mut(tag) else { continue };
                 kept.side.next = Some(now + in_milliseconds(window.mul_f64(part)));
+                kept.side.put_off = Some(PutOff::Spread);
                 self.side_changed.insert(tag.clone());
             }
         }
@@ -78,7 +80,8 @@ impl State {
     fn overdue(&self, tag: &Tag, kept: &Kept, now: Timestamp) -> Option<Overdue> {
         let next = kept.side.next.filter(|next| *next + LONG_OVERDUE < now)?;
         let (_, interval) = kept.confirmed_at()?;
-        if kept.side.attempts > 0 || kept.side.missing || kept.is_put_off() || kept.other_platforms {
+        if kept.side.attempts > 0 || kept.side.missing || kept.side.put_off.is_some() || kept.other_platforms
+        {
             return None;
         }
         let cadence = self.pace.of(tag, &kept.side, now);

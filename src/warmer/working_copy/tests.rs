@@ -810,6 +810,32 @@ fn webhooks_stretch_the_poll_until_it_finds_what_they_did_not_tell() {
     assert_eq!(state.side.fed_at, None);
 }
 
+/// A hook told of the deletion, whoever asked at once was told that there is no manifest, and the list comes last.
+#[test]
+fn a_tag_known_to_have_no_manifest_is_no_news_when_it_leaves_the_list() {
+    let poll = PollInterval::default();
+    let mut state = warmed(&["1", "2", "3"]);
+    poll_seconds(&mut state, &["1", "2", "3"], &poll, at(1));
+    for (text, times) in [("2", 2), ("3", 1)] {
+        state.fed(at(2).now);
+        for _ in 0..times {
+            state.apply_answer(
+                &tag(text),
+                TagAnswer::Unknown,
+                Circumstance { cause: Cause::Webhook, ..at(2) },
+            );
+        }
+    }
+    let before = state.side.poll_interval_ms.unwrap();
+    state.apply_list(&list(&["1", "3"]), &TagFilter::All, &poll, at(3));
+    assert_eq!(state.side.fed_at, Some(at(2).now), "the hooks are relied on");
+    assert!(state.side.poll_interval_ms.unwrap() > before);
+    assert!(!state.tags.contains_key(&tag("2")));
+    // Of the other one it was not sure.
+    state.apply_list(&list(&["1"]), &TagFilter::All, &poll, at(4));
+    assert_eq!(state.side.fed_at, None);
+}
+
 /// What the registry has been seen to move floats, whatever its name says; also when it cannot be followed yet.
 #[test]
 fn a_version_that_moves_once_floats_from_then_on() {

@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 fn read(tags: &[(&str, i64)], whole: Option<i64>) -> Pace {
     let tags = tags.iter().map(|(text, hour)| (tag(text), at(*hour).now)).collect();
-    let demand = Demand { read_at: whole.map(|hour| at(hour).now), tags };
+    let demand = Demand { read_at: whole.map(|hour| at(hour).now), tags, ..Demand::default() };
     Pace { demand: Arc::new(demand), ..Pace::default() }
 }
 
@@ -102,6 +102,31 @@ fn what_has_another_reason_to_wait_is_not_pulled_forward() {
     assert_eq!(state.tags.values().map(|kept| kept.side.next).collect::<Vec<_>>(), before);
 }
 
+#[test]
+fn what_a_quota_put_off_waits_for_its_turn_though_readers_expect_it_earlier() {
+    let mut state = warmed(&["latest"]);
+    let confirmed = stable_until(&mut state, &["latest"], 1000)["latest"];
+    // Within its own interval, which is a week.
+    state.apply_answer(
+        &tag("latest"),
+        TagAnswer::Later { until: at(confirmed + 60).now },
+        at(confirmed + 10),
+    );
+    state.pace = read(&[], Some(confirmed + 10));
+    state.pull_forward(at(confirmed + 10).now);
+    assert_eq!(deadline(&state, "latest"), confirmed + 60);
+    // Another login has a quota of its own.
+    state.retry_refused(at(confirmed + 20).now);
+    assert_eq!(deadline(&state, "latest"), confirmed + 20);
+    state.apply_answer(&tag("latest"), TagAnswer::Same, at(confirmed + 21));
+    assert_eq!(deadline(&state, "latest"), confirmed + 21 + 24);
+    state.pace = read(&[], None);
+    state.apply_answer(&tag("latest"), TagAnswer::Same, at(confirmed + 30));
+    state.pace = read(&[], Some(confirmed + 30));
+    state.pull_forward(at(confirmed + 30).now);
+    assert_eq!(deadline(&state, "latest"), confirmed + 30 + 24, "it is no longer put off");
+}
+
 /// A repository of so many stable tags that was left alone from hour 1000 on.
 fn stopped(count: usize, floating: &[&str]) -> State {
     let names: Vec<String> = (0..count).map(|number| format!("1.2.{number}")).collect();
@@ -140,6 +165,31 @@ fn after_a_long_stop_what_is_overdue_is_spread_and_what_matters_comes_first() {
     state.spread_overdue(now + HOUR * 5, 0.1);
     let again = state.tags.values().map(|kept| kept.side.next);
     assert!(again.zip(before).all(|(again, before)| again == before || before <= Some(now)));
+}
+
+#[test]
+fn what_floats_and_is_read_stays_spread_until_it_is_asked_about() {
+    let names: Vec<String> = (0..3200).map(|number| format!("1.{number}")).collect();
+    let texts: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut state = stopped(0, &texts);
+    // By their own intervals they are not due for days; by those of what is read they are since yesterday.
+    state.pace = read(&[], Some(990));
+    state.pull_forward(at(990).now);
+    let now = at(1020).now;
+    assert_eq!(state.due(now, false, |_| None).len(), 3200);
+    state.spread_overdue(now, 0.5);
+    let deadlines = |state: &State| state.tags.values().map(|kept| kept.side.next).collect::<Vec<_>>();
+    let spread = deadlines(&state);
+    state.pull_forward(now);
+    state.retry_refused(now);
+    assert!(deadlines(&state) == spread, "also for another login");
+    assert!(state.due(now, false, |_| None).len() <= 100);
+    let last = now + LONGEST_SPREAD;
+    assert_eq!(state.due(last, false, |_| None).len(), 3200);
+    for text in &texts {
+        state.apply_answer(&tag(text), TagAnswer::Same, at(1026));
+    }
+    assert!(state.tags.values().all(|kept| kept.side.next == Some(last + 24 * HOUR)));
 }
 
 #[test]
