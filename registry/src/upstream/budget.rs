@@ -2,7 +2,8 @@
 //! when it keeps failing, and a quota for each identity.
 //!
 //! Invariants:
-//! - whoever waits is served by urgency, then by arrival; a kind of request that is held back, or an identity whose
+//! - whoever waits is served by urgency, then by arrival, except that now and then whoever has waited for longest goes, so
+//!   that nothing that is urgent keeps anybody waiting for ever; a kind of request that is held back, or an identity whose
 //!   quota is used up, does not stop the others;
 //! - after a pause nothing bursts: the bucket starts empty, and holds one request until the rate has recovered;
 //! - only a waiter that may be able to go is woken: the first of those that nothing holds back, and the first of those
@@ -32,6 +33,7 @@ mod answers;
 mod breaker;
 mod gate;
 mod hold;
+mod order;
 mod rate;
 mod record;
 mod snapshot;

@@ -112,6 +112,11 @@ pub enum Urgency {
     Background,
 }
 
+impl Urgency {
+    /// All of them, the most urgent first.
+    pub(crate) const ALL: [Self; 2] = [Self::Asked, Self::Background];
+}
+
 /// One manifest or index, by tag or by digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ManifestSelector<'a> {

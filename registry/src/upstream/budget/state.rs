@@ -17,6 +17,7 @@ use super::account::{Account, Admittance, Counting, Sent};
 use super::breaker::{Breaker, Passage};
 use super::gate::{Admission, Gate, Opening, Place, Turn};
 use super::hold::Hold;
+use super::order::Order;
 use super::rate::Rate;
 use super::{Draw, RequestKind, Terms};
 use crate::credentials::Identity;
@@ -46,6 +47,7 @@ pub(super) struct State {
     queues: [Queue; RequestKind::COUNT],
     pub(super) accounts: BTreeMap<Identity, Account>,
     arrivals: u64,
+    order: Order,
     /// Counts admissions, to tell what was under way before a 429 from what came after it.
     pub(super) admissions: u64,
     pub(super) holds: [Hold; RequestKind::COUNT],
@@ -70,6 +72,7 @@ impl State {
             queues: Default::default(),
             accounts: BTreeMap::new(),
             arrivals: 0,
+            order: Order::default(),
             admissions: 0,
             holds: Default::default(),
             breaker: Breaker::default(),
@@ -277,19 +280,24 @@ impl State {
         }
     }
 
-    /// The first in the queues whose gate is open to it.
-    fn front(&self, now: Instant) -> Option<(Place, &Arc<Notify>)> {
+    /// The first of each urgency in the queues whose gate is open to it.
+    fn open(&self, now: Instant) -> impl Iterator<Item = (Place, &Arc<Notify>)> {
         let kinds = RequestKind::ALL.into_iter().zip(&self.queues);
         let kinds = kinds
             .filter(|(_, queue)| !queue.is_empty())
-            .filter(|(kind, _)| self.opening_of_kind(*kind, now) == Opening::Open)
-            .filter_map(|(_, queue)| queue.first_key_value());
+            .filter(move |(kind, _)| self.opening_of_kind(*kind, now) == Opening::Open)
+            .flat_map(|(_, queue)| firsts(queue));
         let is_open = self.opening_of_kind(RequestKind::Registry, now) == Opening::Open;
-        let counted = self.accounts.values().filter(|_| is_open).filter_map(|account| {
-            let first = account.queue.first_key_value()?;
-            (self.opening_of_quota(account, first.0.urgency, now) == Opening::Open).then_some(first)
+        let counted = self.accounts.values().filter(move |_| is_open).flat_map(move |account| {
+            let is_open = move |urgency| self.opening_of_quota(account, urgency, now) == Opening::Open;
+            firsts(&account.queue).filter(move |(place, _)| is_open(place.urgency))
         });
-        kinds.chain(counted).map(|(place, called)| (*place, called)).min_by_key(|(place, _)| *place)
+        kinds.chain(counted)
+    }
+
+    /// Who of all that nothing holds back is the next.
+    fn front(&self, now: Instant) -> Option<(Place, &Arc<Notify>)> {
+        self.order.next(self.open(now))
     }
 
     /// Puts a waiter before another gate where, since it came, the host has said what it counts.
@@ -324,6 +332,10 @@ impl State {
             Opening::Open => {}
         }
         let is_front = self.front(now).is_some_and(|(front, _)| front == place);
+        if is_first && !is_front {
+            // Its gate may have been opened by time, to somebody behind it whose turn it is.
+            self.call_front(now);
+        }
         if !is_front || self.in_flight >= self.terms.limits.concurrency {
             return Turn::Later;
         }
@@ -340,6 +352,9 @@ impl State {
     fn admit(&mut self, draw: &Draw<'_>, gate: &Gate, place: Place, now: Instant) -> Admission {
         self.tokens -= 1.0;
         self.in_flight += 1;
+        let is_passed_over = |(other, _): (Place, _)| other.arrival < place.arrival;
+        let passes_over = self.open(now).any(is_passed_over);
+        self.order.went(passes_over);
         self.uncounted += usize::from(*gate == Gate::Kind(RequestKind::Registry));
         self.admissions += 1;
         let is_probe = gate.kind() == RequestKind::Registry && self.breaker.admit(now);
@@ -403,4 +418,12 @@ impl State {
             self.call_kind(kind);
         }
     }
+}
+
+/// The first of each urgency.
+fn firsts(queue: &Queue) -> impl Iterator<Item = (Place, &Arc<Notify>)> {
+    Urgency::ALL.into_iter().filter_map(|urgency| {
+        let (place, called) = queue.range(Place { urgency, arrival: 0 }..).next()?;
+        (place.urgency == urgency).then_some((*place, called))
+    })
 }

@@ -134,6 +134,28 @@ async fn who_asked_goes_before_background_and_each_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flood_of_what_is_asked_for_leaves_each_eighth_permit_to_whoever_waits_for_longest() {
+    let budget = budget_of(limits(10.0, 1, 1));
+    let held = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    for number in 0..105 {
+        let urgency = if number < 5 { BACKGROUND } else { Urgency::Asked };
+        let (budget, order) = (budget.clone(), order.clone());
+        tasks.spawn(async move {
+            let _permit = acquire(&budget, REGISTRY, urgency).await.unwrap();
+            order.lock().unwrap().push(urgency);
+        });
+        settle().await;
+    }
+    drop(held);
+    tasks.join_all().await;
+    let order = order.lock().unwrap();
+    let background: Vec<usize> = (0..105).filter(|position| order[*position] == BACKGROUND).collect();
+    assert_eq!(background, [7, 15, 23, 31, 39]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiter_that_gives_up_hands_its_turn_on() {
     let budget = budget_of(limits(1.0, 1, 1));
     let held = acquire(&budget, REGISTRY, BACKGROUND).await.unwrap();

@@ -1,7 +1,10 @@
 //! Whatever comes: never over rate and burst, never over the ceiling on concurrency, never over a quota.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use proptest::prelude::*;
 
+use super::super::order::ONE_PERMIT_IN;
 use super::week::{Hub, WINDOW, Windows};
 use super::*;
 
@@ -76,6 +79,44 @@ proptest! {
             }
             let under_way = sent.iter().filter(|(went, ended)| went <= from && ended > from).count();
             prop_assert!(under_way <= concurrency);
+        }
+    }
+
+    #[test]
+    fn whatever_is_asked_for_nobody_else_waits_for_more_than_a_bounded_number_of_permits(
+        background in proptest::collection::vec(0_u64..10_000, 1..6),
+        asked in proptest::collection::vec(0_u64..40_000, 100..400),
+        concurrency in 1_usize..4,
+    ) {
+        let went = in_paused_time(async {
+            let budget = budget_of(limits(5.0, 1, concurrency));
+            let (arrivals, went) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+            let mut tasks = JoinSet::new();
+            let background = background.into_iter().map(|at| (at, BACKGROUND));
+            for (at, urgency) in background.chain(asked.into_iter().map(|at| (at, Urgency::Asked))) {
+                let (budget, arrivals, went) = (budget.clone(), arrivals.clone(), went.clone());
+                tasks.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(at)).await;
+                    let arrival = arrivals.fetch_add(1, Ordering::Relaxed);
+                    let permit = acquire(&budget, REGISTRY, urgency).await.unwrap();
+                    went.lock().unwrap().push((arrival, urgency));
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if arrival % 50 == 49 {
+                        // Everybody has to be called again after a pause.
+                        permit.hold_back(Some(Duration::from_millis(500)), true);
+                    }
+                    drop(permit);
+                });
+            }
+            tasks.join_all().await;
+            Arc::into_inner(went).unwrap().into_inner().unwrap()
+        });
+        let one_in = usize::try_from(ONE_PERMIT_IN).unwrap();
+        for (position, (arrival, _)) in went.iter().enumerate().filter(|(_, (_, urgency))| *urgency == BACKGROUND) {
+            let came_later = went[..position].iter().filter(|(other, _)| other > arrival).count();
+            let came_before = went.iter().filter(|(other, urgency)| other < arrival && *urgency == BACKGROUND);
+            let allowed = (came_before.count() + 1) * (one_in - 1);
+            prop_assert!(came_later <= allowed, "{came_later} of {allowed} went before it");
         }
     }
 
