@@ -1,43 +1,38 @@
 //! One refresh of one repository: list, compare, publish what is known at once; then ask about tags and publish as
 //! the answers come.
 
+mod list;
+mod tags;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use samovar_registry::upstream::{
-    ErrorClass, ErrorKind, ListState, Listing, Operation, Upstream, UpstreamError, Urgency,
-};
-use samovar_registry::{Name, Platforms, Tag};
-use tokio::task::JoinSet;
+use samovar_registry::upstream::{ErrorClass, Operation, Upstream, UpstreamError, Urgency};
+use samovar_registry::{Name, Platforms};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info};
 
 use super::announce::Telling;
 use super::change::Cause;
 use super::context::Context;
-use super::fetch::{Asking, FetchError};
 use super::lease::{Lease, Leased};
 use super::publish::{PublishError, Published, WorkingCopy};
 use super::queue::{Class, Needs, SharedQueue};
 use super::renewal;
-use super::tag::{Circumstance, DueTag, TagAnswer, left_out};
-use super::working_copy::{ListVerdict, next_listing};
+use super::tag::Circumstance;
+use super::working_copy::next_listing;
 use crate::sources::{PollInterval, Watch};
 use crate::store::StoreError;
 
-/// Answers that readers do not see yet are published this often at least.
-const PUBLISH_EVERY: Duration = Duration::from_millis(500);
+pub(super) use self::list::Listed;
+
 /// A pass that could not finish for a reason of ours is tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// What could not be stored, because the store did not answer or another replica was faster, is tried again after this long.
 pub(super) const STORE_AGAIN: Duration = Duration::from_secs(5);
 
-/// A turn of a pass that the schedule has started is over when it has asked about so many tags and others wait.
-const MOST_TAGS_IN_A_TURN: usize = 256;
-/// The same by the time that it has been asking about tags.
-const LONGEST_TURN: Duration = Duration::from_secs(30);
 /// Changes of one publication that are logged one by one.
 const MOST_CHANGES_LOGGED: usize = 100;
 /// When going on is pointless, answers that are on their way may take this long.
@@ -74,26 +69,6 @@ pub(super) struct Pass {
     pub(super) interrupt: CancellationToken,
     /// Who else of the host waits for a turn, where turns are taken.
     pub(super) queue: Option<SharedQueue>,
-}
-
-/// A list that was read, or could not be.
-#[derive(Debug)]
-pub(super) struct Listed {
-    /// What was known of the list when it was asked for.
-    known: Option<ListState>,
-    /// When its reading began.
-    pub(super) began: Timestamp,
-    pub(super) result: Result<Listing, UpstreamError>,
-}
-
-impl Listed {
-    /// Whether it says something to those who know this of the list.
-    fn holds_for(&self, known: Option<&ListState>) -> bool {
-        match self.result {
-            Ok(Listing::Unchanged(_) | Listing::Newer(..)) => self.known.as_ref() == known,
-            Ok(Listing::Whole(..)) | Err(_) => true,
-        }
-    }
 }
 
 /// How a pass ended.
@@ -176,54 +151,6 @@ impl Pass {
         PassOutcome { needs, problem, interrupted }
     }
 
-    /// Asks about one tag only, whatever its deadline.
-    pub(super) async fn run_for_tag(&self, tag: &Tag) -> Option<Problem> {
-        if self.leaves_out(tag) {
-            return None; // nothing is asked about it; it is shown as excluded
-        }
-        if self.copy.state().torn {
-            return Some(Problem::Tag("part of the repository is being restored".into()));
-        }
-        if let Some(error) = self.held_back(Operation::Resolve) {
-            return Some(Problem::of(error, self.context.now()));
-        }
-        if let Err(problem) = self.publish_unsaved().await {
-            return Some(problem);
-        }
-        self.copy.state().pace = self.context.pace(&self.name, &self.watch);
-        let began = self.context.now();
-        let known = self.copy.state().tags.get(tag).and_then(|kept| kept.record.state.digest().cloned());
-        let due = DueTag { tag: tag.clone(), known, other_platforms: false };
-        let upstream = self.upstream();
-        let answer = tokio::select! {
-            biased;
-            problem = self.must_end() => return Some(problem),
-            answer = ask(&self.context, &upstream, &self.copy, self.platforms(), &due, self.urgency()) => answer,
-            error = self.held_back_meanwhile(Operation::Resolve) => {
-                return Some(Problem::of(error, self.context.now()));
-            }
-        };
-        let failed = match &answer {
-            Ok(TagAnswer::Failed { reason, .. }) => Some(Problem::Tag(reason.clone())),
-            Ok(TagAnswer::Unknown) => {
-                // Whoever asks about this very tag wants to know: it is not confirmed by asking twice.
-                self.copy.state().believe_missing(tag);
-                None
-            }
-            Err(error @ FetchError::Document { .. }) => Some(Problem::Tag(error.to_string())),
-            Err(FetchError::Upstream(error)) => Some(Problem::of(error.clone(), self.context.now())),
-            Ok(_) | Err(FetchError::Store(_)) => None,
-        };
-        let problem = self.apply(&due, answer, began).or(failed);
-        self.note_webhook(self.context.now());
-        self.publish().await.err().or(problem)
-    }
-
-    fn leaves_out(&self, tag: &Tag) -> bool {
-        let chosen = self.copy.state().chosen(&self.watch.tags);
-        left_out(&chosen, tag).is_some()
-    }
-
     pub(super) fn upstream(&self) -> Arc<dyn Upstream> {
         let upstream = self.context.upstreams.upstream(&self.name, &self.watch.credentials);
         Arc::new(Leased { upstream, lease: self.lease.clone() })
@@ -301,224 +228,11 @@ impl Pass {
         }
     }
 
-    fn must_list(&self, scope: Scope) -> bool {
-        let state = self.copy.state();
-        let failed_before = state.side.attempts > 0;
-        let due = state.listing_is_due(&self.watch.tags, &self.poll_interval(), self.context.clock.now());
-        due || scope == Scope::Everything || (self.list_again && failed_before)
-    }
-
-    /// Lists, and takes over what the list says. `Ok(false)`: it was interrupted, and is due.
-    async fn list(&self, upstream: &Arc<dyn Upstream>, listed: Option<Listed>) -> Result<bool, Problem> {
-        let known = self.copy.state().known_list(&self.watch.tags).cloned();
-        let listed = match listed.filter(|listed| listed.holds_for(known.as_ref())) {
-            Some(listed) => Some(listed),
-            None => self.read_list(upstream, known).await?,
-        };
-        let Some(Listed { began, result: listed, .. }) = listed else {
-            self.make_listing_due().await?;
-            return Ok(false);
-        };
-        let at = self.circumstance(began);
-        self.note_webhook(at.now);
-        match &listed {
-            Ok(listing) => self.take_listing(listing, at),
-            Err(error) => {
-                let is_news = {
-                    let mut state = self.copy.state();
-                    let (failed, was_denied) = (state.side.attempts > 0, state.side.denied.is_some());
-                    state.list_failed(error, at);
-                    let fails = state.side.attempts > 0;
-                    (fails && !failed) || (state.side.denied.is_some() && !was_denied)
-                };
-                if is_news {
-                    warn!(image.name = %self.name, error = %error, "the repository cannot be listed");
-                }
-            }
-        }
-        self.publish().await?;
-        listed.map_err(|error| Problem::of(error, at.now)).map(|_| true)
-    }
-
-    /// Whatever it was to be listed for holds on, also where this pass is forgotten.
-    async fn make_listing_due(&self) -> Result<(), Problem> {
-        {
-            let (mut state, now) = (self.copy.state(), self.context.clock.now());
-            if !state.listing_is_due(&self.watch.tags, &self.poll_interval(), now) {
-                state.side.next_listing = Some(now);
-                state.side_header_changed = true;
-            }
-        }
-        self.publish_unsaved().await
-    }
-
-    /// Reads the list, unless the registry wants to be left alone. `None`: something more urgent waits, and nobody has asked
-    /// for this list.
-    pub(super) async fn read_list(
-        &self,
-        upstream: &Arc<dyn Upstream>,
-        known: Option<ListState>,
-    ) -> Result<Option<Listed>, Problem> {
-        let began = self.context.now();
-        let result = if let Some(error) = self.held_back(Operation::Tags) {
-            Err(error)
-        } else {
-            tokio::select! {
-                biased;
-                problem = self.must_end() => return Err(problem),
-                () = self.interrupt.cancelled(), if self.cause == Cause::Poll => return Ok(None),
-                listed = upstream.list(known.as_ref(), self.urgency()) => listed,
-                error = self.held_back_meanwhile(Operation::Tags) => Err(error),
-            }
-        };
-        Ok(Some(Listed { known, began, result }))
-    }
-
     /// Where it was a webhook that made us look, webhooks come.
     fn note_webhook(&self, now: Timestamp) {
         if self.cause == Cause::Webhook {
             self.copy.state().fed(now);
         }
-    }
-
-    fn take_listing(&self, listing: &Listing, at: Circumstance) {
-        let (filter, poll) = (&self.watch.tags, &self.poll_interval());
-        let mut state = self.copy.state();
-        match listing {
-            Listing::Unchanged(left) => state.list_unchanged(left.clone(), filter, poll, at),
-            Listing::Newer(list, left) => state.apply_newer(list, left.clone(), filter, poll, at),
-            Listing::Whole(list, left) => {
-                let invalid_before = state.invalid_tags;
-                let verdict = state.apply_list(list, filter, poll, at);
-                if verdict == ListVerdict::Accepted {
-                    state.remember_list(left.clone());
-                }
-                drop(state);
-                if list.invalid > 0 && list.invalid != invalid_before {
-                    warn!(image.name = %self.name, tags = list.invalid, "the registry lists strings that are no valid tags; they are left out");
-                }
-                if verdict == ListVerdict::HeldBack {
-                    warn!(image.name = %self.name, tags = list.tags.len(), "the list shrank suspiciously; it is held back until confirmed");
-                }
-            }
-        }
-    }
-
-    /// Asks about tags, a bounded number at once, until all are done or something makes going on pointless. Says whether
-    /// all are done.
-    async fn ask_all(&self, upstream: &Arc<dyn Upstream>, due: Vec<DueTag>) -> Result<bool, Problem> {
-        if due.is_empty() {
-            return Ok(true);
-        }
-        let mut waiting = due.into_iter().peekable();
-        let mut running = JoinSet::new();
-        let held_back = self.held_back(Operation::Resolve);
-        let mut problem = held_back.map(|error| Problem::of(error, self.context.now()));
-        let (mut publish_at, mut give_up_at) = (None, None);
-        let (began_at, mut asked) = (Instant::now(), 0);
-        loop {
-            while problem.is_none()
-                && !self.gives_way(began_at, asked)
-                && running.len() < self.context.options.fetches_per_repository
-            {
-                let Some(due) = waiting.next() else { break };
-                asked += 1;
-                let (context, upstream, copy) =
-                    (Arc::clone(&self.context), Arc::clone(upstream), Arc::clone(&self.copy));
-                let (platforms, urgency) = (self.platforms().clone(), self.urgency());
-                let began = self.context.now();
-                running.spawn(async move {
-                    let answer = ask(&context, &upstream, &copy, &platforms, &due, urgency).await;
-                    (due, began, answer)
-                });
-            }
-            if problem.is_some() {
-                give_up_at.get_or_insert_with(|| Instant::now() + GRACE);
-            }
-            let joined = tokio::select! {
-                biased;
-                problem = self.must_end() => return Err(problem),
-                () = until(publish_at) => {
-                    // What is on its way still goes into the copy.
-                    problem = problem.or(self.publish().await.err());
-                    publish_at = None;
-                    continue;
-                }
-                joined = running.join_next() => joined,
-                // What has not come by then waits for a budget that is held back.
-                () = until(give_up_at) => None,
-                error = self.held_back_meanwhile(Operation::Resolve), if problem.is_none() => {
-                    problem = Some(Problem::of(error, self.context.now()));
-                    continue;
-                }
-            };
-            publish_at.get_or_insert_with(|| Instant::now() + PUBLISH_EVERY);
-            match joined {
-                None => {
-                    let Some(problem) = problem else {
-                        let is_done = waiting.peek().is_none();
-                        // Whatever its deadline: the next turn goes on with it.
-                        self.copy.state().make_due(waiting.map(|due| due.tag), self.context.now());
-                        return Ok(is_done);
-                    };
-                    return Err(problem);
-                }
-                Some(Ok((due, began, answer))) => problem = problem.or(self.apply(&due, answer, began)),
-                Some(Err(failed)) => {
-                    error!(image.name = %self.name, error = %failed, "asking about a tag panicked");
-                }
-            }
-        }
-    }
-
-    /// Whether to let something else go first: what somebody asked for, the next listing, or whose turn it is.
-    fn gives_way(&self, began_at: Instant, asked: usize) -> bool {
-        let list_is_due = || {
-            let next_listing = self.copy.state().side.next_listing;
-            next_listing.is_some_and(|next| next <= self.context.clock.now())
-        };
-        let turn_is_over = || {
-            let is_long = asked >= MOST_TAGS_IN_A_TURN || began_at.elapsed() >= LONGEST_TURN;
-            let Some(queue) = self.queue.as_ref().filter(|_| is_long) else { return false };
-            let (queue, now) = (queue.lock(), self.context.clock.now());
-            // Whoever asked gives way to others who asked, and to nobody else.
-            if self.cause == Cause::Poll { queue.waits_for_room(now) } else { queue.is_asked_for_due(now) }
-        };
-        self.interrupt.is_cancelled() || (self.cause == Cause::Poll && list_is_due()) || turn_is_over()
-    }
-
-    /// Applies an answer, or says why asking on is pointless.
-    fn apply(
-        &self,
-        due: &DueTag,
-        answer: Result<TagAnswer, FetchError>,
-        began: Timestamp,
-    ) -> Option<Problem> {
-        let at = self.circumstance(began);
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(FetchError::Store(error)) => return Some(Problem::Store(error)),
-            Err(FetchError::Upstream(error)) => match (&error.kind, error.operation) {
-                // It is where the registry keeps its blobs that limits us: everything else can go on.
-                (ErrorKind::RateLimited { retry_after, .. }, Operation::Config)
-                    if self.context.upstreams.blocked_for(&self.name).is_none() =>
-                {
-                    TagAnswer::Later { until: at.now + *retry_after }
-                }
-                // Its turn will come: confirming others costs no quota.
-                (ErrorKind::QuotaShort { retry_after, .. }, Operation::Manifest | Operation::Config) => {
-                    TagAnswer::Later { until: at.now + *retry_after }
-                }
-                (kind, _) if kind.retry_after().is_some() => return Some(Problem::of(error, at.now)),
-                (kind, _) => TagAnswer::failed(kind.class(), &error),
-            },
-            Err(error @ FetchError::Document { .. }) => TagAnswer::failed(ErrorClass::Protocol, &error),
-        };
-        if let TagAnswer::Failed { reason, .. } = &answer {
-            debug!(image.name = %self.name, image.tag = %due.tag, error = reason, "the tag cannot be refreshed");
-        }
-        self.copy.state().apply_answer(&due.tag, answer, at);
-        None
     }
 
     async fn publish(&self) -> Result<(), Problem> {
@@ -643,17 +357,4 @@ pub(super) async fn until(instant: Option<Instant>) {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
-}
-
-async fn ask(
-    context: &Context,
-    upstream: &Arc<dyn Upstream>,
-    copy: &WorkingCopy,
-    platforms: &Platforms,
-    due: &DueTag,
-    urgency: Urgency,
-) -> Result<TagAnswer, FetchError> {
-    let name = copy.state().name.clone();
-    let asking = Asking { host: name.host(), upstream: &**upstream, platforms, urgency };
-    context.fetcher.ask(asking, due, |digest| copy.state().image(digest)).await
 }
