@@ -1,4 +1,4 @@
-# make test    install from Debian's packages what the tests need and lack, then run all tests
+# make test    install from Debian's packages what the tests need and lack, then run all tests, a simulated week first
 # make simulation   days of many repositories in simulated time (SEED=… DAYS=… REPOSITORIES=… TAGS=…); the whole of it is
 #              make simulation DAYS=30 REPOSITORIES=500 TAGS=100000
 # make check   formatting, clippy, documentation, licences and sources of dependencies
@@ -28,7 +28,7 @@ TAGS ?= 20000
 
 .PHONY: test check fuzz simulation test-programs format clippy doc deny
 
-test: test-programs
+test: test-programs simulation
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then
 		# It leaves out the tests in documentation; they go first, so that the summary of the rest is the last line.
 		$(CARGO) test --workspace --locked --doc
@@ -59,11 +59,13 @@ test-programs:
 	"$${as_root[@]}" apt-get update
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$${missing[@]}"
 
+# Our own crates optimised, over the dependencies that everything else is tested with.
 simulation:
 	@export SIMULATION_SEED=$(SEED) SIMULATION_DAYS=$(DAYS)
 	export SIMULATION_REPOSITORIES=$(REPOSITORIES) SIMULATION_TAGS=$(TAGS)
-	$(CARGO) test --locked --package samovar --profile simulation --no-default-features --features simulation \
-		--test simulation -- --nocapture --test-threads 2
+	$(CARGO) test --locked --package samovar --features simulation --test simulation \
+		--config 'profile.dev.package.samovar.opt-level=1' --config 'profile.dev.package.samovar-registry.opt-level=1' \
+		-- --nocapture
 
 check: format clippy doc deny
 

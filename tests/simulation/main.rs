@@ -26,6 +26,7 @@ mod shared_store;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use samovar_registry::Name;
@@ -49,8 +50,12 @@ const MOST_WAITING: usize = 1_000;
 /// Passes of one host that may run at once, as documented; of two replicas that hand over, both.
 const MOST_PASSES: usize = 16;
 
+/// What a simulation needs of memory is read off the process: one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Runs one simulation to its end.
 fn simulate(scenario: Scenario, with_lines: bool) -> Report {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(live_through(scenario, with_lines))
 }
