@@ -5,7 +5,8 @@
 //! - **The end of the window** is not announced. The window is taken to begin when an announcement first shows it, and anew
 //!   when much of the quota comes back at once. Whenever anything may have come back, a window of the host may have begun:
 //!   only when one has passed since then, it is certain that something is left, and one request finds out how much. So it is
-//!   never sooner than the host's, whether that slides or not.
+//!   never sooner than the host's, whether that slides or not. Of a window of which nothing is used there is no end: the next
+//!   request that counts begins another.
 //! - **The schedule uses half of the quota as fast as it likes**; the rest, but for the reserve, is spread evenly over what is
 //!   left of the window. The reserve is for those who asked.
 //! - **Nothing is known yet** where a quota is known to be counted: one request at a time, until an answer tells.
@@ -270,12 +271,12 @@ impl Account {
         let counted = sent.completed + u64::from(sent.counts);
         let not_counted = self.sent.saturating_sub(counted).saturating_add(others as u64);
         let left = quota.remaining.saturating_sub(not_counted);
-        let is_used = quota.remaining < quota.limit || self.sent > counted;
+        let is_used = quota.remaining < quota.limit || not_counted > 0;
         let window = quota.window.unwrap_or_default();
         let same =
             self.announced.as_ref().filter(|before| !before.is_tentative && !before.begins_anew(&quota));
         let ends = same.and_then(|before| before.ends);
-        let ends = ends.or_else(|| (is_used && !window.is_zero()).then(|| now + window));
+        let ends = ends.or_else(|| (!window.is_zero()).then(|| now + window)).filter(|_| is_used);
         let surely =
             same.filter(|before| !before.may_have_grown(&quota, self.sent)).map(|before| before.surely_ends);
         let surely_ends = surely.unwrap_or(now + window);

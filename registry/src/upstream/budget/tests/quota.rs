@@ -87,6 +87,20 @@ async fn what_is_sent_is_counted_down_until_the_next_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_window_of_which_nothing_is_used_begins_with_the_next_pull() {
+    let (budget, alice) = (hub(), alice());
+    told(&budget, look(&alice), quota(2, 1)).await;
+    tokio::time::sleep(5 * HOUR).await;
+    // All of it came back; that a window has passed since then says nothing of what is used after it.
+    told(&budget, look(&alice), quota(2, 2)).await;
+    tokio::time::sleep(5 * HOUR).await;
+    told(&budget, pull(Urgency::Asked, &alice), quota(2, 1)).await;
+    told(&budget, pull(Urgency::Asked, &alice), quota(2, 0)).await;
+    tokio::time::sleep(2 * HOUR).await;
+    assert_eq!(put_off(&budget, pull(Urgency::Asked, &alice)).await, Some(4 * HOUR));
+}
+
+#[tokio::test(start_paused = true)]
 async fn half_goes_at_once_the_rest_but_the_reserve_is_spread_and_the_reserve_is_for_those_who_ask() {
     let (budget, alice) = (hub(), alice());
     told(&budget, look(&alice), quota(100, 100)).await;
