@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Data flows one way: [`sources`] → [`warmer`] → [`store`] → [`cache`] → doors ([`server`], [`cli`]). The doors never
-//! write to the store; the only thing that flows back is a request to refresh.
+//! write to the store; the only thing that flows back is a request to refresh. [`policy`] says which tag of a repository is
+//! the one to use.
 //!
 //! # As a library
 //!
@@ -59,6 +60,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod metrics;
+pub mod policy;
 pub mod server;
 pub mod sources;
 pub mod store;

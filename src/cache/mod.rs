@@ -9,6 +9,7 @@
 pub mod demand;
 pub mod history;
 mod hot;
+mod latest;
 pub mod load;
 pub mod page;
 pub mod records;
@@ -31,6 +32,7 @@ use self::snapshot::Snapshot;
 use crate::store::{Reader, StoreError};
 
 pub use hot::{Attention, Coherent, HotSet, HotSetStatistics, MOST_HOT, MOST_KEYS_IN_A_CHECK};
+pub use latest::Latest;
 pub use timestamp_labels::TimestampLabels;
 
 /// Changes images on their way to readers.

@@ -37,6 +37,34 @@ pub(super) struct UnavailableTag {
     pub(super) next_attempt: Option<Timestamp>,
 }
 
+/// `GET /api/v1/latest/{name}`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct LatestAnswer {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) complete: bool,
+    #[serde(default)]
+    pub(super) tags: Vec<LatestTag>,
+    #[serde(default)]
+    pub(super) left_out: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) left_out_more: usize,
+}
+
+/// A tag that a policy chose.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct LatestTag {
+    pub(super) tag: String,
+    #[serde(default)]
+    pub(super) digest: Option<Digest>,
+    #[serde(default)]
+    pub(super) created_at: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) platforms: Vec<String>,
+    #[serde(default)]
+    pub(super) unavailable: Option<UnavailableTag>,
+}
+
 /// `GET /api/v1/history/{name}`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct HistoryAnswer {

@@ -11,6 +11,7 @@ mod failure;
 mod history;
 mod host_settings;
 mod image;
+mod latest;
 mod open_store;
 pub mod output;
 mod refresh;
@@ -30,6 +31,7 @@ pub use client::{Answer, ServerClient};
 pub use failure::{ExitStatus, Failure};
 pub use history::HistoryArgs;
 pub use image::ImageArgs;
+pub use latest::LatestArgs;
 pub use output::OutputFormat;
 pub use refresh::RefreshArgs;
 pub use store::StoreArgs;
@@ -127,6 +129,8 @@ pub enum Question {
     Tags(TagsArgs),
     /// Show what is known of one image
     Image(ImageArgs),
+    /// Choose the best tags of an image repository
+    Latest(Box<LatestArgs>),
     /// Tell what happened to an image repository or one of its tags
     History(HistoryArgs),
     /// Look at the registry now
@@ -143,6 +147,7 @@ impl Question {
         match self {
             Self::Tags(args) => tags::run(args, &server, format).await,
             Self::Image(args) => image::run(args, &server, format).await,
+            Self::Latest(args) => latest::run(args, &server, format).await,
             Self::History(args) => history::run(args, &server, format).await,
             Self::Refresh(args) => refresh::run(args, &server, format).await,
             Self::Status => status::run(&server, format).await,

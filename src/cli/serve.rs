@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::host_settings;
 use crate::cache::{Cache, TimestampLabels};
 use crate::config::{Config, Environment, RepositoryPattern, ServeArgs};
+use crate::policy::Patterns;
 use crate::server::{self, Doors};
 use crate::sources::{CatalogSource, ImageSource, OnDemandSource};
 
@@ -81,6 +82,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         upstreams,
         metrics,
         timestamp_labels,
+        patterns: Patterns::default(),
         aliases: config.aliases.clone(),
         started_at: to_the_second(clock.now()),
         clock,

@@ -58,7 +58,7 @@ fn unavailable_row(tag: &str, state: &str) -> [String; 5] {
 }
 
 /// The state, its reason, and what is done about it: `failed: timed out (3 attempts, next at …)`.
-fn described(tag: &UnavailableTag) -> String {
+pub(super) fn described(tag: &UnavailableTag) -> String {
     let reason = tag.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let attempts = tag.attempts.filter(|&attempts| attempts > 0).map(|attempts| match attempts {
         1 => "1 attempt".to_owned(),

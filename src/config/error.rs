@@ -147,7 +147,7 @@ impl Problems {
 }
 
 /// An offending value in quotes: control characters escaped, cut to a bound.
-pub(super) fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     match value.char_indices().nth(MAX_SHOWN_VALUE) {
         Some((end, _)) => format!("\"{}…\"", value[..end].escape_debug()),
         None => format!("\"{}\"", value.escape_debug()),

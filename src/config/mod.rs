@@ -43,12 +43,14 @@ use samovar_registry::upstream::{
 };
 use samovar_registry::{Aliases, Globs, Platforms};
 
+pub(crate) use error::quoted;
 pub use error::{ConfigError, Origin, Problem};
 pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
 pub use intervals::{PollInterval, TagInterval};
 pub use on_demand::OnDemandConfig;
 pub use repository_pattern::RepositoryPattern;
 pub use store_url::{StoreUrl, StoreUrlError};
+pub(crate) use tag_filter::compile as compile_tag_regex;
 pub use tag_filter::{Chosen, IgnoredFor, TagFilter, TagPattern, TagRegex, TagSelection, Verdict};
 pub use values::{parse_duration, shown as shown_duration, shown_size};
 pub use watch::WatchEntry;

@@ -10,6 +10,7 @@ use std::fmt;
 
 use samovar_registry::{Newness, Tag};
 
+pub(crate) use pattern::compile;
 pub use pattern::{TagPattern, TagRegex};
 
 /// What is done with a tag that a watched repository lists.

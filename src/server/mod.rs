@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `/api/v1/repositories…` | `repositories` |
 //! | `/api/v1/images/…` | `images` |
+//! | `/api/v1/latest/…` | `latest` |
+//! | `/api/v1/query` | `batch` |
 //! | `/api/v1/history/…` | `history` |
 //! | `/api/v1/refresh` | `refresh` |
 //! | `/api/v1/status`, `/metrics`, `/healthz`, `/readyz` | `operations` |
@@ -11,11 +13,13 @@
 //! Handlers read from the cache and may ask the warmer for a refresh; they never write to the store and never speak to
 //! a registry. Everything that goes wrong under `/api` is answered as a `problem::Problem`.
 
+mod batch;
 mod caching;
 mod following;
 mod guard;
 mod history;
 mod images;
+mod latest;
 mod listen;
 mod on_demand;
 mod operations;
@@ -42,13 +46,14 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 use self::problem::{Problem, ProblemType};
 use crate::cache::{Cache, CacheError, HotSet, TimestampLabels};
 use crate::metrics::Metrics;
+use crate::policy::Patterns;
 use crate::sources::{OnDemand, SourceProblems};
 use crate::store::{Client, Embedded};
 use crate::warmer::Handle;
 
 pub use self::store_status::LocalTier;
 
-/// A request's body is no larger: only refreshes have one, and it is a name.
+/// A request's body is no larger, unless it holds many questions: it is a name.
 const MOST_BODY_BYTES: usize = 16 * 1024;
 /// A client that sends nothing more of a body for so long is cut.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,6 +81,8 @@ pub struct Doors {
     pub metrics: Arc<Metrics>,
     /// How often a timestamp label could not be read.
     pub timestamp_labels: Arc<TimestampLabels>,
+    /// The regular expressions of the policies that are asked for.
+    pub patterns: Patterns,
     /// Stand for hosts in the names that are asked for.
     pub aliases: Aliases,
     /// The time.
@@ -112,10 +119,12 @@ impl Doors {
 }
 
 /// The routes, as they are counted; what is not among them is counted as `other`.
-pub(crate) const ROUTES: [&str; 10] = [
+pub(crate) const ROUTES: [&str; 12] = [
     "/api/v1/repositories",
     "/api/v1/repositories/{*name}",
     "/api/v1/images/{*reference}",
+    "/api/v1/latest/{*name}",
+    "/api/v1/query",
     "/api/v1/history/{*name}",
     "/api/v1/refresh",
     "/api/v1/status",
@@ -127,11 +136,14 @@ pub(crate) const ROUTES: [&str; 10] = [
 
 /// All routes.
 pub fn router(doors: Arc<Doors>) -> Router {
-    let [list, repository, image, history, refresh, status, metrics, healthy, ready, _] = ROUTES;
+    let [list, repository, image, latest, query, history, refresh, status, metrics, healthy, ready, _] =
+        ROUTES;
     Router::new()
         .route(list, get(repositories::list))
         .route(repository, get(repositories::one))
         .route(image, get(images::one))
+        .route(latest, get(latest::one))
+        .route(query, post(batch::query).layer(DefaultBodyLimit::max(batch::MOST_QUERY_BYTES)))
         .route(history, get(history::one))
         .route(refresh, post(refresh::refresh))
         .route(status, get(operations::status))

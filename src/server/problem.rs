@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::extract::rejection::JsonRejection;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
@@ -32,6 +33,8 @@ pub(super) enum ProblemType {
     MethodNotAllowed,
     /// 413.
     BodyTooLarge,
+    /// 413, for one of several questions: there is no room left for its answer.
+    AnswerTooLarge,
     /// 415: a body that is not JSON.
     UnsupportedMediaType,
     /// 500: our fault.
@@ -42,6 +45,8 @@ pub(super) enum ProblemType {
     Pending,
     /// 503: the tag could not be fetched.
     Failed,
+    /// 503: what is missing could change the answer, and the client wants none such.
+    Incomplete,
     /// 503: the repository's tags could not be listed yet.
     NeverListed,
     /// 503: part of the repository is being restored.
@@ -61,12 +66,13 @@ impl ProblemType {
                 StatusCode::NOT_FOUND
             }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge | Self::AnswerTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::RefreshFailed => StatusCode::BAD_GATEWAY,
             Self::Pending
             | Self::Failed
+            | Self::Incomplete
             | Self::NeverListed
             | Self::Restoring
             | Self::StoreUnavailable
@@ -85,11 +91,13 @@ impl ProblemType {
             Self::Excluded => "the tag is not offered",
             Self::MethodNotAllowed => "method not allowed",
             Self::BodyTooLarge => "the body is too large",
+            Self::AnswerTooLarge => "the answers are too large together",
             Self::UnsupportedMediaType => "the body must be application/json",
             Self::Internal => "something went wrong on our side",
             Self::RefreshFailed => "the refresh failed",
             Self::Pending => "the tag has not been fetched yet",
             Self::Failed => "the tag could not be fetched",
+            Self::Incomplete => "what is missing could change the answer",
             Self::NeverListed => "the repository has not been listed yet",
             Self::Restoring => "part of the repository is being restored",
             Self::StoreUnavailable => "the store does not answer",
@@ -100,6 +108,7 @@ impl ProblemType {
 
 /// How long to wait where nothing better is known.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
+const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A problem to answer with.
 #[derive(Debug)]
@@ -120,13 +129,23 @@ impl Problem {
         Self::new(ProblemType::BadRequest, detail)
     }
 
+    /// An answer that could change when more is known, which the registry is asked for at `next`.
+    pub(super) fn incomplete(detail: String, next: Option<Timestamp>, now: Timestamp) -> Self {
+        Self::new(ProblemType::Incomplete, detail).with_next(next, now)
+    }
+
+    /// Says when to ask again, where that is known and it makes sense.
+    fn with_next(mut self, next: Option<Timestamp>, now: Timestamp) -> Self {
+        if let (Some(wait), Some(next)) = (&mut self.retry_after, next) {
+            *wait =
+                Duration::try_from(now.duration_until(next)).unwrap_or_default().max(SHORTEST_RETRY_AFTER);
+        }
+        self
+    }
+
     /// What the cache could not answer. `now` turns times into `Retry-After`.
     pub(super) fn of(error: CacheError, now: Timestamp) -> Self {
         let detail = error.to_string();
-        let until = |next: Option<Timestamp>| {
-            let wait = Duration::try_from(now.duration_until(next?)).unwrap_or_default();
-            Some(wait.max(Duration::from_secs(1)))
-        };
         let (kind, next, last_error) = match error {
             CacheError::NotWatched { .. } => (ProblemType::NotWatched, None, None),
             CacheError::NeverListed { last_error, next_attempt, .. } => {
@@ -144,10 +163,7 @@ impl Problem {
             CacheError::Torn { .. } => (ProblemType::Restoring, None, None),
             CacheError::Store(_) => (ProblemType::StoreUnavailable, None, None),
         };
-        let mut problem = Self::new(kind, detail);
-        problem.retry_after = problem.retry_after.map(|default| until(next).unwrap_or(default));
-        problem.last_error = last_error;
-        problem
+        Self { last_error, ..Self::new(kind, detail).with_next(next, now) }
     }
 }
 
@@ -186,6 +202,16 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// What is wrong with a body of JSON.
+pub(super) fn body_problem(rejection: JsonRejection) -> Problem {
+    let kind = match rejection.status() {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ProblemType::UnsupportedMediaType,
+        StatusCode::PAYLOAD_TOO_LARGE => ProblemType::BodyTooLarge,
+        _ => ProblemType::BadRequest,
+    };
+    Problem::new(kind, rejection.body_text())
 }
 
 /// Answers for a handler that panicked.

@@ -28,6 +28,19 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for StrictQuery<T> {
     }
 }
 
+/// The query's parameters as they are, in their order: for calls that take some of them several times.
+pub(super) struct Pairs(pub(super) Vec<(String, String)>);
+
+impl<S: Sync> FromRequestParts<S> for Pairs {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Query(parameters) =
+            Query::try_from_uri(&parts.uri).map_err(|error| Problem::bad_request(error.body_text()))?;
+        Ok(Self(parameters))
+    }
+}
+
 /// For calls that take no parameters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

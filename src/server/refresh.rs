@@ -6,13 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
-use http::StatusCode;
 use samovar_registry::Reference;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::on_demand::{self, Admitted, accepted};
-use super::problem::{Problem, ProblemType};
+use super::problem::{Problem, ProblemType, body_problem};
 use super::query::{StrictQuery, WaitParameters};
 use super::{Doors, images, repositories};
 use crate::warmer::{Reading, RequestRefused};
@@ -66,13 +65,4 @@ async fn current(
         return images::answer(doors, reference, admitted, deadline).await;
     }
     repositories::when_changed(doors, reference.name(), admitted, deadline, |_| false).await
-}
-
-fn body_problem(rejection: JsonRejection) -> Problem {
-    let kind = match rejection.status() {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ProblemType::UnsupportedMediaType,
-        StatusCode::PAYLOAD_TOO_LARGE => ProblemType::BodyTooLarge,
-        _ => ProblemType::BadRequest,
-    };
-    Problem::new(kind, rejection.body_text())
 }

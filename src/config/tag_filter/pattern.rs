@@ -69,17 +69,9 @@ impl TagRegex {
         if source.is_empty() {
             return Err("the regular expression is empty and would match no tag".to_owned());
         }
-        if source.len() > MAX_REGEX_LENGTH {
-            return Err(format!("a regular expression must not be longer than {MAX_REGEX_LENGTH} bytes"));
-        }
         // On its own first: what closes the group that is put around it is no regular expression.
-        let whole = compile(source).and_then(|_| compile(&format!(r"\A(?:{source})\z")));
-        let regex = whole.map_err(|error| {
-            let error = error.to_string();
-            // The last line says what is wrong; those before it draw where.
-            let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            format!("{} is no regular expression: {reason}", quoted(source))
-        })?;
+        compile(source)?;
+        let regex = build(&format!(r"\A(?:{source})\z")).map_err(|error| refusal(source, &error))?;
         Ok(Self { source: source.into(), regex })
     }
 
@@ -88,8 +80,24 @@ impl TagRegex {
     }
 }
 
+/// A regular expression over tags that matches wherever it does, within the bounds of all of them. The error says what is
+/// wrong with it.
+pub(crate) fn compile(source: &str) -> Result<Regex, String> {
+    if source.len() > MAX_REGEX_LENGTH {
+        return Err(format!("a regular expression must not be longer than {MAX_REGEX_LENGTH} bytes"));
+    }
+    build(source).map_err(|error| refusal(source, &error))
+}
+
+fn refusal(source: &str, error: &regex::Error) -> String {
+    let error = error.to_string();
+    // The last line says what is wrong; those before it draw where.
+    let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    format!("{} is no regular expression: {reason}", quoted(source))
+}
+
 /// Tags are ASCII, and so are the classes.
-fn compile(source: &str) -> Result<Regex, regex::Error> {
+fn build(source: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(source)
         .unicode(false)
         .size_limit(MAX_REGEX_BYTES)

@@ -1,0 +1,143 @@
+//! `GET /api/v1/latest/{name}`: the tags of a repository that a policy chooses.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use samovar_registry::{ImageInfo, Name, Reference, Tag};
+use serde::Serialize;
+
+use super::on_demand;
+use super::problem::Problem;
+use super::query::{self, Pairs};
+use super::{Doors, caching};
+use crate::cache::Latest;
+use crate::cache::demand::Reading;
+use crate::cache::records::Unavailable;
+use crate::policy::{LeftOut, Policy};
+
+/// Tags named in a problem; more are counted.
+const MOST_NAMED: usize = 10;
+
+#[derive(Debug, Serialize)]
+struct LatestBody<'a> {
+    name: &'a Name,
+    matched: usize,
+    complete: bool,
+    tags: Vec<LatestTag<'a>>,
+    left_out: &'a BTreeMap<Tag, LeftOut>,
+    #[serde(skip_serializing_if = "is_none")]
+    left_out_more: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct LatestTag<'a> {
+    tag: &'a Tag,
+    #[serde(flatten)]
+    known: Known<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Known<'a> {
+    Image(&'a ImageInfo),
+    /// Chosen by its name alone.
+    Name {
+        id: Reference,
+        unavailable: &'a Unavailable,
+    },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
+}
+
+/// The best tags of one repository.
+pub(super) async fn one(
+    State(doors): State<Arc<Doors>>,
+    path: Result<Path<String>, PathRejection>,
+    Pairs(parameters): Pairs,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let name = query::name(path, &doors.aliases)?;
+    let parameters = parameters.iter().map(|(parameter, value)| (parameter.as_str(), value.as_str()));
+    choose(&doors, &name, parameters, &headers).await
+}
+
+/// What the policy with these parameters chooses from the repository.
+pub(super) async fn choose<'a>(
+    doors: &Doors,
+    name: &Name,
+    parameters: impl Iterator<Item = (&'a str, &'a str)>,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let policy =
+        Policy::read(parameters, &doors.patterns).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let reading = if policy.looks_at_images() { Reading::Whole } else { Reading::List };
+    let admitted = on_demand::admit(doors, name, reading)?;
+    let latest = match doors.cache.latest(name, &policy).await {
+        Ok(latest) => latest,
+        Err(error) => return admitted.without(doors, &Reference::new(name.clone(), None, None), error),
+    };
+    // Where these point is what the client learns, or knows already, and relies on.
+    for (tag, _) in &latest.tags {
+        doors.warmer.read(name, Reading::Tag(tag));
+    }
+    if policy.require_complete && !latest.choice.is_complete() {
+        let detail =
+            format!("{name}: the answer may be another one when more is known of {}", missing(&latest));
+        return Err(Problem::incomplete(detail, latest.next_attempt, doors.clock.now()));
+    }
+    // What depends on the time may change while the repository does not.
+    let generation = (!policy.depends_on_time()).then_some(latest.generation);
+    let mut response = match generation {
+        Some(generation) if caching::client_has(headers, generation) => {
+            StatusCode::NOT_MODIFIED.into_response()
+        }
+        _ => Json(body(name, &latest)).into_response(),
+    };
+    let headers = response.headers_mut();
+    if let Some(generation) = generation {
+        headers.insert(header::ETAG, caching::entity_tag(generation));
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Some(age) = caching::age(latest.last_update, doors.clock.now()) {
+        headers.insert(header::AGE, age);
+    }
+    Ok(response)
+}
+
+fn body<'a>(name: &'a Name, latest: &'a Latest) -> LatestBody<'a> {
+    let tags = latest.tags.iter().map(|(tag, image)| {
+        let known = match image {
+            Ok(image) => Known::Image(image),
+            Err(unavailable) => {
+                Known::Name { id: Reference::new(name.clone(), Some(tag.clone()), None), unavailable }
+            }
+        };
+        LatestTag { tag, known }
+    });
+    LatestBody {
+        name,
+        matched: latest.choice.matched,
+        complete: latest.choice.is_complete(),
+        tags: tags.collect(),
+        left_out: &latest.choice.left_out,
+        left_out_more: latest.choice.left_out_more,
+    }
+}
+
+/// The tags that the answer is incomplete without, in words.
+fn missing(latest: &Latest) -> String {
+    let missing = &latest.choice.missing;
+    let named: Vec<&str> = missing.iter().take(MOST_NAMED).map(Tag::as_str).collect();
+    match missing.len() - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
