@@ -4,6 +4,7 @@
 
 mod budgets;
 mod hot_set;
+mod oci;
 mod on_demand;
 mod queue;
 mod store;
@@ -29,10 +30,12 @@ use crate::warmer::{ChangeKind, LaneStanding, QueueStanding, RepositoryOverview}
 
 use self::budgets::BudgetMetrics;
 use self::hot_set::HotSetMetrics;
+use self::oci::OciMetrics;
 use self::on_demand::OnDemandMetrics;
 use self::queue::QueueMetrics;
 use self::store::StoreFamilies;
 
+pub(crate) use self::oci::Waited;
 pub use self::store::StoreMetrics;
 pub(crate) use self::store::{StoreOperation, StoreOutcome};
 
@@ -67,6 +70,7 @@ pub struct Metrics {
     unwatched_repositories: IntGauge,
     forgotten_repositories: IntCounter,
     on_demand: OnDemandMetrics,
+    oci: OciMetrics,
     lanes: IntGaugeVec,
     missing: IntCounterVec,
     hot_set: HotSetMetrics,
@@ -162,6 +166,7 @@ impl Metrics {
             ),
             hot_set: HotSetMetrics::new(&registry),
             on_demand: OnDemandMetrics::new(&registry),
+            oci: OciMetrics::new(&registry),
             lanes: gauges(
                 &registry,
                 "samovar_lanes",
@@ -205,7 +210,7 @@ impl Metrics {
             self.upstream_duration.with_label_values(&[operation.as_str()]);
             self.upstream_wait.with_label_values(&[operation.as_str()]);
         }
-        for route in crate::server::ROUTES {
+        for route in crate::server::ROUTES.iter().chain(&crate::server::oci::ROUTES) {
             self.http_requests.with_label_values(&[route, "200"]);
             self.http_duration.with_label_values(&[route]);
         }
@@ -319,6 +324,11 @@ impl Metrics {
     /// There was no room to watch a repository that somebody asked about.
     pub(crate) fn on_demand_turned_away(&self) {
         self.on_demand.turned_away();
+    }
+
+    /// A client of the OCI door has waited for something.
+    pub(crate) fn oci_waited(&self, outcome: Waited) {
+        self.oci.waited(outcome);
     }
 
     /// How the budget of each host stands.

@@ -63,6 +63,7 @@ async fn every_key_of_the_file_is_in_the_configuration_page_and_the_other_way_ro
         ),
         ("### Entries of `watch`", "watch = [{ image = 'alpine', no_such_key = 1 }]"),
         ("### `[on_demand]`", "[on_demand]\nno_such_key = 1"),
+        ("### `[oci]`", "[oci]\nno_such_key = 1"),
         ("### `[upstream]`", "[upstream]\nno_such_key = 1"),
         ("### `[hosts.\"HOST\"]`", "[hosts.'ghcr.io']\nno_such_key = 1"),
         ("### Mirrors", "hosts.'ghcr.io'.mirrors = [{ url = 'https://mirror.example', no_such_key = 1 }]"),
@@ -74,14 +75,14 @@ async fn every_key_of_the_file_is_in_the_configuration_page_and_the_other_way_ro
             // They have tables of their own on the page.
             sections_of_the_file = known
                 .iter()
-                .filter(|key| ["hosts", "on_demand", "upstream"].contains(&&***key))
+                .filter(|key| ["hosts", "oci", "on_demand", "upstream"].contains(&&***key))
                 .cloned()
                 .collect();
             known.retain(|key| !sections_of_the_file.contains(key));
         }
         assert_same(&known, &first_column(section(CONFIGURATION, heading)), heading);
     }
-    assert_eq!(sections_of_the_file.len(), 3);
+    assert_eq!(sections_of_the_file.len(), 4);
 }
 
 /// The keys that the program names when it meets one that it does not know.

@@ -31,7 +31,7 @@ pub use digest::Digest;
 pub use glob::{Glob, Globs};
 pub use labels::Labels;
 pub use metadata::{ImageInfo, Registry, RepositoryMetadata};
-pub use name::{Aliases, Name, canonical_host};
+pub use name::{Aliases, Name, canonical_host, host_spellings};
 pub use newness::Newness;
 pub use parse::ParseError;
 pub use platform::{Platform, Platforms};

@@ -12,8 +12,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use aliases::Aliases;
-pub use host::canonical_host;
 pub(crate) use host::{DOCKER_HUB, DOCKER_HUB_OLD_HOSTS};
+pub use host::{canonical_host, host_spellings};
 
 use crate::parse::{Fault, ParseError, ReferenceParts, serde_as_string};
 
@@ -127,9 +127,7 @@ impl Name {
 
     /// The canonical name, then, for Docker Hub, the same repository under its old hosts.
     pub fn spellings(&self) -> impl Iterator<Item = String> + '_ {
-        let old_hosts: &[&str] = if self.is_docker_hub() { &host::DOCKER_HUB_OLD_HOSTS } else { &[] };
-        std::iter::once(self.as_str().to_owned())
-            .chain(old_hosts.iter().map(|host| format!("{host}/{}", self.path())))
+        host_spellings(self.host()).map(|host| format!("{host}/{}", self.path()))
     }
 }
 

@@ -95,6 +95,8 @@ pub enum CacheError {
         last_error: Option<LastError>,
         /// When it is tried next.
         next_attempt: Option<Timestamp>,
+        /// What went wrong is that the registry knows no such repository.
+        not_found: bool,
     },
     /// The repository has no such tag, or none of its tags has that digest.
     #[error("{reference} does not exist: {reason}")]
@@ -224,6 +226,12 @@ impl<R: Reader + 'static> Cache<R> {
     pub async fn generation(&self, name: &Name) -> Result<u64, CacheError> {
         let snapshot = self.read(name, Pages::None).await?;
         snapshot.head.as_ref().map(|head| head.generation).ok_or_else(|| never_listed(name, &snapshot))
+    }
+
+    /// What is stored of a repository, undecorated: at least the pages that are `wanted`, as far as they are there.
+    pub(crate) async fn snapshot(&self, name: &Name, wanted: Pages<'_>) -> Result<Arc<Snapshot>, CacheError> {
+        let snapshot = self.read(name, wanted).await?;
+        if snapshot.head.is_none() { Err(never_listed(name, &snapshot)) } else { Ok(snapshot) }
     }
 
     /// A repository in one line, also before its first listing. To be asked about is no reason to become hot.
@@ -371,6 +379,7 @@ fn never_listed(name: &Name, snapshot: &Snapshot) -> CacheError {
             name,
             last_error: side.last_error.clone(),
             next_attempt: side.next_listing,
+            not_found: side.not_found,
         },
     }
 }

@@ -175,6 +175,9 @@ pub struct Side {
     /// The registry says that the repository is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
+    /// What the registry said last is that there is no such repository.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_found: bool,
     /// What the list left behind when it was last read, for reading it again at less cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listing: Option<ListState>,

@@ -17,7 +17,7 @@ use super::host_settings;
 use crate::cache::{Cache, TimestampLabels};
 use crate::config::{Config, Environment, RepositoryPattern, ServeArgs};
 use crate::policy::Patterns;
-use crate::server::{self, Doors};
+use crate::server::{self, Doors, OciDoor};
 use crate::sources::{CatalogSource, ImageSource, OnDemandSource};
 
 /// Answers that are not out by then are cut when samovar stops.
@@ -86,6 +86,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         aliases: config.aliases.clone(),
         started_at: to_the_second(clock.now()),
         clock,
+        oci: OciDoor::new(config.oci.clone()),
         on_demand: on_demand.as_ref().map(OnDemandSource::handle),
         sources: known,
         unverified_hosts: host_settings::unverified(&config),

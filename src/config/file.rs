@@ -8,6 +8,7 @@ use super::connection;
 use super::document::{Document, Section, Value};
 use super::error::{Origin, Problems};
 use super::intervals;
+use super::oci;
 use super::on_demand;
 use super::settings::{
     CredentialSetting, HostSettings, SecretSettings, Setting, Settings, UpstreamSettings, WatchSetting,
@@ -74,6 +75,7 @@ fn root(mut root: Section<'_>) -> Settings {
         kubernetes_secrets: root.texts("kubernetes_secrets"),
         credentials: root.take("credentials").and_then(credentials).unwrap_or_default(),
         on_demand: root.section("on_demand").map(on_demand::read),
+        oci: root.section("oci").map(oci::read),
         upstream: root.section("upstream").map(upstream).unwrap_or_default(),
         hosts: root.section("hosts").map(hosts).unwrap_or_default(),
     };

@@ -18,6 +18,7 @@ mod file;
 mod flags;
 mod hosts;
 mod intervals;
+mod oci;
 mod on_demand;
 mod policy;
 mod proxies;
@@ -47,6 +48,7 @@ pub(crate) use error::quoted;
 pub use error::{ConfigError, Origin, Problem};
 pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
 pub use intervals::{PollInterval, TagInterval};
+pub use oci::{Layers, OciConfig};
 pub use on_demand::OnDemandConfig;
 pub use repository_pattern::RepositoryPattern;
 pub use store_url::{StoreUrl, StoreUrlError};
@@ -70,6 +72,8 @@ pub struct Config {
     pub catalog_interval: Duration,
     /// What comes to be watched because somebody asks about it; nothing where it is absent.
     pub on_demand: Option<OnDemandConfig>,
+    /// How clients of the distribution protocol are answered.
+    pub oci: OciConfig,
     /// Where to keep it. By default embedded, in the state or data directory.
     pub store: StoreUrl,
     /// A directory for copies of what never changes, where the store is a remote one.

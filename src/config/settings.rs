@@ -6,6 +6,7 @@ use samovar_registry::Secret;
 use super::connection::{ConnectionSettings, MirrorSettings};
 use super::error::Origin;
 use super::intervals::IntervalSettings;
+use super::oci::OciSettings;
 use super::on_demand::OnDemandSettings;
 
 /// A text and where it was written.
@@ -131,6 +132,7 @@ pub(super) struct Settings {
     pub(super) kubernetes_secrets: Option<Vec<Setting>>,
     pub(super) credentials: Vec<CredentialSetting>,
     pub(super) on_demand: Option<OnDemandSettings>,
+    pub(super) oci: Option<OciSettings>,
     pub(super) upstream: UpstreamSettings,
     pub(super) hosts: Vec<HostSettings>,
 }
@@ -166,6 +168,7 @@ impl Settings {
             history_age: below.history_age,
             credentials: below.credentials,
             on_demand: below.on_demand,
+            oci: below.oci,
             upstream: below.upstream,
             hosts: below.hosts,
         }

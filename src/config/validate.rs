@@ -18,7 +18,7 @@ use super::settings::{Setting, Settings, UpstreamSettings};
 use super::tag_filter::TagPattern;
 use super::watch::{Usual, watch_list};
 use super::{Config, StoreUrl, UpstreamConfig, values};
-use super::{connection, hosts, on_demand, policy};
+use super::{connection, hosts, oci, on_demand, policy};
 
 /// How long what is stored of a repository outlives the last one who watches it.
 const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 24);
@@ -69,6 +69,7 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
     let host_policy = policy::host_policy(settings, problems);
     policy::check_watched(&host_policy, listed(settings.watch.as_ref()), &aliases, problems);
     let (hosts, other_hosts) = hosts::host_configs(settings, &host_policy, &aliases, problems);
+    let insecure_hosts = host_set(listed(settings.insecure_host.as_ref()), &aliases, problems);
     let store = store(settings.store.as_ref(), environment, problems);
     let platforms = platforms(listed(settings.platform.as_ref()), problems).unwrap_or_default();
     let usual = Usual { poll_interval, tag_interval, platforms: &platforms };
@@ -95,7 +96,8 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         })
         .unwrap_or(Duration::from_hours(90 * 24)),
         listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
-        insecure_hosts: host_set(listed(settings.insecure_host.as_ref()), &aliases, problems),
+        oci: oci::oci(settings, &hosts, &insecure_hosts, &aliases, problems),
+        insecure_hosts,
         timestamp_labels: globs(listed(settings.timestamp_labels.as_ref()), problems),
         platforms,
         poll_interval,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header};
 use tokio::time::Instant;
 
 use super::Doors;
@@ -19,9 +19,10 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    let host = host(request.uri(), request.headers());
     let headers = request.headers();
-    let host = request.uri().authority().map(ToString::to_string).or_else(|| text(headers, header::HOST));
-    if doors.loopback_only && !host.as_deref().is_some_and(names_this_machine) {
+    let is_ours = |host: &str| names_this_machine(host) || doors.oci.serves_host(host);
+    if doors.loopback_only && !host.as_deref().is_some_and(is_ours) {
         let detail = "samovar listens on this machine only: ask it as localhost or by a loopback address";
         return Err(Problem::new(ProblemType::ForbiddenOrigin, detail));
     }
@@ -31,6 +32,11 @@ pub(super) async fn check(
         return Err(Problem::new(ProblemType::ForbiddenOrigin, "the Origin is not the Host"));
     }
     Ok(next.run(request).await)
+}
+
+/// The name by which a client asks for us.
+pub(super) fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    uri.authority().map(ToString::to_string).or_else(|| text(headers, header::HOST))
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
@@ -45,12 +51,17 @@ fn names_this_machine(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
+/// Goes with a response that is counted as another route than the router has: many of ours are one of the router's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted(pub(super) &'static str);
+
 /// Counts and times every answer, by route: never by path, which anyone can make up.
 pub(super) async fn count(State(doors): State<Arc<Doors>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let response = next.run(request).await;
-    let route = route.as_deref().unwrap_or(super::ROUTES[super::ROUTES.len() - 1]);
+    let counted = response.extensions().get::<Counted>().map(|counted| counted.0);
+    let route = counted.or(route.as_deref()).unwrap_or(super::ROUTES[super::ROUTES.len() - 1]);
     doors.metrics.answered(route, response.status().as_u16(), started.elapsed());
     response
 }

@@ -8,10 +8,12 @@
 //! | `/api/v1/query` | `batch` |
 //! | `/api/v1/history/…` | `history` |
 //! | `/api/v1/refresh` | `refresh` |
+//! | `/v2/…` | `oci` |
 //! | `/api/v1/status`, `/metrics`, `/healthz`, `/readyz` | `operations` |
 //!
 //! Handlers read from the cache and may ask the warmer for a refresh; they never write to the store and never speak to
-//! a registry. Everything that goes wrong under `/api` is answered as a `problem::Problem`.
+//! a registry. Everything that goes wrong under `/api` is answered as a `problem::Problem`; under `/v2` in the words of the
+//! distribution specification.
 
 mod batch;
 mod caching;
@@ -21,6 +23,7 @@ mod history;
 mod images;
 mod latest;
 mod listen;
+pub mod oci;
 mod on_demand;
 mod operations;
 mod problem;
@@ -34,7 +37,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use jiff::Timestamp;
 use samovar_registry::upstream::HttpUpstreams;
 use samovar_registry::{Aliases, Clock};
@@ -51,6 +54,7 @@ use crate::sources::{OnDemand, SourceProblems};
 use crate::store::{Client, Embedded};
 use crate::warmer::Handle;
 
+pub use self::oci::OciDoor;
 pub use self::store_status::LocalTier;
 
 /// A request's body is no larger, unless it holds many questions: it is a name.
@@ -95,6 +99,8 @@ pub struct Doors {
     pub sources: Vec<(String, SourceProblems)>,
     /// Hosts whose TLS is not verified.
     pub unverified_hosts: Vec<String>,
+    /// Clients of the distribution protocol.
+    pub oci: OciDoor,
     /// Ends long polls.
     pub shutdown: CancellationToken,
     /// Whether only this machine can reach the doors: then only names of this machine are accepted as `Host`.
@@ -107,7 +113,7 @@ impl Doors {
         let error = match error {
             // The store has lost what said that it is known.
             CacheError::NotWatched { name } if self.warmer.is_watched(&name) => {
-                CacheError::NeverListed { name, last_error: None, next_attempt: None }
+                CacheError::NeverListed { name, last_error: None, next_attempt: None, not_found: false }
             }
             error => error,
         };
@@ -150,6 +156,7 @@ pub fn router(doors: Arc<Doors>) -> Router {
         .route(metrics, get(operations::metrics))
         .route(healthy, get(operations::healthy))
         .route(ready, get(operations::ready))
+        .merge(oci_routes())
         .fallback(|| async { Problem::new(ProblemType::NotFound, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Problem::new(ProblemType::MethodNotAllowed, "this path does not take this method")
@@ -158,8 +165,16 @@ pub fn router(doors: Arc<Doors>) -> Router {
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), guard::check))
         .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(axum::middleware::from_fn(oci::in_own_words))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), guard::count))
         .with_state(doors)
+}
+
+/// The distribution protocol, as it stands and behind the name of a registry. What is asked for is read by the door itself: a
+/// repository has any number of components, in the middle of the path.
+fn oci_routes() -> Router<Arc<Doors>> {
+    let paths = ["/v2", "/v2/", "/v2/{*path}", "/{upstream}/v2", "/{upstream}/v2/", "/{upstream}/v2/{*path}"];
+    paths.into_iter().fold(Router::new(), |router, path| router.route(path, any(oci::serve)))
 }
 
 /// Serves until `doors.shutdown`, then answers what is being asked and returns.

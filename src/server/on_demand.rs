@@ -54,6 +54,11 @@ fn not_watched(name: &Name, now: Timestamp) -> Problem {
 }
 
 impl Admitted {
+    /// When it was asked.
+    pub(super) fn at(self) -> Timestamp {
+        self.at
+    }
+
     /// Whether the repository is watched from now on, and was not before.
     pub(super) fn begins(self) -> bool {
         self.begins

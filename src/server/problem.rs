@@ -143,6 +143,18 @@ impl Problem {
         self
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.kind.status()
+    }
+
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    pub(super) fn into_detail(self) -> String {
+        self.detail
+    }
+
     /// What the cache could not answer. `now` turns times into `Retry-After`.
     pub(super) fn of(error: CacheError, now: Timestamp) -> Self {
         let detail = error.to_string();
@@ -165,6 +177,15 @@ impl Problem {
         };
         Self { last_error, ..Self::new(kind, detail).with_next(next, now) }
     }
+}
+
+/// Goes with a response that is a problem, for who says it in other words: what is wrong.
+#[derive(Debug, Clone)]
+pub(super) struct Detail(pub(super) String);
+
+/// The header that says when to come back. Rounded up: who comes back a moment early comes back in vain.
+pub(super) fn after(wait: Duration) -> HeaderValue {
+    HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 #[derive(Serialize)]
@@ -196,10 +217,9 @@ impl IntoResponse for Problem {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(wait) = self.retry_after {
-            // Rounded up: who comes back a moment early comes back in vain.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            headers.insert(header::RETRY_AFTER, seconds.into());
+            headers.insert(header::RETRY_AFTER, after(wait));
         }
+        response.extensions_mut().insert(Detail(self.detail));
         response
     }
 }

@@ -12,10 +12,12 @@
 //! moment.
 
 mod contents;
+mod piece;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use bytes::Bytes;
 use samovar_registry::upstream::{
     Document, ErrorClass, ErrorKind, ImageConfig, ManifestSelector, Upstream, UpstreamError, Urgency,
 };
@@ -141,20 +143,24 @@ impl Fetcher {
 
     /// A configuration by digest, from the store or else from the registry.
     async fn config(&self, asking: Asking<'_>, digest: &Digest) -> Result<ImageConfig, FetchError> {
+        let bytes = self.blob(asking, digest).await?;
+        ImageConfig::decode(&bytes)
+            .map_err(|error| FetchError::Document { digest: digest.clone(), message: error.to_string() })
+    }
+
+    /// A configuration, or another small blob, as it is.
+    async fn blob(&self, asking: Asking<'_>, digest: &Digest) -> Result<Bytes, FetchError> {
         let flight = self.flights.of(&asking, digest);
         let _alone = flight.lock().await;
         let stored = Documents(&*self.store).get(digest).await?;
-        let bytes = if let Some(stored) = stored {
+        if let Some(stored) = stored {
             self.metrics.documents_saved();
-            stored.bytes
-        } else {
-            let bytes = asking.upstream.config(digest, asking.urgency).await?;
-            let document = StoredDocument { media_type: String::new(), bytes: bytes.clone() };
-            self.put(digest, &document).await;
-            bytes
-        };
-        ImageConfig::decode(&bytes)
-            .map_err(|error| FetchError::Document { digest: digest.clone(), message: error.to_string() })
+            return Ok(stored.bytes);
+        }
+        let bytes = asking.upstream.config(digest, asking.urgency).await?;
+        let document = StoredDocument { media_type: String::new(), bytes: bytes.clone() };
+        self.put(digest, &document).await;
+        Ok(bytes)
     }
 
     /// Stores a document by its digest, which the client has checked.

@@ -31,7 +31,7 @@ use super::kept_budget::KeptBudget;
 use super::lease::{Keeper, Lease};
 use super::pass::{PassOutcome, Problem, STORE_AGAIN, until};
 use super::queue::{Class, Identity, Needs, SharedQueue};
-use super::requests::{Request, Requests};
+use super::requests::{Outcome, Request, Requests, Wanted};
 use crate::sources::{Watch, WatchList};
 use crate::store::StoreError;
 
@@ -74,6 +74,8 @@ pub(super) struct Lane {
     /// Those of them that somebody asked for.
     asked_passes: usize,
     working_on: HashMap<Id, Name>,
+    /// What is under way and stays known until it is answered: documents, and tags that readers want.
+    known: HashMap<Id, Wanted>,
 }
 
 /// One watched repository.
@@ -108,8 +110,21 @@ struct RunningPass {
 
 /// What a task of the lane ended with.
 enum Finished {
-    Pass { name: Name, outcome: Result<PassOutcome, StoreError>, request: Option<Request> },
-    Tag { needs: Needs, problem: Option<Problem>, request: Request },
+    Pass {
+        name: Name,
+        outcome: Result<PassOutcome, StoreError>,
+        request: Option<Request>,
+    },
+    Tag {
+        needs: Needs,
+        problem: Option<Problem>,
+        request: Request,
+    },
+    /// `None`: another replica is to fetch it.
+    Document {
+        outcome: Option<Outcome>,
+        request: Request,
+    },
 }
 
 /// Works on one host until shutdown.
@@ -170,6 +185,7 @@ impl Lane {
             passes: 0,
             asked_passes: 0,
             working_on: HashMap::new(),
+            known: HashMap::new(),
         }
     }
 
@@ -262,13 +278,34 @@ impl Lane {
                 };
                 self.answer(request, problem);
             }
-            Ok((_, Finished::Tag { needs, problem, request })) => {
+            Ok((id, Finished::Tag { needs, problem, request })) => {
+                self.known.remove(&id);
                 // The repository may have to wake earlier.
                 self.queue.lock().add(&request.wanted.name, needs);
+                if !request.wanted.is_known_until_answered() {
+                    return self.answer(request, problem);
+                }
+                if problem == Some(Problem::Elsewhere) {
+                    return self.asked.push_front(request);
+                }
+                self.requests.started(&request.wanted);
                 self.answer(request, problem);
+            }
+            Ok((id, Finished::Document { outcome, request })) => {
+                self.known.remove(&id);
+                match outcome {
+                    Some(outcome) => {
+                        self.requests.started(&request.wanted);
+                        request.answer(&outcome);
+                    }
+                    None => self.asked.push_front(request),
+                }
             }
             Err(failed) => {
                 error!(registry.host = self.host, error = %failed, "a refresh panicked");
+                if let Some(wanted) = self.known.remove(&failed.id()) {
+                    self.requests.started(&wanted);
+                }
                 if let Some(name) = self.working_on.remove(&failed.id()) {
                     self.pass_ended(&name, |class| Needs::at(class, now + TRY_AGAIN));
                 }
@@ -279,7 +316,7 @@ impl Lane {
     /// Answers a request with how it went; what another replica is to do now is handed on to it.
     fn answer(&mut self, request: Request, problem: Option<Problem>) {
         match problem {
-            None => request.answer(&Ok(())),
+            None => request.answer(&Ok(None)),
             Some(Problem::Elsewhere) => self.ask_again(request),
             Some(problem) => request.answer(&Err(problem.to_string().into())),
         }

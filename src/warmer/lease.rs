@@ -302,6 +302,10 @@ impl Upstream for Leased {
         self.permitted(self.upstream.manifest(what, urgency)).await
     }
 
+    async fn confirm(&self, digest: &Digest, urgency: Urgency) -> Result<(), UpstreamError> {
+        self.permitted(self.upstream.confirm(digest, urgency)).await
+    }
+
     async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError> {
         self.permitted(self.upstream.config(digest, urgency)).await
     }

@@ -11,7 +11,7 @@
 //! - `working_copy`: how states follow one another; `publish`: how they get into the store;
 //! - `unfinished`: what stays in memory between two turns of a long pass;
 //! - `cadence`: how long to wait before asking again; `requests`: what goes first;
-//! - `demand`: what readers ask for, over restarts and replicas;
+//! - `demand`: what readers ask for, over restarts and replicas; `document`: single documents that they want;
 //! - `change`: what differs for readers; `announce`: who has been told of it;
 //! - `kept_budget`: what is known of the host's limits, from one life to the next;
 //! - `lease`: which of several replicas works on a host; `renewal`: keeps what is watched from running out of time;
@@ -25,6 +25,7 @@ mod cadence;
 mod change;
 mod context;
 mod demand;
+mod document;
 mod fetch;
 mod forgetting;
 mod kept_budget;
@@ -68,12 +69,13 @@ pub use crate::cache::demand::Reading;
 pub use crate::cache::history::{Cause, Change, ChangeKind};
 pub use announce::Told;
 pub use context::RepositoryOverview;
+pub use document::{DocumentResult, Lack, Piece, Unobtainable};
 pub use lease::LaneStanding;
 pub use once::WarmedOnce;
 pub(crate) use pass::Problem;
 pub use publish::HistoryBounds;
 pub use queue::{Class, QueueStanding};
-pub use requests::{RefreshResult, RequestRefused, Ticket};
+pub use requests::{DocumentTicket, RefreshResult, RequestRefused, Ticket};
 
 /// How long lanes may take to store what they have learnt when samovar stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -264,7 +266,20 @@ impl Handle {
         if !self.is_watched(name) {
             return Err(RequestRefused::NotWatched);
         }
-        let (ticket, request) = self.requests.add(Wanted { name: name.clone(), tag, mend: false }, cause)?;
+        let (ticket, request) =
+            self.requests.add(Wanted { name: name.clone(), tag, mend: false, piece: None }, cause)?;
+        self.ask(request);
+        Ok(ticket)
+    }
+
+    /// Asks for a tag of which nothing is known yet, because a reader wants it. Who asks while it is on its way waits for the
+    /// same.
+    pub fn tag(&self, name: &Name, tag: Tag) -> Result<Ticket, RequestRefused> {
+        if !self.is_watched(name) {
+            return Err(RequestRefused::NotWatched);
+        }
+        let wanted = Wanted { name: name.clone(), tag: Some(tag), mend: true, piece: None };
+        let (ticket, request) = self.requests.add(wanted, Cause::Request)?;
         self.ask(request);
         Ok(ticket)
     }
@@ -276,10 +291,22 @@ impl Handle {
             return;
         }
         // Where too much is being asked for, the schedule has to do.
-        let wanted = Wanted { name: name.clone(), tag: None, mend: true };
+        let wanted = Wanted { name: name.clone(), tag: None, mend: true, piece: None };
         if let Ok((_, request)) = self.requests.add(wanted, Cause::Request) {
             self.ask(request);
         }
+    }
+
+    /// Asks for a document of a repository that a reader wants. Requests for the same document are one, until it is there.
+    /// It may also be fetched where the store has it: the registry is to say that the repository has it.
+    pub fn document(&self, name: &Name, piece: Piece) -> Result<DocumentTicket, RequestRefused> {
+        if !self.is_watched(name) {
+            return Err(RequestRefused::NotWatched);
+        }
+        let wanted = Wanted { name: name.clone(), tag: None, mend: false, piece: Some(piece) };
+        let (ticket, request) = self.requests.add(wanted, Cause::Request)?;
+        self.ask(request);
+        Ok(DocumentTicket(ticket))
     }
 
     fn ask(&self, request: Option<Request>) {

@@ -36,7 +36,7 @@ pub(super) const STORE_AGAIN: Duration = Duration::from_secs(5);
 /// Changes of one publication that are logged one by one.
 const MOST_CHANGES_LOGGED: usize = 100;
 /// When going on is pointless, answers that are on their way may take this long.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// How much a pass looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,29 +1,45 @@
-//! Requests to refresh: what flows back from the doors. They go first, ignore deadlines, and merge. Asking never blocks.
+//! Requests to refresh, and for documents: what flows back from the doors. They go first, ignore deadlines, and merge. Asking
+//! never blocks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use samovar_registry::{Name, Tag};
+use samovar_registry::{Digest, Name, Tag};
 use tokio::sync::watch;
 
 use super::change::Cause;
+use super::document::{DocumentResult, Piece, Unobtainable};
 
 /// Requests that may wait to be started, over all lanes.
 const MOST_WAITING: usize = 1000;
 /// The same of one host, so that one that hangs does not shut out the others.
 const MOST_WAITING_OF_A_HOST: usize = 250;
 
-/// What is to be refreshed: a repository, or one tag of it.
+/// What is to be refreshed: a repository, or one tag of it; or which document of it is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Wanted {
     pub(super) name: Name,
     pub(super) tag: Option<Tag>,
-    /// Not a refresh of everything: a reader has found part of the repository missing from the store.
+    /// Not a refresh of everything: a reader has found part of the repository missing from the store; of a tag, that nothing
+    /// is known of it yet.
     pub(super) mend: bool,
+    /// Not a refresh at all: a reader wants a document that the store does not have, or not of this repository.
+    pub(super) piece: Option<Piece>,
+}
+
+impl Wanted {
+    /// Whether a request stays known while it is under way, so that others join it: every reader that misses something asks for
+    /// the same. Refreshes do not: who asks for one wants it to begin after the asking.
+    pub(super) fn is_known_until_answered(&self) -> bool {
+        self.mend || self.piece.is_some()
+    }
 }
 
 /// How a requested refresh ended: done, or why not.
 pub type RefreshResult = Result<(), Arc<str>>;
+
+/// How any request ended: done, with the digest of the document where one was wanted, or why not.
+pub(super) type Outcome = Result<Option<Digest>, Unobtainable>;
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,15 +54,30 @@ pub enum RequestRefused {
 
 /// A requested refresh; resolves when its result is visible to readers.
 #[derive(Debug)]
-pub struct Ticket(watch::Receiver<Option<RefreshResult>>);
+pub struct Ticket(watch::Receiver<Option<Outcome>>);
 
 impl Ticket {
     /// Waits for the refresh. Cancellation-safe, and the refresh goes on without anybody waiting.
-    pub async fn done(mut self) -> RefreshResult {
+    pub async fn done(self) -> RefreshResult {
+        self.outcome().await.map(drop).map_err(|why| why.reason)
+    }
+
+    pub(super) async fn outcome(mut self) -> Outcome {
         match self.0.wait_for(Option::is_some).await {
-            Ok(result) => result.clone().expect("waited for it"),
+            Ok(outcome) => outcome.clone().expect("waited for it"),
             Err(_) => Err("samovar is shutting down".into()),
         }
+    }
+}
+
+/// A document that was asked for; resolves when the store has it.
+#[derive(Debug)]
+pub struct DocumentTicket(pub(super) Ticket);
+
+impl DocumentTicket {
+    /// Waits for the document. Cancellation-safe, and it is fetched without anybody waiting.
+    pub async fn done(self) -> DocumentResult {
+        self.0.outcome().await?.ok_or_else(|| "the replica that was asked is too old for it".into())
     }
 }
 
@@ -62,13 +93,13 @@ pub(super) struct Request {
 }
 
 /// Whom to tell how it went: one, or more where a request that was begun waits again beside a later one.
-type Answers = Mutex<Vec<watch::Sender<Option<RefreshResult>>>>;
+type Answers = Mutex<Vec<watch::Sender<Option<Outcome>>>>;
 
 impl Request {
-    pub(super) fn answer(self, result: &RefreshResult) {
+    pub(super) fn answer(self, outcome: &Outcome) {
         for answer in locked(&self.answers).drain(..) {
             // Nobody waits: nobody minds.
-            let _ = answer.send(Some(result.clone()));
+            let _ = answer.send(Some(outcome.clone()));
         }
     }
 }
@@ -135,7 +166,8 @@ mod tests {
     use super::*;
 
     fn wanted(name: &str, tag: Option<&str>) -> Wanted {
-        Wanted { name: name.parse().unwrap(), tag: tag.map(|tag| tag.parse().unwrap()), mend: false }
+        let tag = tag.map(|tag| tag.parse().unwrap());
+        Wanted { name: name.parse().unwrap(), tag, mend: false, piece: None }
     }
 
     #[tokio::test]
@@ -153,7 +185,7 @@ mod tests {
         assert!(requests.add(wanted("alpine", Some("1")), Cause::Request).unwrap().1.is_some());
         requests.started(&request.wanted);
         assert!(requests.add(wanted("alpine", None), Cause::Request).unwrap().1.is_some(), "a later one");
-        request.answer(&Ok(()));
+        request.answer(&Ok(None));
         assert_eq!((first.done().await, second.done().await), (Ok(()), Ok(())));
     }
 

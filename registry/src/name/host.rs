@@ -25,6 +25,12 @@ pub fn canonical_host(text: &str) -> Result<String, ParseError> {
     canonical(text).map_err(|fault| fault.in_input("registry host", text))
 }
 
+/// All names of a registry, of which the canonical one is given and comes first.
+pub fn host_spellings(canonical: &str) -> impl Iterator<Item = &str> {
+    let old_hosts: &[&str] = if canonical == DOCKER_HUB { &DOCKER_HUB_OLD_HOSTS } else { &[] };
+    std::iter::once(canonical).chain(old_hosts.iter().copied())
+}
+
 /// Whether the first component of a name reads as a host rather than as a Docker Hub organisation.
 pub(super) fn is_recognisable(component: &str) -> bool {
     component.contains(['.', ':', '[']) || component.eq_ignore_ascii_case("localhost")

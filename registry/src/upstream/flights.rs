@@ -161,6 +161,11 @@ impl Upstream for Joined {
         }
     }
 
+    /// Whoever asks takes care not to ask twice.
+    async fn confirm(&self, digest: &Digest, urgency: Urgency) -> Result<(), UpstreamError> {
+        self.upstream.confirm(digest, urgency).await
+    }
+
     async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError> {
         let (upstream, digest) = (self.upstream.clone(), digest.clone());
         let key = self.key(digest.clone(), urgency);

@@ -387,6 +387,21 @@ impl Upstream for HttpUpstream {
         document(header, wanted, announced, answer.body).map_err(|kind| self.session.error(operation, kind))
     }
 
+    async fn confirm(&self, digest: &Digest, urgency: Urgency) -> Result<(), UpstreamError> {
+        let operation = Operation::Resolve;
+        match self.ask_for_manifest(Method::HEAD, &digest.to_string(), operation, urgency).await {
+            Ok(answer) if answer.status.is_success() => Ok(()),
+            // As with tags, HEAD may be what is forbidden.
+            Ok(answer) if !matches!(answer.status.as_u16(), 403 | 405) => {
+                Err(self.session.error(operation, answer.failure()))
+            }
+            Ok(_) | Err(UpstreamError { kind: ErrorKind::Denied { .. }, .. }) => {
+                self.manifest(ManifestSelector::Digest(digest), urgency).await.map(drop)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError> {
         let operation = Operation::Config;
         let question = Question {

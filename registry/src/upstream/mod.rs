@@ -178,7 +178,13 @@ pub trait Upstream: Debug + Send + Sync {
     async fn manifest(&self, what: ManifestSelector<'_>, urgency: Urgency)
     -> Result<Document, UpstreamError>;
 
-    /// Fetches an image configuration (at most 8 MiB).
+    /// Asks whether the repository has this very manifest or index, by HEAD where the registry takes that: `Ok` where it has,
+    /// and [`ErrorKind::NotFound`] where it has not.
+    async fn confirm(&self, digest: &Digest, urgency: Urgency) -> Result<(), UpstreamError> {
+        self.manifest(ManifestSelector::Digest(digest), urgency).await.map(drop)
+    }
+
+    /// Fetches an image configuration, or another blob (at most 8 MiB).
     async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError>;
 
     /// Fetches the index of what refers to a manifest, such as signatures, or of what of it is of one type of artifact. It is

@@ -176,6 +176,10 @@ impl Upstream for Route {
         self.first(purpose, |upstream| upstream.manifest(what, urgency)).await
     }
 
+    async fn confirm(&self, digest: &Digest, urgency: Urgency) -> Result<(), UpstreamError> {
+        self.first(Purpose::Pull, |upstream| upstream.confirm(digest, urgency)).await
+    }
+
     async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError> {
         self.first(Purpose::Pull, |upstream| upstream.config(digest, urgency)).await
     }

@@ -11,8 +11,8 @@ use samovar_registry::{Globs, Name};
 
 use super::load;
 use crate::config::{
-    Config, HostConfig, IgnoredFor, Origin, PollInterval, ServeArgs, SharedArgs, TagFilter, UpstreamConfig,
-    Verdict, shown_duration, shown_size,
+    Config, HostConfig, IgnoredFor, Layers, Origin, PollInterval, ServeArgs, SharedArgs, TagFilter,
+    UpstreamConfig, Verdict, shown_duration, shown_size,
 };
 
 fn watched(config: &Config) -> Vec<&str> {
@@ -39,6 +39,34 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.catalog_interval, Duration::from_mins(10));
     assert!(config.watch_patterns.is_empty());
     assert!((config.unleased_share - 0.5).abs() < f64::EPSILON);
+}
+
+#[test]
+fn clients_of_the_distribution_protocol_are_answered_as_the_table_says() {
+    let usual = load("", &[], &[]).unwrap().oci;
+    assert_eq!((usual.default_upstream, usual.layers), (None, Layers::NotFound));
+    assert_eq!((usual.wait, usual.virtual_hosts.len()), (Duration::from_secs(8), 0));
+    let file = "alias = ['up=127.0.0.1:5000']\ninsecure_host = ['127.0.0.1:5000', 'tls.example']\n\
+        [oci]\ndefault_upstream = 'index.docker.io'\nstand_in_for = ['docker.io']\nlayers = 'redirect'\nwait = '0s'\n\
+        virtual_hosts = { 'Cache.SVC' = 'up', 'cache:5000' = 'GHCR.io' }\n\
+        [hosts.'tls.example']\nscheme = 'https'\n[hosts.'plain.example']\nscheme = 'http'\n";
+    let oci = load(file, &[], &[]).unwrap().oci;
+    assert_eq!(oci.default_upstream.as_deref(), Some("docker.io"));
+    assert_eq!((oci.layers, oci.wait), (Layers::Redirect, Duration::ZERO));
+    let hosts: Vec<_> =
+        oci.virtual_hosts.iter().map(|(name, registry)| format!("{name} {registry}")).collect();
+    assert_eq!(
+        hosts,
+        [
+            "cache.svc 127.0.0.1:5000",
+            "cache:5000 ghcr.io",
+            "docker.io docker.io",
+            "index.docker.io docker.io",
+            "registry-1.docker.io docker.io",
+            "registry.hub.docker.com docker.io",
+        ]
+    );
+    assert_eq!(oci.plain_http, ["127.0.0.1:5000", "plain.example"].map(str::to_owned).into());
 }
 
 /// For every setting: the file's value beats the default, the variable's the file's, the flag's the variable's.

@@ -16,11 +16,32 @@ fn files_are_refused_with_the_place_and_the_reason() {
     for (file, expected) in [
         (
             "stroe = 'memory:'",
-            "samovar.toml:1: key stroe: unknown key; known here: alias, allow_hosts, burst, catalog_interval, certs_dir, cloud_identity, credentials, deny_hosts, docker_config, forget_after, history_age, history_entries, hosts, hot_set, insecure_host, kubernetes_secrets, listen, max_poll_interval, max_tag_interval, min_poll_interval, min_tag_interval, on_demand, platform, poll_interval, rps, store, store_limit, store_local_tier, tag_interval, timestamp_labels, unleased_share, upstream, watch, webhook_poll_interval",
+            "samovar.toml:1: key stroe: unknown key; known here: alias, allow_hosts, burst, catalog_interval, certs_dir, cloud_identity, credentials, deny_hosts, docker_config, forget_after, history_age, history_entries, hosts, hot_set, insecure_host, kubernetes_secrets, listen, max_poll_interval, max_tag_interval, min_poll_interval, min_tag_interval, oci, on_demand, platform, poll_interval, rps, store, store_limit, store_local_tier, tag_interval, timestamp_labels, unleased_share, upstream, watch, webhook_poll_interval",
         ),
         (
             "\n[upstream]\nretries = 3",
             "samovar.toml:3: key upstream.retries: unknown key; known here: body_timeout, ca_file, concurrency, connect_timeout, header_timeout, list_timeout, max_stale_denied, quota_reserve, total_timeout",
+        ),
+        (
+            "[oci]\nlayers = 'none'",
+            "samovar.toml:2: key oci.layers: \"none\" is neither \"not-found\" nor \"redirect\"",
+        ),
+        ("[oci]\nwait = '2m'", "samovar.toml:2: key oci.wait: \"2m\" is out of bounds: from 0s to 1m"),
+        (
+            "[oci]\ndefault_upstream = 'library'",
+            "samovar.toml:2: key oci.default_upstream: invalid registry host \"library\" at offset 7: ",
+        ),
+        (
+            "[oci]\nvirtual_hosts = { 'a b' = 'docker.io' }",
+            "samovar.toml:2: key oci.virtual_hosts.\"a b\": \"a b\" is no host: write a name, or a name and a port",
+        ),
+        (
+            "[oci]\nvirtual_hosts = { 'A' = 'docker.io', 'a' = 'ghcr.io' }",
+            "samovar.toml:2: key oci.virtual_hosts.a: \"a\" is given twice",
+        ),
+        (
+            "[oci]\nstand_in_for = ['docker.io']\nvirtual_hosts = { 'docker.io' = 'ghcr.io' }",
+            "samovar.toml:2: key oci.stand_in_for[0]: docker.io is a virtual host for another registry",
         ),
         (
             "hosts.'a.io'.rate = 3",

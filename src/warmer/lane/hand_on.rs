@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use samovar_registry::{Name, Tag};
+use samovar_registry::{Digest, Name, Tag};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::debug;
@@ -23,7 +23,8 @@ use crate::cache::page::bounded_reason;
 use crate::cache::stored;
 use crate::store::{Client, Entry, Key, StoreError};
 use crate::warmer::change::Cause;
-use crate::warmer::requests::{RefreshResult, Request, Wanted};
+use crate::warmer::document::{Lack, Piece, Unobtainable};
+use crate::warmer::requests::{Outcome, Request, Wanted};
 
 /// How often the holder of a lease looks for requests of other replicas, so that they are begun within a second, and whoever
 /// has handed on a request for the answer.
@@ -53,9 +54,21 @@ pub(super) struct Asked {
     #[serde(default = "request")]
     cause: Cause,
     at: Timestamp,
+    /// The document that is wanted. A replica of an older version refreshes the repository in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    piece: Option<Piece>,
     /// How it went: empty for well, else what went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answer: Option<String>,
+    /// The document that was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    /// What kind of thing went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lack: Option<Lack>,
+    /// When it makes sense to ask again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u64>,
 }
 
 /// What a replica of an older version does not say.
@@ -92,7 +105,7 @@ struct OnItsWay {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     asked: Vec<Asked>,
-    answers: BTreeMap<u64, String>,
+    answers: BTreeMap<u64, Outcome>,
     taken_out: BTreeSet<u64>,
 }
 
@@ -101,7 +114,7 @@ pub(super) enum Exchanged {
     /// The entry with these changes in it, or why they could not be made.
     Entry { changes: Changes, entry: Result<Vec<Asked>, StoreError> },
     /// A request of another replica was answered, or nobody waits for that any more.
-    Answered(Option<(u64, RefreshResult)>),
+    Answered(Option<(u64, Outcome)>),
 }
 
 impl Asked {
@@ -109,6 +122,27 @@ impl Asked {
     fn is_fresh(&self, now: Timestamp) -> bool {
         let age = now.duration_since(self.at).unsigned_abs();
         age < LONGEST_WAIT
+    }
+
+    /// How it went, if that is known.
+    fn outcome(&self) -> Option<Outcome> {
+        let answer = self.answer.as_deref()?;
+        if answer.is_empty() {
+            return Some(Ok(self.digest.clone()));
+        }
+        let retry_after = self.retry_after_seconds.map(Duration::from_secs);
+        Some(Err(Unobtainable { why: self.lack.unwrap_or(Lack::Failed), reason: answer.into(), retry_after }))
+    }
+
+    fn answer(&mut self, outcome: &Outcome) {
+        match outcome {
+            Ok(digest) => (self.answer, self.digest) = (Some(String::new()), digest.clone()),
+            Err(Unobtainable { why, reason, retry_after }) => {
+                self.answer = Some(bounded_reason(reason.to_string()));
+                self.lack = (*why != Lack::Failed).then_some(*why);
+                self.retry_after_seconds = retry_after.map(|wait| wait.as_secs() + 1);
+            }
+        }
     }
 }
 
@@ -121,7 +155,7 @@ impl Changes {
         waiting.retain(|asked| asked.is_fresh(now) && !self.taken_out.contains(&asked.id));
         for asked in waiting.iter_mut() {
             if let Some(answer) = self.answers.get(&asked.id) {
-                asked.answer = Some(answer.clone());
+                asked.answer(answer);
             }
         }
         for asked in &self.asked {
@@ -160,16 +194,19 @@ impl HandedOn {
             mend: request.wanted.mend,
             cause: request.cause,
             at: now,
+            piece: request.wanted.piece.clone(),
             answer: None,
+            digest: None,
+            lack: None,
+            retry_after_seconds: None,
         });
         let (began, is_written) = (Instant::now(), false);
         self.ours.push(OnItsWay { id, request, is_written, deadline: began + LONGEST_WAIT });
         self.exchange_at = Some(began);
     }
 
-    fn answer(&mut self, id: u64, result: RefreshResult) {
-        let answer = result.err().map_or_else(String::new, |reason| bounded_reason(reason.to_string()));
-        self.changes.answers.insert(id, answer);
+    fn answer(&mut self, id: u64, outcome: Outcome) {
+        self.changes.answers.insert(id, outcome);
         let soon = Instant::now() + ANSWERS_GATHER_FOR;
         self.exchange_at = Some(self.exchange_at.map_or(soon, |at| at.min(soon)));
     }
@@ -192,15 +229,14 @@ impl HandedOn {
     }
 
     /// How those of our requests went of which that is known. `entry`: what stands there since these were written.
-    fn answered(&mut self, written: &[Asked], entry: &[Asked]) -> Vec<(Request, RefreshResult)> {
+    fn answered(&mut self, written: &[Asked], entry: &[Asked]) -> Vec<(Request, Outcome)> {
         let now = Instant::now();
         let mut answered = Vec::new();
         for mut ours in std::mem::take(&mut self.ours) {
             let id = ours.id;
             let is_new = written.iter().any(|asked| asked.id == id);
             let result = match entry.iter().find(|asked| asked.id == id) {
-                Some(Asked { answer: Some(answer), .. }) if answer.is_empty() => Some(Ok(())),
-                Some(Asked { answer: Some(answer), .. }) => Some(Err(answer.as_str().into())),
+                Some(asked) if asked.answer.is_some() => asked.outcome(),
                 None if is_new => {
                     Some(Err(format!("{MOST_HANDED_ON} requests wait for another replica already").into()))
                 }
@@ -271,8 +307,7 @@ impl Lane {
                 request.answer(&Err("the repository is no longer watched".into()));
                 continue;
             }
-            if !request.wanted.mend {
-                // A mend stays known until it is answered: every reader that misses something asks for one.
+            if !request.wanted.is_known_until_answered() {
                 self.requests.started(&request.wanted);
             }
             self.handed_on.ask(self.context.random_id(), self.context.now(), request);
@@ -284,10 +319,11 @@ impl Lane {
         self.handed_on.turned(permitted && self.context.store.is_shared());
         if permitted {
             for request in self.handed_on.take_back() {
-                if request.wanted.mend {
-                    self.requests.started(&request.wanted);
+                if request.wanted.is_known_until_answered() {
+                    self.asked.push_front(request);
+                } else {
+                    self.ask_again(request);
                 }
-                self.ask_again(request);
             }
         }
     }
@@ -331,15 +367,15 @@ impl Lane {
         }
     }
 
-    fn was_answered(&self, request: Request, result: &RefreshResult) {
-        if request.wanted.mend {
+    fn was_answered(&self, request: Request, result: &Outcome) {
+        if request.wanted.is_known_until_answered() {
             self.requests.started(&request.wanted);
         }
         request.answer(result);
     }
 
     fn take(&mut self, asked: Asked) {
-        let wanted = Wanted { name: asked.name, tag: asked.tag, mend: asked.mend };
+        let wanted = Wanted { name: asked.name, tag: asked.tag, mend: asked.mend, piece: asked.piece };
         let added = self.requests.add(wanted, asked.cause);
         let (context, id) = (Arc::clone(&self.context), asked.id);
         let ticket = added.map(|(ticket, request)| {
@@ -351,7 +387,7 @@ impl Lane {
                 Ok(ticket) => tokio::select! {
                     biased;
                     () = context.shutdown.cancelled() => return Exchanged::Answered(None),
-                    result = ticket.done() => result,
+                    result = ticket.outcome() => result,
                     // Nobody waits any more.
                     () = tokio::time::sleep(LONGEST_WAIT) => return Exchanged::Answered(None),
                 },
@@ -362,7 +398,7 @@ impl Lane {
     }
 }
 
-fn no_answer() -> Arc<str> {
+fn no_answer() -> Unobtainable {
     "the replica that keeps the repository warm did not answer".into()
 }
 

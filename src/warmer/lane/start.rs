@@ -9,13 +9,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::opening::{Opening, Resources};
 use super::{Finished, Lane, MOST_ASKED_PASSES, RunningPass};
+use crate::sources::Watch;
 use crate::warmer::change::Cause;
+use crate::warmer::document::Fetching;
 use crate::warmer::pass::{Problem, Scope};
 use crate::warmer::queue::{Class, Needs, Turn};
 use crate::warmer::requests::Request;
 
 /// Requests for single tags that run at once in a lane, beside the passes.
 const MOST_TAG_REQUESTS: usize = 32;
+/// Documents that readers wait for and that are fetched at once in a lane, beside both.
+const MOST_DOCUMENT_REQUESTS: usize = 32;
 
 impl Lane {
     /// Starts what was asked for, as far as there is room and no pass on the same repository is in the way; what is for a
@@ -39,12 +43,22 @@ impl Lane {
             request.answer(&Err("the repository is no longer watched".into()));
             return None;
         };
-        let listed = self.is_listed(&name);
-        if request.wanted.tag.is_some() && listed {
-            if self.running.len() - self.passes >= MOST_TAG_REQUESTS {
+        if request.wanted.piece.is_some() {
+            if self.documents() >= MOST_DOCUMENT_REQUESTS {
                 return Some(request);
             }
-            self.requests.started(&request.wanted);
+            let watch = repository.watch.clone();
+            self.start_document(request, watch);
+            return None;
+        }
+        let listed = self.is_listed(&name);
+        if request.wanted.tag.is_some() && listed {
+            if self.running.len() - self.passes - self.documents() >= MOST_TAG_REQUESTS {
+                return Some(request);
+            }
+            if !request.wanted.is_known_until_answered() {
+                self.requests.started(&request.wanted);
+            }
             self.start_tag(request);
             return None;
         }
@@ -98,7 +112,8 @@ impl Lane {
             self.queue.lock().ended(identity);
             return;
         };
-        let is_of_the_whole = |request: &Request| request.wanted.tag.is_none() || !listed;
+        let is_of_the_whole =
+            |request: &Request| request.wanted.piece.is_none() && (request.wanted.tag.is_none() || !listed);
         let position =
             self.asked.iter().position(|request| request.wanted.name == name && is_of_the_whole(request));
         let request = position.and_then(|position| self.asked.remove(position));
@@ -140,7 +155,8 @@ impl Lane {
         let Some(repository) = self.repositories.get(name) else { return };
         let interrupt = CancellationToken::new();
         let opening = Opening::new(resources, name, repository, request.cause, false, interrupt);
-        self.running.spawn(async move {
+        let known = request.wanted.is_known_until_answered().then(|| request.wanted.clone());
+        let task = self.running.spawn(async move {
             let (needs, problem) = match opening.whole().await {
                 Ok(pass) => {
                     let problem = match &request.wanted.tag {
@@ -154,6 +170,31 @@ impl Lane {
             };
             Finished::Tag { needs, problem, request }
         });
+        if let Some(known) = known {
+            self.known.insert(task.id(), known);
+        }
+    }
+
+    /// A request for a document stays known until it is answered: those who want the same wait for it.
+    fn start_document(&mut self, request: Request, watch: Watch) {
+        let Some(piece) = request.wanted.piece.clone() else { return };
+        let wanted = request.wanted.clone();
+        let fetching = Fetching {
+            context: Arc::clone(&self.context),
+            name: wanted.name.clone(),
+            watch,
+            lease: self.lease.clone(),
+        };
+        let task = self.running.spawn(async move {
+            let outcome = fetching.run(&piece).await;
+            Finished::Document { outcome, request }
+        });
+        self.known.insert(task.id(), wanted);
+    }
+
+    /// How many documents are being fetched.
+    fn documents(&self) -> usize {
+        self.known.values().filter(|wanted| wanted.piece.is_some()).count()
     }
 
     fn is_listed(&self, name: &Name) -> bool {

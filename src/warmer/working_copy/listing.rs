@@ -289,6 +289,7 @@ impl State {
         if !std::mem::replace(&mut self.failed, true) {
             self.announce(ChangeKind::RepositoryFailed, at);
         }
+        self.side.not_found = error.kind.class() == ErrorClass::NotFound;
         match error.kind.class() {
             ErrorClass::Unauthorized => {
                 let denied = self.side.denied.get_or_insert(Denied { since: at.now, until: at.now });

@@ -177,6 +177,14 @@ impl SamovarServer {
         answer.text
     }
 
+    /// Any method, with these headers. Redirects are answers.
+    pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = client.build().expect("an HTTP client can be built");
+        let method = method.parse().expect("a method");
+        self.send(with_headers(client.request(method, self.url(path)), headers)).await
+    }
+
     /// POST of a JSON document.
     pub async fn post_json(&self, path: &str, body: &Value) -> Answer {
         self.send(self.http.post(self.url(path)).json(body)).await

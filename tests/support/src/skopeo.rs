@@ -52,6 +52,29 @@ impl Skopeo {
         serde_json::from_slice(&output).expect("skopeo prints JSON")
     }
 
+    /// The tags of `host/repository`.
+    pub async fn list_tags(&self, repository: &str) -> Vec<String> {
+        let credentials = match &self.credentials {
+            Some((user, password)) => format!("--creds={user}:{password}"),
+            None => "--no-creds".to_owned(),
+        };
+        let source = format!("docker://{repository}");
+        let output = self.run(&["list-tags", "--tls-verify=false", &credentials, &source]).await;
+        let listed: Value = serde_json::from_slice(&output).expect("skopeo prints JSON");
+        serde_json::from_value(listed["Tags"].clone()).expect("tags are texts")
+    }
+
+    /// Copies what `host/repository:tag` is into a directory, all platforms of it, as it is.
+    pub async fn copy_to_directory(&self, reference: &str, directory: &std::path::Path) {
+        let (from, to) = (format!("docker://{reference}"), format!("dir:{}", directory.display()));
+        let options = ["copy", "--all", "--preserve-digests", "--src-tls-verify=false"];
+        let credentials = match &self.credentials {
+            Some((user, password)) => format!("--src-creds={user}:{password}"),
+            None => "--src-no-creds".to_owned(),
+        };
+        self.run(&[&options[..], &[&credentials, &from, &to]].concat()).await;
+    }
+
     /// Copies between references written with their transport, `docker://host/repository:tag`, with all platforms.
     pub async fn copy(&self, from: &str, to: &str) {
         self.copy_with(from, to, "--all").await;

@@ -1,0 +1,219 @@
+//! What the door keeps in memory: documents that were read lately, and what was learnt of who has what. All of it can be found
+//! out again; nothing of it is true for ever but that a digest names what it names.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lru::LruCache;
+use samovar_registry::{Digest, Name, Tag};
+use tokio::time::Instant;
+
+use super::provenance::Kind;
+use crate::store::StoredDocument;
+
+/// What documents that were read lately may take up in memory. Bytes.
+const MOST_DOCUMENT_BYTES: usize = 16 << 20;
+/// Digests of which it is remembered that a repository has them.
+const MOST_MEMBERS: usize = 65_536;
+/// Answers of registries that are remembered beside what the warmer keeps: where tags point that it leaves out, and what refers
+/// to a manifest.
+const MOST_POINTERS: usize = 4_096;
+/// For how long they are used; referrers come and go.
+const POINTER_HOLDS: Duration = Duration::from_mins(5);
+/// Things that a registry has said not to have.
+const MOST_ABSENT: usize = 4_096;
+/// For how long it is believed: somebody may push it.
+const ABSENCE_HOLDS: Duration = Duration::from_secs(10);
+/// Repositories all of whose documents were looked through.
+const MOST_WALKED_REPOSITORIES: usize = 1_024;
+
+/// Something that a registry has pointed at, beside what the warmer keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Pointer {
+    /// A tag that is left out.
+    Tag(Tag),
+    /// What refers to a manifest.
+    Referrers(Digest),
+}
+
+/// Where it has pointed.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    pub(super) digest: Digest,
+    /// When the registry said so.
+    pub(super) at: Timestamp,
+    holds_until: Instant,
+}
+
+impl Said {
+    pub(super) fn new(digest: Digest, at: Timestamp) -> Self {
+        Self { digest, at, holds_until: Instant::now() + POINTER_HOLDS }
+    }
+
+    /// Whether it is to be taken for true without asking again.
+    pub(super) fn holds(&self) -> bool {
+        Instant::now() < self.holds_until
+    }
+}
+
+/// The memory of the door.
+#[derive(Debug)]
+pub(super) struct Memory {
+    documents: Mutex<Documents>,
+    members: Mutex<LruCache<(Name, Digest), Kind>>,
+    pointers: Mutex<LruCache<(Name, Pointer), Said>>,
+    /// Until when.
+    absent: Mutex<LruCache<(Name, String), Instant>>,
+    /// At which generation.
+    walked: Mutex<LruCache<Name, u64>>,
+}
+
+#[derive(Debug)]
+struct Documents {
+    by_digest: LruCache<Digest, Arc<StoredDocument>>,
+    bytes: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            documents: Mutex::new(Documents { by_digest: LruCache::unbounded(), bytes: 0 }),
+            members: bounded(MOST_MEMBERS),
+            pointers: bounded(MOST_POINTERS),
+            absent: bounded(MOST_ABSENT),
+            walked: bounded(MOST_WALKED_REPOSITORIES),
+        }
+    }
+}
+
+fn bounded<K: std::hash::Hash + Eq, V>(most: usize) -> Mutex<LruCache<K, V>> {
+    Mutex::new(LruCache::new(NonZeroUsize::new(most).expect("not 0")))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Memory {
+    pub(super) fn document(&self, digest: &Digest) -> Option<Arc<StoredDocument>> {
+        locked(&self.documents).by_digest.get(digest).cloned()
+    }
+
+    pub(super) fn keep_document(&self, digest: &Digest, document: &Arc<StoredDocument>) {
+        let mut documents = locked(&self.documents);
+        let replaced = documents.by_digest.put(digest.clone(), Arc::clone(document));
+        documents.bytes += bytes_of(document);
+        documents.bytes -= replaced.as_ref().map_or(0, bytes_of);
+        while documents.bytes > MOST_DOCUMENT_BYTES {
+            let Some((_, gone)) = documents.by_digest.pop_lru() else { return };
+            documents.bytes -= bytes_of(&gone);
+        }
+    }
+
+    /// As what a repository has a digest, if it is known to have it.
+    pub(super) fn member(&self, name: &Name, digest: &Digest) -> Option<Kind> {
+        locked(&self.members).get(&(name.clone(), digest.clone())).copied()
+    }
+
+    pub(super) fn add_members(&self, name: &Name, digests: impl IntoIterator<Item = (Digest, Kind)>) {
+        let mut members = locked(&self.members);
+        for (digest, kind) in digests {
+            members.put((name.clone(), digest), kind);
+        }
+    }
+
+    pub(super) fn said(&self, name: &Name, pointer: &Pointer) -> Option<Said> {
+        locked(&self.pointers).get(&(name.clone(), pointer.clone())).cloned()
+    }
+
+    pub(super) fn keep_said(&self, name: &Name, pointer: Pointer, said: Said) {
+        locked(&self.pointers).put((name.clone(), pointer), said);
+    }
+
+    pub(super) fn forget_said(&self, name: &Name, pointer: &Pointer) {
+        locked(&self.pointers).pop(&(name.clone(), pointer.clone()));
+    }
+
+    /// Whether a registry has just said that a repository has no such thing.
+    pub(super) fn is_absent(&self, name: &Name, what: &str) -> bool {
+        let until = locked(&self.absent).get(&(name.clone(), what.to_owned())).copied();
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    pub(super) fn note_absent(&self, name: &Name, what: String) {
+        locked(&self.absent).put((name.clone(), what), Instant::now() + ABSENCE_HOLDS);
+    }
+
+    /// Whether all documents of a repository were looked through at this generation.
+    pub(super) fn was_walked(&self, name: &Name, generation: u64) -> bool {
+        locked(&self.walked).get(name) == Some(&generation)
+    }
+
+    pub(super) fn note_walked(&self, name: &Name, generation: u64) {
+        locked(&self.walked).put(name.clone(), generation);
+    }
+}
+
+/// What a document takes up, about.
+fn bytes_of(document: &Arc<StoredDocument>) -> usize {
+    const BESIDE: usize = 256;
+    document.bytes.len() + document.media_type.len() + BESIDE
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn name() -> Name {
+        "r.example/app".parse().unwrap()
+    }
+
+    #[test]
+    fn documents_are_kept_within_their_bound_and_the_one_unused_for_longest_goes() {
+        let memory = Memory::default();
+        let digest = |number: u8| Digest::sha256(&[number]);
+        let document = Arc::new(StoredDocument {
+            media_type: String::new(),
+            bytes: Bytes::from(vec![0; MOST_DOCUMENT_BYTES / 4]),
+        });
+        for number in 0..3 {
+            memory.keep_document(&digest(number), &document);
+            memory.keep_document(&digest(number), &document);
+        }
+        assert!((0..3).all(|number| memory.document(&digest(number)).is_some()));
+        memory.document(&digest(0));
+        memory.keep_document(&digest(3), &document);
+        let left: Vec<_> = (0..4).filter(|number| memory.document(&digest(*number)).is_some()).collect();
+        assert_eq!(left, [0, 2, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_registries_have_said_is_believed_for_a_while() {
+        let (memory, digest) = (Memory::default(), Digest::sha256(b""));
+        let pointer = Pointer::Referrers(digest.clone());
+        assert!(memory.said(&name(), &pointer).is_none());
+        memory.keep_said(&name(), pointer.clone(), Said::new(digest, Timestamp::UNIX_EPOCH));
+        memory.note_absent(&name(), "v1".to_owned());
+        assert!(memory.said(&name(), &pointer).unwrap().holds());
+        assert!(memory.is_absent(&name(), "v1") && !memory.is_absent(&name(), "v2"));
+        tokio::time::advance(ABSENCE_HOLDS).await;
+        assert!(!memory.is_absent(&name(), "v1"));
+        tokio::time::advance(POINTER_HOLDS - ABSENCE_HOLDS).await;
+        assert!(!memory.said(&name(), &pointer).unwrap().holds(), "it is still known, but asked for again");
+    }
+
+    #[test]
+    fn a_repository_has_what_it_was_said_to_have_and_no_other_has_it() {
+        let (memory, digest) = (Memory::default(), Digest::sha256(b""));
+        memory.add_members(&name(), [(digest.clone(), Kind::Blob)]);
+        assert_eq!(memory.member(&name(), &digest), Some(Kind::Blob));
+        assert_eq!(memory.member(&"r.example/other".parse().unwrap(), &digest), None);
+        assert!(!memory.was_walked(&name(), 7));
+        memory.note_walked(&name(), 7);
+        assert!(memory.was_walked(&name(), 7) && !memory.was_walked(&name(), 8));
+    }
+}

@@ -1,0 +1,89 @@
+//! The tags of a repository (end-8 of the distribution specification): all that the registry lists, ordered.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use samovar_registry::Tag;
+
+use super::error::{JSON, OciError};
+use super::manifests::{ASK_EACH_TIME, content, with};
+use super::paging::Paging;
+use super::stale;
+use super::visit::Visit;
+use crate::cache::load::Pages;
+use crate::server::caching;
+
+/// How and where a list is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// The repository, as the client calls it.
+    pub(super) name: &'a str,
+    /// The path as it was sent.
+    pub(super) path: &'a str,
+    pub(super) paging: Paging<'a>,
+    pub(super) namespace: Option<&'a str>,
+}
+
+/// A page of tags.
+pub(super) async fn answer(
+    visit: &Visit<'_>,
+    asked: Asked<'_>,
+    headers: &HeaderMap,
+) -> Result<Response, OciError> {
+    let snapshot = visit.snapshot(Pages::All).await?;
+    let generation = snapshot.head.as_ref().map_or(0, |head| head.generation);
+    let mut response = if caching::client_has(headers, generation) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let (page, more) = asked.paging.cut(snapshot.tags().map(|(tag, ..)| tag));
+        let mut response = content(body(asked.name, &page).into(), JSON);
+        if let (true, Some(last)) = (more, page.last()) {
+            let link = asked.paging.link(asked.path, last.as_str(), asked.namespace);
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
+    };
+    response = with(
+        response,
+        [(header::ETAG, caching::entity_tag(generation)), (header::CACHE_CONTROL, ASK_EACH_TIME)],
+    );
+    let last_update = snapshot.side.as_ref().and_then(|side| side.last_update);
+    if let Some(age) = caching::age(last_update, visit.doors.clock.now()) {
+        response.headers_mut().insert(header::AGE, age);
+    }
+    if let Some(warning) = stale::of_list(&snapshot) {
+        response.headers_mut().insert(header::WARNING, stale::warning(&warning));
+    }
+    Ok(response)
+}
+
+/// `{"name": …, "tags": […]}`. Tags hold nothing that JSON would have escaped.
+fn body(name: &str, tags: &[&Tag]) -> String {
+    let bytes: usize = tags.iter().map(|tag| tag.as_str().len() + 3).sum();
+    let name = serde_json::to_string(name).expect("a text written to memory");
+    let mut body = String::with_capacity(bytes + name.len() + 24);
+    body.push_str("{\"name\":");
+    body.push_str(&name);
+    body.push_str(",\"tags\":[");
+    for (position, tag) in tags.iter().enumerate() {
+        if position > 0 {
+            body.push(',');
+        }
+        body.push('"');
+        body.push_str(tag.as_str());
+        body.push('"');
+    }
+    body.push_str("]}");
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_json_whatever_the_name() {
+        let (one, two): (Tag, Tag) = ("1.0".parse().unwrap(), "v2_x".parse().unwrap());
+        assert_eq!(body("team/app", &[&one, &two]), r#"{"name":"team/app","tags":["1.0","v2_x"]}"#);
+        assert_eq!(body("a\"b", &[]), r#"{"name":"a\"b","tags":[]}"#);
+    }
+}
