@@ -15,6 +15,7 @@ use samovar_registry::{Name, Reference};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::access::Caller;
 use super::problem::{Problem, ProblemType, body_problem};
 use super::query::{NoParameters, StrictQuery};
 use super::{Doors, latest, on_demand, repositories};
@@ -62,6 +63,7 @@ type Parameters<'q> = Vec<(&'q str, String)>;
 /// The answers to many questions, in their order.
 pub(super) async fn query(
     State(doors): State<Arc<Doors>>,
+    caller: Caller,
     StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
     body: Result<Json<Batch>, JsonRejection>,
 ) -> Result<Response, Problem> {
@@ -69,8 +71,8 @@ pub(super) async fn query(
     if queries.len() > MOST_QUERIES {
         return Err(Problem::bad_request(format!("queries: at most {MOST_QUERIES} in one request")));
     }
-    let doors = &doors;
-    let answers = stream::iter(queries).map(|query| async move { answer(doors, &query).await });
+    let (doors, caller) = (&doors, &caller);
+    let answers = stream::iter(queries).map(|query| async move { answer(doors, caller, &query).await });
     let answers = answers.buffered(QUERIES_AT_ONCE);
     let mut answers = std::pin::pin!(answers);
     let mut body = br#"{"answers":["#.to_vec();
@@ -92,11 +94,11 @@ pub(super) async fn query(
 }
 
 /// The answer to one question. What is known already is there at once: others get a turn in between.
-async fn answer(doors: &Doors, query: &Map<String, Value>) -> Answered {
+async fn answer(doors: &Doors, caller: &Caller, query: &Map<String, Value>) -> Answered {
     tokio::task::yield_now().await;
     match read(doors, query) {
         Ok((name, parameters)) => {
-            let response = ask(doors, &name, &parameters).await;
+            let response = ask(doors, caller, &name, &parameters).await;
             Answered::new(Some(name), response.into_response()).await
         }
         Err(problem) => Answered::new(None, problem.into_response()).await,
@@ -108,12 +110,17 @@ async fn too_much(name: Option<Name>) -> Answered {
     Answered::new(name, Problem::new(ProblemType::AnswerTooLarge, detail).into_response()).await
 }
 
-async fn ask(doors: &Doors, name: &Name, parameters: &[(&str, String)]) -> Result<Response, Problem> {
+async fn ask(
+    doors: &Doors,
+    caller: &Caller,
+    name: &Name,
+    parameters: &[(&str, String)],
+) -> Result<Response, Problem> {
     if !parameters.is_empty() {
         let parameters = parameters.iter().map(|(parameter, value)| (*parameter, value.as_str()));
-        return latest::choose(doors, name, parameters, &HeaderMap::new()).await;
+        return latest::choose(doors, caller, name, parameters, &HeaderMap::new()).await;
     }
-    let admitted = on_demand::admit(doors, name, Reading::Whole)?;
+    let admitted = on_demand::admit(doors, caller, name, Reading::Whole)?;
     match doors.cache.generation(name).await {
         Ok(_) => repositories::answer(doors, name).await,
         Err(error) => admitted.without(doors, &Reference::new(name.clone(), None, None), error),

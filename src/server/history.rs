@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use samovar_registry::{Reference, Tag};
 use serde::{Deserialize, Serialize};
 
+use super::access::Caller;
 use super::on_demand;
 use super::problem::Problem;
 use super::query::{self, StrictQuery};
@@ -32,6 +33,7 @@ struct HistoryBody {
 /// What happened to a repository, or to one of its tags, the latest last.
 pub(super) async fn one(
     State(doors): State<Arc<Doors>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     StrictQuery(parameters): StrictQuery<HistoryParameters>,
     headers: HeaderMap,
@@ -44,7 +46,8 @@ pub(super) async fn one(
         parameters.tag.map(|text| text.parse()).transpose().map_err(|error| invalid("tag", &error))?;
     let since: Option<Since> =
         parameters.since.map(|text| text.parse()).transpose().map_err(|error| invalid("since", &error))?;
-    let admitted = on_demand::admit(&doors, &name, tag.as_ref().map_or(Reading::List, Reading::Tag))?;
+    let admitted =
+        on_demand::admit(&doors, &caller, &name, tag.as_ref().map_or(Reading::List, Reading::Tag))?;
     let history = match doors.cache.history(&name, tag.as_ref(), since).await {
         Ok(history) => history,
         Err(error) => return admitted.without(&doors, &Reference::new(name, None, None), error),

@@ -10,6 +10,7 @@ use samovar_registry::{Reference, Registry};
 use tokio::time::Instant;
 
 use super::Doors;
+use super::access::Caller;
 use super::following::Following;
 use super::on_demand::{self, Admitted};
 use super::problem::Problem;
@@ -20,6 +21,7 @@ use crate::warmer::Reading;
 /// for the first time.
 pub(super) async fn one(
     State(doors): State<Arc<Doors>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     StrictQuery(parameters): StrictQuery<WaitParameters>,
 ) -> Result<Response, Problem> {
@@ -31,7 +33,7 @@ pub(super) async fn one(
     }
     // What is named by its digest alone stays what it is, wherever tags move.
     let reading = reference.tag().map_or(Reading::List, Reading::Tag);
-    let admitted = on_demand::admit(&doors, reference.name(), reading)?;
+    let admitted = on_demand::admit(&doors, &caller, reference.name(), reading)?;
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
     answer(&doors, &reference, admitted, deadline).await
 }

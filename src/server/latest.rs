@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use samovar_registry::{ImageInfo, Name, Reference, Tag};
 use serde::Serialize;
 
+use super::access::Caller;
 use super::on_demand;
 use super::problem::Problem;
 use super::query::{self, Pairs};
@@ -60,18 +61,20 @@ fn is_none(count: &usize) -> bool {
 /// The best tags of one repository.
 pub(super) async fn one(
     State(doors): State<Arc<Doors>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     Pairs(parameters): Pairs,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = query::name(path, &doors.aliases)?;
     let parameters = parameters.iter().map(|(parameter, value)| (parameter.as_str(), value.as_str()));
-    choose(&doors, &name, parameters, &headers).await
+    choose(&doors, &caller, &name, parameters, &headers).await
 }
 
 /// What the policy with these parameters chooses from the repository.
 pub(super) async fn choose<'a>(
     doors: &Doors,
+    caller: &Caller,
     name: &Name,
     parameters: impl Iterator<Item = (&'a str, &'a str)>,
     headers: &HeaderMap,
@@ -79,7 +82,7 @@ pub(super) async fn choose<'a>(
     let policy =
         Policy::read(parameters, &doors.patterns).map_err(|error| Problem::bad_request(error.to_string()))?;
     let reading = if policy.looks_at_images() { Reading::Whole } else { Reading::List };
-    let admitted = on_demand::admit(doors, name, reading)?;
+    let admitted = on_demand::admit(doors, caller, name, reading)?;
     let latest = match doors.cache.latest(name, &policy).await {
         Ok(latest) => latest,
         Err(error) => return admitted.without(doors, &Reference::new(name.clone(), None, None), error),

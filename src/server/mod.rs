@@ -15,6 +15,7 @@
 //! a registry. Everything that goes wrong under `/api` is answered as a `problem::Problem`; under `/v2` in the words of the
 //! distribution specification.
 
+mod access;
 mod batch;
 mod caching;
 mod following;
@@ -157,12 +158,13 @@ pub fn router(doors: Arc<Doors>) -> Router {
         .route(healthy, get(operations::healthy))
         .route(ready, get(operations::ready))
         .merge(oci_routes())
-        .fallback(|| async { Problem::new(ProblemType::NotFound, "there is nothing at this path") })
+        .fallback(|| async { Problem::new(ProblemType::NotFound, operations::NOTHING_HERE) })
         .method_not_allowed_fallback(|| async {
             Problem::new(ProblemType::MethodNotAllowed, "this path does not take this method")
         })
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+        .layer(axum::middleware::from_fn(access::identify))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), guard::check))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(axum::middleware::from_fn(oci::in_own_words))

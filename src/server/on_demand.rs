@@ -8,6 +8,7 @@ use samovar_registry::{Name, Reference};
 use serde::Serialize;
 
 use super::Doors;
+use super::access::Caller;
 use super::problem::{Problem, ProblemType};
 use crate::cache::CacheError;
 use crate::cache::records::TagStateName;
@@ -27,11 +28,20 @@ pub(super) struct Admitted {
     at: Timestamp,
 }
 
-/// Takes note of a question; where on-demand watching covers the name, the repository is watched from now on.
-pub(super) fn admit(doors: &Doors, name: &Name, reading: Reading<'_>) -> Result<Admitted, Problem> {
+/// Takes note of a question; where on-demand watching covers the name, the repository is watched from now on. What the
+/// caller may not read is not watched, whoever asked for it.
+pub(super) fn admit(
+    doors: &Doors,
+    caller: &Caller,
+    name: &Name,
+    reading: Reading<'_>,
+) -> Result<Admitted, Problem> {
     let now = doors.clock.now();
     // Failures are dated to the millisecond.
     let at = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
+    if !caller.may_read(name) {
+        return Err(not_watched(name, at));
+    }
     let is_watched = doors.warmer.is_watched(name);
     let on_demand = match &doors.on_demand {
         Some(on_demand) if is_watched => on_demand.is_taken(name),
@@ -49,7 +59,8 @@ pub(super) fn admit(doors: &Doors, name: &Name, reading: Reading<'_>) -> Result<
     Ok(Admitted { on_demand, begins: !is_watched, at })
 }
 
-fn not_watched(name: &Name, now: Timestamp) -> Problem {
+/// As it is answered about what nobody watches.
+pub(super) fn not_watched(name: &Name, now: Timestamp) -> Problem {
     Problem::of(CacheError::NotWatched { name: name.clone() }, now)
 }
 

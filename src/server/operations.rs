@@ -1,6 +1,6 @@
 //! `/metrics`, `/healthz`, `/readyz` and `GET /api/v1/status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +9,25 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use jiff::Timestamp;
+use samovar_registry::Name;
 use samovar_registry::upstream::{BlockReason, IdentityQuota, Quota};
 use serde::Serialize;
 
 use super::Doors;
+use super::access::Caller;
+use super::problem::{Problem, ProblemType};
 use super::query::{NoParameters, StrictQuery};
 use super::store_status::{self, StoreStatus};
 use crate::warmer::{Class, QueueStanding};
 
+/// What is said of a path that leads nowhere, or not for whoever asks.
+pub(super) const NOTHING_HERE: &str = "there is nothing at this path";
+
 /// The page that Prometheus scrapes.
-pub(super) async fn metrics(State(doors): State<Arc<Doors>>) -> Response {
+pub(super) async fn metrics(State(doors): State<Arc<Doors>>, caller: Caller) -> Result<Response, Problem> {
+    if !caller.may_operate() {
+        return Err(Problem::new(ProblemType::NotFound, NOTHING_HERE));
+    }
     store_status::statistics(&doors).await;
     doors.metrics.overview(doors.warmer.overview().into_values());
     doors.metrics.set_unparsable_labels(doors.timestamp_labels.unparsable());
@@ -30,7 +39,7 @@ pub(super) async fn metrics(State(doors): State<Arc<Doors>>) -> Response {
     doors.metrics.set_hot_set(&doors.hot.statistics());
     doors.metrics.set_lanes(doors.warmer.lanes().into_values());
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
-    ([content_type], doors.metrics.render()).into_response()
+    Ok(([content_type], doors.metrics.render()).into_response())
 }
 
 /// The process answers.
@@ -172,15 +181,30 @@ struct IdentityQuotaStatus {
     reserved: bool,
 }
 
-/// How samovar is doing.
+/// How samovar is doing, as far as it names nothing that the caller may not see.
 pub(super) async fn status(
     State(doors): State<Arc<Doors>>,
+    caller: Caller,
     StrictQuery(NoParameters {}): StrictQuery<NoParameters>,
 ) -> Response {
-    let store = store_status::status(&doors).await;
-    let overview = doors.warmer.overview();
-    let watched = doors.warmer.watch_list().0.len();
+    let mut store = store_status::status(&doors).await;
+    let mut overview = doors.warmer.overview();
+    let watch_list = doors.warmer.watch_list();
+    let mut watched = watch_list.0.len();
     let queues = doors.warmer.queues();
+    let (mut lanes, mut hosts) = (lanes(&doors, &queues), hosts(&doors));
+    let sees_all = caller.may_operate();
+    if !sees_all {
+        let seen: Vec<&Name> = watch_list.0.keys().filter(|name| caller.may_read(name)).collect();
+        let seen_hosts: BTreeSet<&str> = seen.iter().map(|name| name.host()).collect();
+        watched = seen.len();
+        overview.retain(|name, _| caller.may_read(name));
+        lanes.retain(|lane| seen_hosts.contains(lane.host.as_str()));
+        hosts.retain(|host| seen_hosts.contains(host.host.as_str()));
+        // Who logs in there, and as whom, is of no concern to those who read.
+        hosts.iter_mut().for_each(|host| host.quotas.clear());
+        store = store.without_places();
+    }
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         started_at: doors.started_at,
@@ -199,15 +223,17 @@ pub(super) async fn status(
         sources: doors
             .sources
             .iter()
+            // Their names and problems name repositories.
+            .filter(|_| sees_all)
             .map(|(name, problems)| SourceStatus {
                 name: name.clone(),
                 repositories: doors.warmer.watched_by(name),
                 problems: problems.list(),
             })
             .collect(),
-        lanes: lanes(&doors, &queues),
-        hosts: hosts(&doors),
-        unverified_hosts: doors.unverified_hosts.clone(),
+        lanes,
+        hosts,
+        unverified_hosts: if sees_all { doors.unverified_hosts.clone() } else { Vec::new() },
     };
     Json(status).into_response()
 }

@@ -10,6 +10,7 @@ use samovar_registry::Reference;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::access::Caller;
 use super::on_demand::{self, Admitted, accepted};
 use super::problem::{Problem, ProblemType, body_problem};
 use super::query::{StrictQuery, WaitParameters};
@@ -25,6 +26,7 @@ pub(super) struct RefreshBody {
 /// Refreshes a repository or one tag of it. With `wait`, answers with the result if it is there in time.
 pub(super) async fn refresh(
     State(doors): State<Arc<Doors>>,
+    caller: Caller,
     StrictQuery(parameters): StrictQuery<WaitParameters>,
     body: Result<Json<RefreshBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
@@ -37,7 +39,10 @@ pub(super) async fn refresh(
         )));
     }
     let (name, tag) = (reference.name(), reference.tag());
-    let admitted = on_demand::admit(&doors, name, tag.map_or(Reading::Whole, Reading::Tag))?;
+    if !caller.may_refresh(name) {
+        return Err(on_demand::not_watched(name, doors.clock.now()));
+    }
+    let admitted = on_demand::admit(&doors, &caller, name, tag.map_or(Reading::Whole, Reading::Tag))?;
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
     let ticket = match doors.warmer.refresh(name, tag.cloned()) {
         Ok(ticket) => ticket,

@@ -14,6 +14,7 @@ use samovar_registry::{ImageInfo, Name, Reference, Tag};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::access::Caller;
 use super::following::Following;
 use super::on_demand::{self, Admitted};
 use super::problem::Problem;
@@ -75,9 +76,10 @@ impl From<RepositoryOverview> for RepositorySummary {
     }
 }
 
-/// The watched repositories, by name.
+/// The watched repositories that the caller may see, by name.
 pub(super) async fn list(
     State(doors): State<Arc<Doors>>,
+    caller: Caller,
     StrictQuery(parameters): StrictQuery<ListParameters>,
 ) -> Result<Response, Problem> {
     let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
@@ -90,6 +92,7 @@ pub(super) async fn list(
         .0
         .keys()
         .filter(|name| name.as_str() > after && name.as_str().starts_with(&parameters.prefix))
+        .filter(|name| caller.may_read(name))
         .take(limit + 1)
         .cloned()
         .collect();
@@ -133,12 +136,13 @@ struct RepositoryBody<'a> {
 /// One repository. With `wait` and `If-None-Match`, when it changes; with `wait` alone, when it is first listed.
 pub(super) async fn one(
     State(doors): State<Arc<Doors>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     StrictQuery(parameters): StrictQuery<WaitParameters>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = query::name(path, &doors.aliases)?;
-    let admitted = on_demand::admit(&doors, &name, Reading::Whole)?;
+    let admitted = on_demand::admit(&doors, &caller, &name, Reading::Whole)?;
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
     when_changed(&doors, &name, admitted, deadline, |generation| caching::client_has(&headers, generation))
         .await

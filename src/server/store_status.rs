@@ -27,6 +27,7 @@ pub struct LocalTier {
 #[derive(Debug, Serialize)]
 pub(super) struct StoreStatus {
     kind: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
     url: String,
     /// Why it does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,6 +39,14 @@ pub(super) struct StoreStatus {
     /// Files that could not be used and were moved aside, in the directory of the store or of its local tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     set_aside: Option<SetAsideStatus>,
+}
+
+impl StoreStatus {
+    /// The same for those who are not to know where the store is.
+    pub(super) fn without_places(self) -> Self {
+        let error = self.error.map(|_| "the store does not answer".to_owned());
+        Self { url: String::new(), error, local_tier: None, set_aside: None, ..self }
+    }
 }
 
 #[derive(Debug, Serialize)]

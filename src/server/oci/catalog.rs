@@ -8,17 +8,20 @@ use super::error::JSON;
 use super::manifests::content;
 use super::paging::Paging;
 use crate::server::Doors;
+use crate::server::access::Caller;
 
-/// A page of the watched repositories: of one registry by their names there, of all with the host before them.
+/// A page of the watched repositories that the caller may see: of one registry by their names there, of all with the host before them.
 pub(super) fn answer(
     doors: &Doors,
+    caller: &Caller,
     registry: Option<&str>,
     path: &str,
     paging: Paging<'_>,
     namespace: Option<&str>,
 ) -> Response {
     let watch_list = doors.warmer.watch_list();
-    let names = watch_list.0.keys().filter_map(|name| match registry {
+    let seen = watch_list.0.keys().filter(|name| caller.may_read(name));
+    let names = seen.filter_map(|name| match registry {
         Some(registry) => (name.host() == registry).then(|| name.path()),
         None => Some(name.as_str()),
     });

@@ -41,6 +41,7 @@ use self::memory::Memory;
 use self::paging::Paging;
 use self::path::{ManifestReference, Path, Target};
 use self::visit::Visit;
+use super::access::Caller;
 use super::{Doors, guard, on_demand};
 use crate::config::OciConfig;
 use crate::warmer::Reading;
@@ -98,13 +99,13 @@ impl Parameters {
 }
 
 /// Any request below `/v2/`, or `/v2/` behind the name of a registry.
-pub(super) async fn serve(State(doors): State<Arc<Doors>>, request: Request) -> Response {
+pub(super) async fn serve(State(doors): State<Arc<Doors>>, caller: Caller, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let parameters = Parameters::read(&parts);
     let namespace = parameters.as_ref().ok().and_then(|parameters| parameters.namespace.as_deref());
     let namespace = namespace.and_then(|namespace| HeaderValue::from_str(namespace).ok());
     let answered = match parameters {
-        Ok(parameters) => answer(&doors, &parts, &parameters).await,
+        Ok(parameters) => answer(&doors, &caller, &parts, &parameters).await,
         Err(error) => Err(error),
     };
     let mut response = answered.unwrap_or_else(OciError::into_response);
@@ -140,7 +141,12 @@ pub(crate) const ROUTES: [&str; 6] = [
     "/v2/{name}/referrers/{digest}",
 ];
 
-async fn answer(doors: &Doors, parts: &Parts, parameters: &Parameters) -> Result<Response, OciError> {
+async fn answer(
+    doors: &Doors,
+    caller: &Caller,
+    parts: &Parts,
+    parameters: &Parameters,
+) -> Result<Response, OciError> {
     let raw_path = parts.uri.path();
     let path = Path::parse(raw_path).map_err(|error| OciError::new(Code::NameInvalid, error.to_string()))?;
     if path.target != Target::Nothing && !matches!(parts.method, Method::GET | Method::HEAD) {
@@ -159,11 +165,11 @@ async fn answer(doors: &Doors, parts: &Parts, parameters: &Parameters) -> Result
         }
         Target::Catalog => {
             let registry = addressing.registry(hints)?;
-            Ok(catalog::answer(doors, registry.as_deref(), raw_path, paging()?, namespace))
+            Ok(catalog::answer(doors, caller, registry.as_deref(), raw_path, paging()?, namespace))
         }
         Target::Tags(asked) => {
             let (name, paging) = (named(asked)?, paging()?);
-            let visit = visit(doors, &name, Reading::List)?;
+            let visit = visit(doors, caller, &name, Reading::List)?;
             let asked = tags::Asked { name: asked, path: raw_path, paging, namespace };
             tags::answer(&visit, asked, &parts.headers).await
         }
@@ -173,17 +179,17 @@ async fn answer(doors: &Doors, parts: &Parts, parameters: &Parameters) -> Result
                 ManifestReference::Tag(tag) => Reading::Tag(tag),
                 ManifestReference::Digest(_) => Reading::List,
             };
-            let visit = visit(doors, &name, reading)?;
+            let visit = visit(doors, caller, &name, reading)?;
             manifests::answer(&visit, &reference, &parts.headers).await
         }
         Target::Blob(asked, digest) => {
             let (name, digest) = (named(asked)?, digest_of(digest)?);
-            let visit = visit(doors, &name, Reading::List)?;
+            let visit = visit(doors, caller, &name, Reading::List)?;
             blobs::answer(&visit, &digest, &parts.headers).await
         }
         Target::Referrers(asked, digest) => {
             let (name, digest) = (named(asked)?, digest_of(digest)?);
-            let visit = visit(doors, &name, Reading::List)?;
+            let visit = visit(doors, caller, &name, Reading::List)?;
             referrers::answer(&visit, &digest, parameters.artifact_type.as_deref()).await
         }
         Target::Upload(_) | Target::Nothing => Err(OciError::no_such_path()),
@@ -191,8 +197,13 @@ async fn answer(doors: &Doors, parts: &Parts, parameters: &Parameters) -> Result
 }
 
 /// Takes note of a question about a repository.
-fn visit<'a>(doors: &'a Doors, name: &'a Name, reading: Reading<'_>) -> Result<Visit<'a>, OciError> {
-    let admitted = on_demand::admit(doors, name, reading)?;
+fn visit<'a>(
+    doors: &'a Doors,
+    caller: &Caller,
+    name: &'a Name,
+    reading: Reading<'_>,
+) -> Result<Visit<'a>, OciError> {
+    let admitted = on_demand::admit(doors, caller, name, reading)?;
     let deadline = Instant::now() + doors.oci.config.wait;
     Ok(Visit { doors, name, admitted, deadline })
 }
