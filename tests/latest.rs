@@ -204,6 +204,40 @@ async fn an_age_is_waited_for_and_one_that_nobody_knows_is_not_made_up() {
 }
 
 #[tokio::test]
+async fn a_tag_that_moves_is_as_young_as_what_it_points_at() {
+    let (registry, _samovar, server, name) = serve_app().await;
+    let moved_to = async |seed: &str| {
+        registry.push("team/app", "1.2.0", &Image::new(seed));
+        assert_eq!(refresh(&server, &name).await.status, 200);
+        let young = latest(&server, &name, &[("semver", "1.2.x"), ("min_age", "7d")]).await;
+        let why = young["left_out"]["1.2.0"].as_str().expect("it is too young").to_owned();
+        let (_, until) = why.split_once("too-young: until ").unwrap_or_else(|| panic!("{why}"));
+        until.to_owned()
+    };
+    let first = moved_to("first").await;
+    let second = moved_to("second").await;
+    assert!(second > first, "{second} after {first}");
+    let image = &latest(&server, &name, &[("semver", "1.2.x")]).await["tags"][0];
+    assert!(image["first_seen"].as_str().is_some_and(|seen| seen < second.as_str()), "{image}");
+}
+
+#[tokio::test]
+async fn a_build_time_is_that_of_labels_where_they_are_believed() {
+    let registry = FakeRegistry::start().await;
+    let label = "org.opencontainers.image.created";
+    let image = |tag: &str, built: &str| Image::new(tag).created("1970-01-01T00:00:00Z").label(label, built);
+    registry.push("app", "a", &image("a", "2024-02-01T00:00:00Z"));
+    registry.push("app", "b", &image("b", "2024-01-01T00:00:00Z"));
+    let name = format!("{}/app", registry.host());
+    for (labels, expected) in [(&["--timestamp-labels", "*/app"][..], ["a", "b"]), (&[], ["b", "a"])] {
+        let server = samovar().serve(and(watch([&name]), labels)).await;
+        wait_until_complete(&server, &name).await;
+        let newest = latest(&server, &name, &[("newest", "created"), ("limit", "2")]).await;
+        assert_eq!(tags(&newest), expected);
+    }
+}
+
+#[tokio::test]
 async fn pushed_times_are_those_that_the_registry_tells() {
     let registry = FakeRegistry::start().await;
     registry.speak(&dialects::gar::dialect());
@@ -364,6 +398,30 @@ async fn a_batch_is_bounded_and_read_strictly() {
     let huge = json!({ "queries": [{"name": "a".repeat(1024 * 1024)}] });
     assert_problem(&server.post_json(path, &huge).await, 413, "body-too-large", "");
     assert_eq!(server.get(path).await.status, 405);
+}
+
+#[tokio::test]
+async fn answers_for_which_there_is_no_room_are_left_out_one_by_one() {
+    let registry = FakeRegistry::start().await;
+    for number in 0..10 {
+        let image = Image::new(number.to_string()).label("large", "x".repeat(60_000));
+        registry.push("large", &format!("1.{number}.0"), &image);
+    }
+    let name = format!("{}/large", registry.host());
+    let server = samovar().serve(watch([&name])).await;
+    wait_until_complete(&server, &name).await;
+    let mut queries = vec![json!({ "name": name }); 120];
+    queries.push(json!({"name": name, "semver": "^9"}));
+    let answer = server.post_json("/api/v1/query", &json!({ "queries": queries })).await;
+    assert_eq!(answer.status, 200);
+    let count = |text: &str| answer.text.matches(text).count();
+    let (answered, refused) = (count("\"status\":200,"), count("\"type\":\"answer-too-large\""));
+    assert_eq!(answered + refused, 121);
+    assert!((105..=112).contains(&answered), "about 64 MiB: {answered}");
+    assert!(
+        answer.text.ends_with("\"matched\":0,\"complete\":true,\"tags\":[],\"left_out\":{}}}]}"),
+        "small ones still fit"
+    );
 }
 
 #[tokio::test]
