@@ -121,9 +121,17 @@ async fn each_order_chooses_its_best_and_says_why() {
         (&[("newest", "created"), ("exclude", "^main"), ("limit", "3")], &["1.1.0", "2.1.0-rc.1", "1.1.1"]),
         (&[("newest", "created"), ("label", "version=1.0.0")], &["1.0.0"]),
         (&[("semver", "*"), ("platform", "linux/s390x")], &[]),
+        (&[("semver", ">=1.0 <1.1 || 1.1.0 - 1.1.0")], &["1.1.0"]),
     ] {
         let answer = latest(&server, &name, parameters).await;
         assert_eq!(tags(&answer), expected, "{parameters:?}: {answer}");
+    }
+    // As people write them.
+    for query in
+        ["semver=^1", "semver=~1.1||^9", "semver=1.x", "semver=*&filter=^1\\.1\\.1$&exclude=(a|b)[c]{2}"]
+    {
+        let answer = server.get(&format!("/api/v1/latest/{name}?{query}")).await;
+        assert_eq!((answer.status, tags(&answer.json())), (200, vec!["1.1.1"]), "{query}: {answer:?}");
     }
 }
 

@@ -14,8 +14,9 @@ use super::conditions::{LabelSelector, Unmet};
 use super::order::{Key, Reading};
 use crate::cache::records::TagStateName;
 
-/// Tags that are shown with why they were left out, those that might have been best; the others are counted.
-const MOST_LEFT_OUT: usize = 1000;
+/// Tags that are shown with why they were left out, those that might have been best; the others, of which there may be as
+/// many as there are signatures beside images, are counted.
+const MOST_LEFT_OUT: usize = 100;
 
 /// What a policy chose, and why.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,11 +25,11 @@ pub struct Choice {
     pub matched: usize,
     /// The best ones, the very best first.
     pub tags: Vec<Tag>,
-    /// Tags with names that fit but that were not considered, and why: up to 1,000, those first that might have been best.
+    /// Tags with names that fit but that were not considered, and why: up to 100, those first that might have been best.
     pub left_out: BTreeMap<Tag, LeftOut>,
     /// How many more were left out.
     pub left_out_more: usize,
-    /// Tags of which something is missing that could change the choice, or what is known of what was chosen: up to 1,000,
+    /// Tags of which something is missing that could change the choice, or what is known of what was chosen: up to 100,
     /// those first that might be best. Where there are none the choice is complete.
     pub missing: Vec<Tag>,
 }

@@ -14,6 +14,7 @@ mod light;
 mod log;
 mod on_demand;
 mod over_http;
+mod policies;
 mod replicas;
 mod schedule;
 mod selection;
