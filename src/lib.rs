@@ -59,6 +59,7 @@
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod feed;
 pub mod metrics;
 pub mod policy;
 pub mod server;

@@ -74,6 +74,7 @@ pub struct Metrics {
     lanes: IntGaugeVec,
     missing: IntCounterVec,
     hot_set: HotSetMetrics,
+    waiting_clients: IntGaugeVec,
     http_requests: IntCounterVec,
     http_duration: HistogramVec,
     stores: StoreFamilies,
@@ -172,6 +173,12 @@ impl Metrics {
                 "samovar_lanes",
                 "Registry hosts, by who asks them: this replica (ours), another one (elsewhere), or all (unleased).",
                 &["standing"],
+            ),
+            waiting_clients: gauges(
+                &registry,
+                "samovar_waiting_clients",
+                "Clients that wait for a change, by how: an event stream or a long poll.",
+                &["how"],
             ),
             http_requests: counters(
                 &registry,
@@ -301,6 +308,13 @@ impl Metrics {
     /// Who waits for their turn, by host.
     pub(crate) fn set_queues(&self, queues: &BTreeMap<String, QueueStanding>) {
         self.queues.set(queues);
+    }
+
+    /// Who waits for a change.
+    pub(crate) fn set_waiting_clients(&self, streams: usize, polls: usize) {
+        for (how, count) in [("stream", streams), ("poll", polls)] {
+            self.waiting_clients.with_label_values(&[how]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     pub(crate) fn set_hot_set(&self, statistics: &HotSetStatistics) {

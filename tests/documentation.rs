@@ -33,7 +33,18 @@ async fn every_metric_is_in_the_operations_page_and_the_other_way_round() {
 #[tokio::test]
 async fn every_variable_and_flag_is_in_the_configuration_page_and_the_other_way_round() {
     let mut help = String::new();
-    let asking = ["serve", "warm", "tags", "image", "latest", "history", "refresh", "status", "check-config"];
+    let asking = [
+        "serve",
+        "warm",
+        "tags",
+        "image",
+        "latest",
+        "history",
+        "events",
+        "refresh",
+        "status",
+        "check-config",
+    ];
     let of_the_store = ["store stats", "store verify", "store compact", "store export", "store import"];
     for command in asking.into_iter().chain(of_the_store) {
         let output = common::samovar().run(command.split(' ').chain(["--help"])).await;

@@ -92,6 +92,25 @@ impl ServerClient {
         self.send(self.http.request(Method::POST, url).json(&body), wait).await
     }
 
+    /// Begins to follow what stands at `path` below `/api/v1`, an answer without an end.
+    pub(super) async fn follow(&self, path: &str, query: &[(&str, &str)]) -> Result<Response, Failure> {
+        let mut url = self.url(path, None);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = self.http.request(Method::GET, url).header(header::ACCEPT, "text/event-stream");
+        let response = tokio::time::timeout(REQUEST_TIMEOUT, request.send()).await;
+        let response =
+            response.map_err(|_| Failure::failed(format!("{} did not answer in time", shown(&self.base))))?;
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let retry_after = retry_after(&response);
+        Err(refusal(status, retry_after, &self.read(response).await?))
+    }
+
     fn url(&self, path: &str, name: Option<&str>) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {

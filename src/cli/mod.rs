@@ -7,6 +7,7 @@ mod answers;
 mod assembly;
 pub mod check_config;
 mod client;
+mod events;
 mod failure;
 mod history;
 mod host_settings;
@@ -28,6 +29,7 @@ use reqwest::StatusCode;
 
 pub use check_config::CheckConfigArgs;
 pub use client::{Answer, ServerClient};
+pub use events::EventsArgs;
 pub use failure::{ExitStatus, Failure};
 pub use history::HistoryArgs;
 pub use image::ImageArgs;
@@ -133,6 +135,8 @@ pub enum Question {
     Latest(Box<LatestArgs>),
     /// Tell what happened to an image repository or one of its tags
     History(HistoryArgs),
+    /// Tell what changes, as it changes
+    Events(EventsArgs),
     /// Look at the registry now
     Refresh(RefreshArgs),
     /// Show how the server and the registries behind it are doing
@@ -149,6 +153,7 @@ impl Question {
             Self::Image(args) => image::run(args, &server, format).await,
             Self::Latest(args) => latest::run(args, &server, format).await,
             Self::History(args) => history::run(args, &server, format).await,
+            Self::Events(args) => events::run(args, &server, format).await,
             Self::Refresh(args) => refresh::run(args, &server, format).await,
             Self::Status => status::run(&server, format).await,
         }

@@ -26,6 +26,15 @@ pub fn data(text: &str) -> Result<(), Failure> {
     data_to(&mut io::stdout().lock(), text)
 }
 
+/// Writes one line of data that has no end. `false`: its reader has gone away.
+pub fn line(text: &str) -> Result<bool, Failure> {
+    match write_data(&mut io::stdout().lock(), text) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::failed(format!("cannot write to standard output: {error}"))),
+    }
+}
+
 /// Writes data of our own as JSON, on one line.
 pub fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
     data(&serde_json::to_string(value).map_err(|error| Failure::failed(error.to_string()))?)

@@ -16,8 +16,9 @@ use super::failure::Failure;
 use super::host_settings;
 use crate::cache::{Cache, TimestampLabels};
 use crate::config::{Config, Environment, RepositoryPattern, ServeArgs};
+use crate::feed::Feed;
 use crate::policy::Patterns;
-use crate::server::{self, Doors, OciDoor};
+use crate::server::{self, Doors, Followers, OciDoor};
 use crate::sources::{CatalogSource, ImageSource, OnDemandSource};
 
 /// Answers that are not out by then are cut when samovar stops.
@@ -70,11 +71,15 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     let catalog = |catalog: &CatalogSource| (catalog.name().to_owned(), catalog.problems());
     let known = known.chain(catalogs.iter().map(catalog));
     let demanded = |source: &OnDemandSource| (source.name().to_owned(), source.problems());
-    let known = known.chain(on_demand.iter().map(demanded)).collect();
+    let known: Vec<_> = known.chain(on_demand.iter().map(demanded)).collect();
+    let names_of_sources = known.iter().map(|(name, _)| name.clone()).collect();
+    let feed = Feed::new(warmer.handle(), Arc::clone(&store), Arc::clone(&clock), names_of_sources);
     let doors = Doors {
         cache,
         hot: Arc::clone(&hot),
         warmer: warmer.handle(),
+        feed,
+        followers: Followers::default(),
         store: Arc::clone(&store),
         store_url: config.store.to_string(),
         local_tier,

@@ -8,6 +8,7 @@
 //! | `/api/v1/query` | `batch` |
 //! | `/api/v1/history/…` | `history` |
 //! | `/api/v1/refresh` | `refresh` |
+//! | `/api/v1/events` | `events` |
 //! | `/v2/…` | `oci` |
 //! | `/api/v1/status`, `/metrics`, `/healthz`, `/readyz` | `operations` |
 //!
@@ -18,6 +19,7 @@
 mod access;
 mod batch;
 mod caching;
+mod events;
 mod following;
 mod guard;
 mod history;
@@ -49,12 +51,14 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use self::problem::{Problem, ProblemType};
 use crate::cache::{Cache, CacheError, HotSet, TimestampLabels};
+use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::policy::Patterns;
 use crate::sources::{OnDemand, SourceProblems};
 use crate::store::{Client, Embedded};
 use crate::warmer::Handle;
 
+pub use self::following::Followers;
 pub use self::oci::OciDoor;
 pub use self::store_status::LocalTier;
 
@@ -72,6 +76,10 @@ pub struct Doors {
     pub hot: Arc<HotSet>,
     /// Takes requests to refresh.
     pub warmer: Handle,
+    /// Tells what changes, and what has changed lately.
+    pub feed: Feed,
+    /// Who waits for a repository to change.
+    pub followers: Followers,
     /// The store, for readiness and status.
     pub store: Arc<dyn Client>,
     /// The store as it was configured, without secrets.
@@ -126,7 +134,7 @@ impl Doors {
 }
 
 /// The routes, as they are counted; what is not among them is counted as `other`.
-pub(crate) const ROUTES: [&str; 12] = [
+pub(crate) const ROUTES: [&str; 13] = [
     "/api/v1/repositories",
     "/api/v1/repositories/{*name}",
     "/api/v1/images/{*reference}",
@@ -134,6 +142,7 @@ pub(crate) const ROUTES: [&str; 12] = [
     "/api/v1/query",
     "/api/v1/history/{*name}",
     "/api/v1/refresh",
+    "/api/v1/events",
     "/api/v1/status",
     "/metrics",
     "/healthz",
@@ -143,8 +152,21 @@ pub(crate) const ROUTES: [&str; 12] = [
 
 /// All routes.
 pub fn router(doors: Arc<Doors>) -> Router {
-    let [list, repository, image, latest, query, history, refresh, status, metrics, healthy, ready, _] =
-        ROUTES;
+    let [
+        list,
+        repository,
+        image,
+        latest,
+        query,
+        history,
+        refresh,
+        events,
+        status,
+        metrics,
+        healthy,
+        ready,
+        _,
+    ] = ROUTES;
     Router::new()
         .route(list, get(repositories::list))
         .route(repository, get(repositories::one))
@@ -153,6 +175,7 @@ pub fn router(doors: Arc<Doors>) -> Router {
         .route(query, post(batch::query).layer(DefaultBodyLimit::max(batch::MOST_QUERY_BYTES)))
         .route(history, get(history::one))
         .route(refresh, post(refresh::refresh))
+        .route(events, get(events::follow))
         .route(status, get(operations::status))
         .route(metrics, get(operations::metrics))
         .route(healthy, get(operations::healthy))
@@ -182,5 +205,7 @@ fn oci_routes() -> Router<Arc<Doors>> {
 /// Serves until `doors.shutdown`, then answers what is being asked and returns.
 pub async fn serve(listener: TcpListener, doors: Arc<Doors>) {
     let shutdown = doors.shutdown.clone();
-    listen::accept(listener, router(doors), shutdown).await;
+    let accept = listen::accept(listener, router(Arc::clone(&doors)), shutdown.clone());
+    // In this order: who asks finds them listening.
+    tokio::join!(doors.followers.run(&doors), doors.feed.run(shutdown), accept);
 }

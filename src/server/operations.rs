@@ -37,6 +37,7 @@ pub(super) async fn metrics(State(doors): State<Arc<Doors>>, caller: Caller) -> 
     doors.metrics.set_unsaved_repositories(doors.warmer.unsaved_repositories());
     doors.metrics.set_unwatched_repositories(doors.warmer.unwatched_repositories());
     doors.metrics.set_hot_set(&doors.hot.statistics());
+    doors.metrics.set_waiting_clients(doors.feed.followers(), doors.followers.len());
     doors.metrics.set_lanes(doors.warmer.lanes().into_values());
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
     Ok(([content_type], doors.metrics.render()).into_response())

@@ -195,9 +195,10 @@ impl Warmer {
                     break;
                 }
                 Some((position, list)) = lists.next() => {
-                    self.context.watched_by().insert(names[position].clone(), list.0.len());
+                    let count = list.0.len();
                     latest[position] = Some(list);
                     self.adopt(together(&latest, &give_way), &mut lanes);
+                    self.context.watched_by().insert(names[position].clone(), count);
                     told.send_if_modified(|told| !std::mem::replace(told, latest.iter().all(Option::is_some)));
                 }
                 Some(request) = self.asked.recv() => if let Some(lane) = lanes.by_host.get(request.wanted.name.host()) { drop(lane.send(request)) } else {
@@ -344,6 +345,24 @@ impl Handle {
     /// The changes from now on, whichever replica has seen them: every one once, and those of a repository in order. A subscriber that lags far behind misses some, and is told how many.
     pub fn changes(&self) -> broadcast::Receiver<Arc<Told>> {
         self.context.announcer.subscribe()
+    }
+
+    /// Whether these sources have told what they want, and all that is watched was taken over from the store: of what
+    /// happens from then on everything is told.
+    pub fn is_settled<'a>(&self, mut sources: impl Iterator<Item = &'a str>) -> bool {
+        let have_told = sources.all(|source| self.context.watched_by().contains_key(source));
+        have_told && self.watch_list().0.keys().all(|name| self.is_taken_over(name))
+    }
+
+    /// Whether a repository was taken over from the store, so that changes of it are told.
+    pub fn is_taken_over(&self, name: &Name) -> bool {
+        self.context.overview().contains_key(name)
+    }
+
+    /// Up to which generation the changes of a repository were told, or were no news when it began to be watched; 0 for one
+    /// that is not watched.
+    pub fn told_of(&self, name: &Name) -> u64 {
+        self.context.announcer.heard_of(name)
     }
 
     /// The names of repositories of which something was published, from now on.

@@ -12,7 +12,7 @@
 //! - [`RedisServer`], [`RedisSentinel`], [`RedisCluster`]: Debian's `redis-server`, alone, with sentinels, as a cluster;
 //! - [`Certificates`]: an authority, and certificates by it;
 //! - [`Skopeo`]: a real client, to compare with;
-//! - [`Samovar`]: our own binary; [`Planted`]: secrets, to be looked for in everything that comes out of it.
+//! - [`Samovar`]: our own binary; [`EventStream`]: what follows its events; [`Planted`]: secrets, to be looked for in everything that comes out of it.
 //!
 //! Everything listens on a free loopback port, keeps its files in its own temporary directory and ends with the value
 //! that stands for it, also when the test panics. What cannot be started panics and says what to install; nothing is
@@ -23,6 +23,7 @@ mod certificates;
 pub mod cloud;
 mod content;
 mod docker_registry;
+mod event_stream;
 pub mod fake;
 mod forward_proxy;
 mod image;
@@ -45,6 +46,7 @@ pub use answer::Answer;
 pub use certificates::Certificates;
 pub use content::{Content, Document, digest_of};
 pub use docker_registry::{DockerRegistry, DockerRegistryBuilder, LoggedRequest};
+pub use event_stream::{EventStream, StreamEvent};
 pub use forward_proxy::ForwardProxy;
 pub use image::Image;
 pub use index::Index;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::docker_registry::DockerRegistry;
+use crate::event_stream::EventStream;
 use crate::fake::dialects;
 use crate::planted::Planted;
 use crate::pusher::http_client;
@@ -228,6 +229,15 @@ impl SamovarServer {
     /// Sends a signal, named as `kill` names it.
     pub fn signal(&self, name: &str) {
         self.server.signal(name);
+    }
+
+    /// GET of an event stream, resumed from an id where one is given.
+    pub async fn follow(&self, path: &str, last_event_id: Option<&str>) -> EventStream {
+        let request = self.http.get(self.url(path));
+        let request =
+            last_event_id.into_iter().fold(request, |request, id| request.header("last-event-id", id));
+        let answer = request.send().await;
+        EventStream::of(answer.unwrap_or_else(|error| panic!("{error:?}\nlog:\n{}", self.log())))
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
