@@ -15,6 +15,10 @@ CARGO ?= cargo
 TEST_PROGRAMS := \
 	docker-registry:docker-registry \
 	skopeo:skopeo \
+	buildah:buildah \
+	podman:podman \
+	containerd:containerd \
+	ctr:containerd \
 	memcached:memcached \
 	redis-server:redis-server \
 	redis-cli:redis-tools \

@@ -1,6 +1,6 @@
 //! Real clients, unchanged.
 
-use samovar_testing::{Content as _, Skopeo};
+use samovar_testing::{ContainerTool, Containerd, Content as _, Skopeo};
 
 use super::{companion, image, index, manifest, signature, warm, warm_with};
 
@@ -54,4 +54,45 @@ async fn skopeo_copies_a_signature_of_which_everything_is_small_enough_to_be_her
         let hex = blob.digest.split_once(':').unwrap().1;
         assert_eq!(std::fs::read(directory.path().join(hex)).unwrap(), blob.bytes);
     }
+}
+
+/// A layer that a mirror does not have, these clients look for nowhere else: they have to be told where it is.
+#[tokio::test]
+async fn buildah_and_podman_pull_through_a_mirror() {
+    let warm = warm_with("layers = 'redirect'").await;
+    let (name, mirror) = (&warm.name, format!("{}/up", warm.server.host()));
+    for tool in [ContainerTool::buildah(), ContainerTool::podman()] {
+        for (tag, config) in [("1.0", image().config()), ("1.0-docker", image().docker().config())] {
+            warm.registry.clear_requests().await;
+            let id = tool
+                .pull(&format!("{name}:{tag}"), &mirror)
+                .await
+                .unwrap_or_else(|messages| panic!("{messages}"));
+            assert_eq!(format!("sha256:{id}"), config.digest, "{tool:?}");
+            // The layer it had to get elsewhere, and nothing else, unless it had it already.
+            let layer = &image().layers()[0].digest;
+            for request in warm.registry.requests().await {
+                assert!(request.path.ends_with(&format!("/blobs/{layer}")), "{request:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn containerd_resolves_through_a_mirror_and_takes_layers_from_the_registry() {
+    let warm = warm().await;
+    let containerd = Containerd::start().await;
+    let host = warm.registry.host();
+    let hosts = format!(
+        "server = \"http://{host}\"\n[host.\"{}\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
+        warm.server.url("")
+    );
+    let has = containerd.fetch(&format!("{}:1.0", warm.name), &hosts).await;
+    let layer = &image().layers()[0].digest;
+    for digest in [&manifest(&image()).digest, &image().config().digest, layer] {
+        assert!(has.contains(digest), "{digest}: {has:?}");
+    }
+    let requests = warm.registry.requests().await;
+    assert!(!requests.is_empty());
+    assert!(requests.iter().all(|request| request.path.contains(&format!("/blobs/{layer}"))), "{requests:?}");
 }

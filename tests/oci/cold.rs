@@ -1,10 +1,11 @@
 //! What is not warm: fetched once for all who ask, within a bound of time.
 
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use samovar_testing::fake::{Action, FakeRegistry, Fault, RequestKind};
-use samovar_testing::{Answer, Content as _, Image, Index, SamovarServer};
+use samovar_testing::{Answer, Content as _, Image, Index, Memcached, SamovarServer};
 use tokio::time::Instant;
 
 use super::common::{samovar, wait_until_complete};
@@ -220,4 +221,53 @@ async fn a_document_is_fetched_after_a_restart_only_if_the_store_has_lost_it() {
         &as_blob(config),
     );
     assert_eq!(registry.count(RequestKind::ManifestGet) + registry.count(RequestKind::Blob), 0);
+}
+
+/// The store has lost a document, the registry as well, and the tag points elsewhere by now: it is asked about the tag.
+#[tokio::test]
+async fn what_is_gone_here_and_there_is_found_where_the_tag_points_now() {
+    let registry = FakeRegistry::start().await;
+    let (old, new) = (Image::new("old"), Image::new("new"));
+    let gone = registry.push("team/app", "1.0", &old);
+    let memcached = Memcached::start().await;
+    let host = registry.host();
+    let configuration = watching(&[&host], &[format!("{host}/team/app")]);
+    let configuration = format!("{configuration}store = 'memcached://{}?prefix=t|'\n", memcached.host());
+    let server = serve(&samovar(), &configuration).await;
+    wait_until_complete(&server, &format!("{host}/team/app")).await;
+    evict(&memcached, &format!("t|s1|doc|{gone}"));
+    registry.push("team/app", "1.0", &new);
+    registry.remove_manifest("team/app", &gone);
+    assert_document(&server.get(&path(&registry, "manifests/1.0")).await, &manifest(&new));
+}
+
+/// Takes one entry out of a memcached.
+fn evict(memcached: &Memcached, key: &str) {
+    let mut connection = std::net::TcpStream::connect(memcached.host()).unwrap();
+    connection.write_all(format!("delete {key}\r\n").as_bytes()).unwrap();
+    let mut answer = [0; 9];
+    connection.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"DELETED\r\n");
+}
+
+/// A registry that refuses us for too long silences what was known.
+#[tokio::test]
+async fn what_a_registry_refuses_us_is_no_longer_served() {
+    let registry = FakeRegistry::start().await;
+    registry.push("team/app", "1.0", &image());
+    let more = "poll_interval = '1s'\n[upstream]\nmax_stale_denied = '0s'";
+    let server = serve_fake(&registry, "1s", more).await;
+    let [tags, tag, digest] =
+        ["tags/list", "manifests/1.0", &format!("manifests/{}", manifest(&image()).digest)]
+            .map(|it| path(&registry, it));
+    let config = path(&registry, &format!("blobs/{}", image().config().digest));
+    let referrers = path(&registry, &format!("referrers/{}", manifest(&image()).digest));
+    for path in [&tags, &tag, &digest, &config, &referrers] {
+        server.wait_until(path, |answer| answer.status == 200, MINUTE).await;
+    }
+    registry.require_basic("nobody", "else");
+    for path in [&tags, &tag, &digest, &config, &referrers] {
+        let answer = server.wait_until(path, |answer| answer.status != 200, MINUTE).await;
+        assert_error(&answer, 503, "UNAVAILABLE");
+    }
 }

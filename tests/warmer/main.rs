@@ -7,6 +7,7 @@ mod changes;
 mod contents;
 mod costs;
 mod demand;
+mod documents;
 mod fairness;
 mod faults;
 mod forgetting;

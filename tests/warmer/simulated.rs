@@ -351,6 +351,11 @@ impl Upstream for Repository {
         .await
     }
 
+    async fn confirm(&self, digest: &Digest, urgency: Urgency) -> Result<(), UpstreamError> {
+        let answer = |contents: &Contents| contents.documents.contains_key(digest).then_some(());
+        self.ask(Operation::Resolve, digest.to_string(), urgency, answer).await
+    }
+
     async fn config(&self, digest: &Digest, urgency: Urgency) -> Result<Bytes, UpstreamError> {
         let answer = |contents: &Contents| contents.documents.get(digest).map(|(_, bytes)| bytes.clone());
         self.ask(Operation::Config, digest.to_string(), urgency, answer).await

@@ -290,3 +290,24 @@ async fn only_docker_hub_counts_gets() {
     let hub = setup.factory.upstream(&"alpine".parse().unwrap(), &Credentials::Anonymous.into());
     assert!(hub.counts_manifest_gets());
 }
+
+#[tokio::test]
+async fn whether_a_repository_has_a_manifest_is_asked_by_head_and_by_get_only_where_that_is_refused() {
+    let setup = Setup::new().await;
+    let pushed = digest(&setup.registry.push_digest_only(REPOSITORY, &image()));
+    let confirm = async |digest: &Digest| {
+        let confirmed = setup.upstream().confirm(digest, URGENCY).await;
+        confirmed.map_err(|error| error.kind)
+    };
+    assert_eq!(confirm(&pushed).await, Ok(()));
+    assert!(matches!(confirm(&Digest::sha256(b"none")).await, Err(ErrorKind::NotFound { .. })));
+    assert_eq!(setup.counts(), [0, 2, 0, 0, 0]);
+    for refusal in [403, 405] {
+        setup.registry.fault(Fault::on(RequestKind::ManifestHead), Action::status(refusal));
+        assert_eq!(confirm(&pushed).await, Ok(()), "{refusal}");
+        assert!(matches!(confirm(&Digest::sha256(b"none")).await, Err(ErrorKind::NotFound { .. })));
+        setup.registry.clear_faults();
+    }
+    setup.registry.fault(Fault::on(RequestKind::ManifestHead), Action::status(500));
+    assert!(matches!(confirm(&pushed).await, Err(ErrorKind::Unavailable { status: 500, .. })));
+}

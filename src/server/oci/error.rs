@@ -110,6 +110,11 @@ impl OciError {
         Self { retry_after, ..Self::new(Code::Unavailable, &*why.reason) }
     }
 
+    /// Whether it says that there is no such thing.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     /// What is wrong, in words.
     pub(super) fn message(&self) -> &str {
         &self.message

@@ -42,12 +42,14 @@ pub(super) async fn answer(
 }
 
 async fn by_tag(visit: &Visit<'_>, tag: &Tag, headers: &HeaderMap) -> Result<Response, OciError> {
-    let Resolved { digest, at, warning } = visit.resolve(tag).await?;
-    let response = if client_has(headers, &digest) {
-        not_modified(&digest)
-    } else {
-        whole(&visit.manifest(&digest, true).await?, &digest)
-    };
+    let mut resolved = visit.resolve(tag).await?;
+    let mut answered = of_digest(visit, &resolved.digest, headers).await;
+    if answered.as_ref().is_err_and(OciError::is_unknown) {
+        // It was evicted here, and has gone there: the tag has moved meanwhile.
+        resolved = visit.resolve_again(tag).await?;
+        answered = of_digest(visit, &resolved.digest, headers).await;
+    }
+    let (response, Resolved { at, warning, .. }) = (answered?, resolved);
     let mut response = with(response, [(header::CACHE_CONTROL, ASK_EACH_TIME)]);
     if let Some(age) = caching::age(at, visit.doors.clock.now()) {
         response.headers_mut().insert(header::AGE, age);
@@ -56,6 +58,13 @@ async fn by_tag(visit: &Visit<'_>, tag: &Tag, headers: &HeaderMap) -> Result<Res
         response.headers_mut().insert(header::WARNING, stale::warning(&warning));
     }
     Ok(response)
+}
+
+async fn of_digest(visit: &Visit<'_>, digest: &Digest, headers: &HeaderMap) -> Result<Response, OciError> {
+    if client_has(headers, digest) {
+        return Ok(not_modified(digest));
+    }
+    Ok(whole(&visit.manifest(digest, true).await?, digest))
 }
 
 /// The reference that a path ends with; a tag that none can be is one that does not exist.

@@ -26,8 +26,12 @@ const POINTER_HOLDS: Duration = Duration::from_mins(5);
 const MOST_ABSENT: usize = 4_096;
 /// For how long it is believed: somebody may push it.
 const ABSENCE_HOLDS: Duration = Duration::from_secs(10);
-/// Repositories all of whose documents were looked through.
+/// Documents of which it is remembered that what they name was taken in.
+const MOST_LEARNT: usize = 16_384;
+/// Repositories whose documents were looked through.
 const MOST_WALKED_REPOSITORIES: usize = 1_024;
+/// They are not looked through again so soon, whatever has changed: what changes is learnt as it is asked for.
+const WALK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Something that a registry has pointed at, beside what the warmer keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -66,8 +70,10 @@ pub(super) struct Memory {
     pointers: Mutex<LruCache<(Name, Pointer), Said>>,
     /// Until when.
     absent: Mutex<LruCache<(Name, String), Instant>>,
-    /// At which generation.
-    walked: Mutex<LruCache<Name, u64>>,
+    /// By their repositories.
+    learnt: Mutex<LruCache<(Name, Digest), ()>>,
+    /// At which generation, and when.
+    walked: Mutex<LruCache<Name, (u64, Instant)>>,
 }
 
 #[derive(Debug)]
@@ -83,6 +89,7 @@ impl Default for Memory {
             members: bounded(MOST_MEMBERS),
             pointers: bounded(MOST_POINTERS),
             absent: bounded(MOST_ABSENT),
+            learnt: bounded(MOST_LEARNT),
             walked: bounded(MOST_WALKED_REPOSITORIES),
         }
     }
@@ -146,13 +153,19 @@ impl Memory {
         locked(&self.absent).put((name.clone(), what), Instant::now() + ABSENCE_HOLDS);
     }
 
-    /// Whether all documents of a repository were looked through at this generation.
+    /// Whether it is news that a repository has this document: then what it names is to be taken in.
+    pub(super) fn is_to_be_learnt(&self, name: &Name, digest: &Digest) -> bool {
+        locked(&self.learnt).put((name.clone(), digest.clone()), ()).is_none()
+    }
+
+    /// Whether the documents of a repository were looked through at this generation, or a moment ago.
     pub(super) fn was_walked(&self, name: &Name, generation: u64) -> bool {
-        locked(&self.walked).get(name) == Some(&generation)
+        let walked = locked(&self.walked).get(name).copied();
+        walked.is_some_and(|(at, when)| at == generation || when.elapsed() < WALK_AGAIN_AFTER)
     }
 
     pub(super) fn note_walked(&self, name: &Name, generation: u64) {
-        locked(&self.walked).put(name.clone(), generation);
+        locked(&self.walked).put(name.clone(), (generation, Instant::now()));
     }
 }
 
@@ -206,14 +219,17 @@ mod tests {
         assert!(!memory.said(&name(), &pointer).unwrap().holds(), "it is still known, but asked for again");
     }
 
-    #[test]
-    fn a_repository_has_what_it_was_said_to_have_and_no_other_has_it() {
+    #[tokio::test(start_paused = true)]
+    async fn a_repository_has_what_it_was_said_to_have_and_no_other_has_it() {
         let (memory, digest) = (Memory::default(), Digest::sha256(b""));
         memory.add_members(&name(), [(digest.clone(), Kind::Blob)]);
         assert_eq!(memory.member(&name(), &digest), Some(Kind::Blob));
         assert_eq!(memory.member(&"r.example/other".parse().unwrap(), &digest), None);
         assert!(!memory.was_walked(&name(), 7));
         memory.note_walked(&name(), 7);
+        assert!(memory.was_walked(&name(), 7) && memory.was_walked(&name(), 8), "a moment ago");
+        tokio::time::advance(WALK_AGAIN_AFTER).await;
         assert!(memory.was_walked(&name(), 7) && !memory.was_walked(&name(), 8));
+        assert!(memory.is_to_be_learnt(&name(), &digest) && !memory.is_to_be_learnt(&name(), &digest));
     }
 }

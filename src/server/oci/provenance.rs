@@ -129,9 +129,7 @@ impl Visit<'_> {
                 }
             }
         }
-        if waiting.is_empty() {
-            self.memory().note_walked(self.name, generation);
-        }
+        self.memory().note_walked(self.name, generation);
         Ok(false)
     }
 }

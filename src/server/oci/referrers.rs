@@ -38,7 +38,7 @@ pub(super) async fn answer(
             visit.forget(&Pointer::Referrers(subject.clone()));
             return Err(OciError::late(&format_args!("what refers to {subject}")));
         };
-        visit.learn_from(&index);
+        visit.learn_from(&said.digest, &index);
         (at, warning, bytes) = (Some(said.at), why, index.bytes.clone());
     }
     let mut response = match artifact_type {

@@ -170,6 +170,16 @@ impl Visit<'_> {
         OciError::new(Code::ManifestUnknown, format!("{}:{tag} does not exist", self.name))
     }
 
+    /// The registry no longer has what a tag pointed at: it is asked about the tag.
+    pub(super) async fn resolve_again(&self, tag: &Tag) -> Result<Resolved, OciError> {
+        let ticket = self.doors.warmer.tag(self.name, tag.clone())?;
+        match tokio::time::timeout_at(self.deadline, ticket.done()).await {
+            Ok(Ok(())) => self.resolve(tag).await,
+            Ok(Err(reason)) => Err(OciError::new(Code::Unavailable, &*reason)),
+            Err(_) => Err(OciError::late(&format_args!("{}:{tag}", self.name))),
+        }
+    }
+
     /// Where a tag points about which the warmer asks nothing, because its name or the configuration leaves it out.
     async fn resolve_left_out(&self, tag: &Tag) -> Result<Resolved, OciError> {
         let said = self.said(Pointer::Tag(tag.clone()), Piece::Tag(tag.clone())).await?;
@@ -214,7 +224,7 @@ impl Visit<'_> {
     ) -> Result<Arc<StoredDocument>, OciError> {
         let is_manifest = |document: &Arc<StoredDocument>| !document.media_type.is_empty();
         if is_known && let Some(document) = self.stored(digest).await?.filter(is_manifest) {
-            self.learn_from(&document);
+            self.learn_from(digest, &document);
             return Ok(document);
         }
         if self.fetch(Piece::Manifest(digest.clone())).await?.is_none() {
@@ -223,7 +233,7 @@ impl Visit<'_> {
         self.memory().add_members(self.name, [(digest.clone(), Kind::Manifest)]);
         let document = self.stored(digest).await?.filter(is_manifest);
         let document = document.ok_or_else(|| OciError::late(&format_args!("{}@{digest}", self.name)))?;
-        self.learn_from(&document);
+        self.learn_from(digest, &document);
         Ok(document)
     }
 
@@ -263,8 +273,10 @@ impl Visit<'_> {
     }
 
     /// What a document of the repository names, the repository has.
-    pub(super) fn learn_from(&self, document: &StoredDocument) {
-        self.memory().add_members(self.name, provenance::named_by(document));
+    pub(super) fn learn_from(&self, digest: &Digest, document: &StoredDocument) {
+        if self.memory().is_to_be_learnt(self.name, digest) {
+            self.memory().add_members(self.name, provenance::named_by(document));
+        }
     }
 
     /// Has a document fetched; `None`: the registry says that the repository has no such thing.

@@ -11,7 +11,7 @@
 //! - [`Memcached`]: Debian's `memcached`, a real server; [`Proxy`]: what stands in front of a server and misbehaves;
 //! - [`RedisServer`], [`RedisSentinel`], [`RedisCluster`]: Debian's `redis-server`, alone, with sentinels, as a cluster;
 //! - [`Certificates`]: an authority, and certificates by it;
-//! - [`Skopeo`]: a real client, to compare with;
+//! - [`Skopeo`]: a real client, to compare with; [`ContainerTool`] and [`Containerd`]: others, which pull through a mirror;
 //! - [`Samovar`]: our own binary; [`EventStream`]: what follows its events; [`Planted`]: secrets, to be looked for in everything that comes out of it.
 //!
 //! Everything listens on a free loopback port, keeps its files in its own temporary directory and ends with the value
@@ -33,6 +33,7 @@ mod memcached;
 mod nginx;
 mod planted;
 mod proxy;
+mod pulling;
 mod pusher;
 mod redis;
 mod registry_door;
@@ -54,6 +55,7 @@ pub use memcached::Memcached;
 pub use nginx::{Nginx, NginxBuilder};
 pub use planted::Planted;
 pub use proxy::Proxy;
+pub use pulling::{ContainerTool, Containerd};
 pub use redis::{RedisCluster, RedisSentinel, RedisServer, RedisServerBuilder};
 pub use registry_door::{RegistryDoor, RegistryDoorBuilder};
 pub use samovar::{Output, Samovar, SamovarServer};
