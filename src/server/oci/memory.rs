@@ -1,20 +1,26 @@
 //! What the door keeps in memory: documents that were read lately, and what was learnt of who has what. All of it can be found
 //! out again; nothing of it is true for ever but that a digest names what it names.
 
+mod weighted;
+
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use lru::LruCache;
 use samovar_registry::{Digest, Name, Tag};
 use tokio::time::Instant;
 
+use self::weighted::Weighted;
 use super::provenance::Kind;
 use crate::store::StoredDocument;
 
 /// What documents that were read lately may take up in memory. Bytes.
 const MOST_DOCUMENT_BYTES: usize = 16 << 20;
+/// What pages of tags that were asked for lately may take up, as they are sent. Bytes.
+const MOST_LIST_PAGE_BYTES: usize = 16 << 20;
 /// Digests of which it is remembered that a repository has them.
 const MOST_MEMBERS: usize = 65_536;
 /// Answers of registries that are remembered beside what the warmer keeps: where tags point that it leaves out, and what refers
@@ -65,7 +71,8 @@ impl Said {
 /// The memory of the door.
 #[derive(Debug)]
 pub(super) struct Memory {
-    documents: Mutex<Documents>,
+    documents: Mutex<Weighted<Digest, Arc<StoredDocument>>>,
+    pages: Mutex<Weighted<PageKey, EncodedPage>>,
     members: Mutex<LruCache<(Name, Digest), Kind>>,
     pointers: Mutex<LruCache<(Name, Pointer), Said>>,
     /// Until when.
@@ -76,16 +83,31 @@ pub(super) struct Memory {
     walked: Mutex<LruCache<Name, (u64, Instant)>>,
 }
 
-#[derive(Debug)]
-struct Documents {
-    by_digest: LruCache<Digest, Arc<StoredDocument>>,
-    bytes: usize,
+/// Which page of which list.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct PageKey {
+    pub(super) name: Name,
+    /// The repository as the client calls it, which the page says.
+    pub(super) asked: String,
+    pub(super) size: usize,
+    pub(super) last: Option<String>,
+}
+
+/// A page of tags as it is sent.
+#[derive(Debug, Clone)]
+pub(super) struct EncodedPage {
+    /// Of which the list is.
+    pub(super) generation: u64,
+    pub(super) body: Bytes,
+    /// Its last tag, where another page follows.
+    pub(super) leads_on: Option<Tag>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         Self {
-            documents: Mutex::new(Documents { by_digest: LruCache::unbounded(), bytes: 0 }),
+            documents: Mutex::new(Weighted::new(MOST_DOCUMENT_BYTES)),
+            pages: Mutex::new(Weighted::new(MOST_LIST_PAGE_BYTES)),
             members: bounded(MOST_MEMBERS),
             pointers: bounded(MOST_POINTERS),
             absent: bounded(MOST_ABSENT),
@@ -105,18 +127,22 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Memory {
     pub(super) fn document(&self, digest: &Digest) -> Option<Arc<StoredDocument>> {
-        locked(&self.documents).by_digest.get(digest).cloned()
+        locked(&self.documents).get(digest)
     }
 
     pub(super) fn keep_document(&self, digest: &Digest, document: &Arc<StoredDocument>) {
-        let mut documents = locked(&self.documents);
-        let replaced = documents.by_digest.put(digest.clone(), Arc::clone(document));
-        documents.bytes += bytes_of(document);
-        documents.bytes -= replaced.as_ref().map_or(0, bytes_of);
-        while documents.bytes > MOST_DOCUMENT_BYTES {
-            let Some((_, gone)) = documents.by_digest.pop_lru() else { return };
-            documents.bytes -= bytes_of(&gone);
-        }
+        let bytes = document.bytes.len() + document.media_type.len() + BESIDE;
+        locked(&self.documents).put(digest.clone(), Arc::clone(document), bytes);
+    }
+
+    /// A page of tags, if it is one of this generation.
+    pub(super) fn page(&self, key: &PageKey, generation: u64) -> Option<EncodedPage> {
+        locked(&self.pages).get(key).filter(|page| page.generation == generation)
+    }
+
+    pub(super) fn keep_page(&self, key: PageKey, page: EncodedPage) {
+        let bytes = page.body.len() + key.asked.len() + key.last.as_ref().map_or(0, String::len) + BESIDE;
+        locked(&self.pages).put(key, page, bytes);
     }
 
     /// As what a repository has a digest, if it is known to have it.
@@ -169,39 +195,15 @@ impl Memory {
     }
 }
 
-/// What a document takes up, about.
-fn bytes_of(document: &Arc<StoredDocument>) -> usize {
-    const BESIDE: usize = 256;
-    document.bytes.len() + document.media_type.len() + BESIDE
-}
+/// What an entry takes up beside its content, about. Bytes.
+const BESIDE: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn name() -> Name {
         "r.example/app".parse().unwrap()
-    }
-
-    #[test]
-    fn documents_are_kept_within_their_bound_and_the_one_unused_for_longest_goes() {
-        let memory = Memory::default();
-        let digest = |number: u8| Digest::sha256(&[number]);
-        let document = Arc::new(StoredDocument {
-            media_type: String::new(),
-            bytes: Bytes::from(vec![0; MOST_DOCUMENT_BYTES / 4]),
-        });
-        for number in 0..3 {
-            memory.keep_document(&digest(number), &document);
-            memory.keep_document(&digest(number), &document);
-        }
-        assert!((0..3).all(|number| memory.document(&digest(number)).is_some()));
-        memory.document(&digest(0));
-        memory.keep_document(&digest(3), &document);
-        let left: Vec<_> = (0..4).filter(|number| memory.document(&digest(*number)).is_some()).collect();
-        assert_eq!(left, [0, 2, 3]);
     }
 
     #[tokio::test(start_paused = true)]

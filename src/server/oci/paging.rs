@@ -1,8 +1,10 @@
 //! Pages of ordered lists by `n` and `last`, with the link to the next one (distribution-spec, "Listing Tags"). Pure.
 
 use http::HeaderValue;
+use samovar_registry::Name;
 
 use super::error::{Code, OciError};
+use super::memory::PageKey;
 
 /// Entries on one page at most, and where the client does not say.
 const MOST_ON_A_PAGE: usize = 10_000;
@@ -29,6 +31,12 @@ impl<'a> Paging<'a> {
             }
         };
         Ok(Self { size, last })
+    }
+
+    /// Which page of the tags of a repository this is.
+    pub(super) fn key(self, name: &Name, asked: &str) -> PageKey {
+        let last = self.last.map(str::to_owned);
+        PageKey { name: name.clone(), asked: asked.to_owned(), size: self.size, last }
     }
 
     /// The page of a list that is in the order of its bytes, and whether another one follows.

@@ -6,10 +6,12 @@ use samovar_registry::Tag;
 
 use super::error::{JSON, OciError};
 use super::manifests::{ASK_EACH_TIME, content, with};
+use super::memory::EncodedPage;
 use super::paging::Paging;
 use super::stale;
 use super::visit::Visit;
 use crate::cache::load::Pages;
+use crate::cache::snapshot::Snapshot;
 use crate::server::caching;
 
 /// How and where a list is asked for.
@@ -34,9 +36,9 @@ pub(super) async fn answer(
     let mut response = if caching::client_has(headers, generation) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let (page, more) = asked.paging.cut(snapshot.tags().map(|(tag, ..)| tag));
-        let mut response = content(body(asked.name, &page).into(), JSON);
-        if let (true, Some(last)) = (more, page.last()) {
+        let page = page(visit, asked, &snapshot, generation);
+        let mut response = content(page.body, JSON);
+        if let Some(last) = page.leads_on {
             let link = asked.paging.link(asked.path, last.as_str(), asked.namespace);
             response.headers_mut().insert(header::LINK, link);
         }
@@ -54,6 +56,19 @@ pub(super) async fn answer(
         response.headers_mut().insert(header::WARNING, stale::warning(&warning));
     }
     Ok(response)
+}
+
+/// A page as it is sent: made once for all who ask for it, until the list changes.
+fn page(visit: &Visit<'_>, asked: Asked<'_>, snapshot: &Snapshot, generation: u64) -> EncodedPage {
+    let key = asked.paging.key(visit.name, asked.name);
+    if let Some(page) = visit.memory().page(&key, generation) {
+        return page;
+    }
+    let (tags, more) = asked.paging.cut(snapshot.tags().map(|(tag, ..)| tag));
+    let leads_on = tags.last().filter(|_| more).map(|last| (*last).clone());
+    let page = EncodedPage { generation, body: body(asked.name, &tags).into(), leads_on };
+    visit.memory().keep_page(key, page.clone());
+    page
 }
 
 /// `{"name": …, "tags": […]}`. Tags hold nothing that JSON would have escaped.
