@@ -32,6 +32,20 @@ impl Labels {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// The same labels, which share with `other` the memory of what both say: images of one repository have most of it in
+    /// common.
+    #[must_use]
+    pub fn sharing(&self, other: &Self) -> Self {
+        let shared = |(key, value): &(Arc<str>, Arc<str>)| {
+            let Ok(position) = other.0.binary_search_by(|(known, _)| known.cmp(key)) else {
+                return (Arc::clone(key), Arc::clone(value));
+            };
+            let (known_key, known_value) = &other.0[position];
+            (Arc::clone(known_key), Arc::clone(if known_value == value { known_value } else { value }))
+        };
+        Self(self.0.iter().map(shared).collect())
+    }
 }
 
 /// Of several values of one key, the last stays.
@@ -84,6 +98,17 @@ mod tests {
         assert_eq!((labels.get("b"), labels.get("d"), &labels["c"]), (Some("2"), None, "3"));
         assert_eq!((labels.len(), labels.is_empty(), Labels::default().is_empty()), (3, false, true));
         assert_eq!(format!("{labels:?}"), r#"{"a": "1", "b": "2", "c": "3"}"#);
+    }
+
+    #[test]
+    fn labels_share_what_they_have_in_common() {
+        let other: Labels = [("a", "1"), ("b", "2")].into_iter().collect();
+        let labels: Labels = [("a", "1"), ("b", "other"), ("c", "3")].into_iter().collect();
+        let sharing = labels.sharing(&other);
+        assert_eq!(sharing, labels);
+        let is_shared = |one: &Arc<str>, another: &Arc<str>| Arc::ptr_eq(one, another);
+        assert!(is_shared(&sharing.0[0].0, &other.0[0].0) && is_shared(&sharing.0[0].1, &other.0[0].1));
+        assert!(is_shared(&sharing.0[1].0, &other.0[1].0) && is_shared(&sharing.0[2].1, &labels.0[2].1));
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Assembly {
             replica: replica.clone(),
             unleased_share: config.unleased_share,
             forget_after: config.forget_after,
+            fetches_per_repository: most_at_once(config),
             history: HistoryBounds { entries: config.history_entries, age: config.history_age },
             ..WarmerOptions::default()
         };
@@ -111,6 +112,12 @@ impl Assembly {
             on_demand,
         })
     }
+}
+
+/// One repository may keep a host as busy as the host may be kept: the host's budget decides whose turn it is.
+fn most_at_once(config: &Config) -> usize {
+    let own = config.hosts.values().filter_map(|host| host.concurrency);
+    own.fold(config.upstream.concurrency, usize::max).max(WarmerOptions::default().fetches_per_repository)
 }
 
 /// What finds the repositories that patterns match, by host.

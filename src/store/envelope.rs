@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::io::{self, Write as _};
 
 use bytes::Bytes;
-use zstd::bulk::Decompressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 /// The version that [`seal`] writes and [`open`] reads.
 const VERSION: u8 = 1;
@@ -56,7 +56,7 @@ impl EnvelopeError {
 pub fn seal(plain: &[u8]) -> Bytes {
     assert!(plain.len() <= MAX_DECODED_BYTES, "a value of {} bytes must be split", plain.len());
     if plain.len() >= COMPRESS_FROM
-        && let Ok(packed) = zstd::bulk::compress(plain, LEVEL)
+        && let Ok(packed) = compress(plain)
         && packed.len() < plain.len()
     {
         return framed(ZSTD, &packed);
@@ -112,8 +112,19 @@ pub fn open(value: &Bytes) -> Result<Bytes, EnvelopeError> {
 }
 
 thread_local! {
-    /// To make one anew costs more than to decompress a page with it.
+    // To make one anew costs more than to compress a record, or to decompress a page, with it.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(plain: &[u8]) -> io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|compressor| {
+        let compressor = match compressor {
+            Some(compressor) => compressor,
+            None => compressor.insert(Compressor::new(LEVEL)?),
+        };
+        compressor.compress(plain)
+    })
 }
 
 fn decompress(payload: &[u8]) -> Result<Vec<u8>, EnvelopeError> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use samovar_registry::upstream::ErrorClass;
-use samovar_registry::{Digest, Name, Newness, Tag};
+use samovar_registry::{Digest, Labels, Name, Newness, Tag};
 
 use super::cadence::tags::Pace;
 use super::change::{self, ChangeKind, Difference, Seen};
@@ -103,6 +103,8 @@ pub(super) struct State {
     /// What to announce once it is visible.
     pub(super) changes: Vec<Seen>,
     images: HashMap<Digest, std::sync::Weak<ImageRecord>>,
+    /// Of the image that came last: the next one will say much of it again.
+    labels: Labels,
     /// Which of the tags are wanted, as long as no other tags come and none go.
     chosen: Option<Arc<Chosen>>,
 }
@@ -146,6 +148,7 @@ impl State {
             side_header_changed: false,
             changes: Vec::new(),
             images: HashMap::new(),
+            labels: Labels::default(),
             chosen: None,
         };
         for (tag, record, mut side) in loaded.tags {
@@ -302,6 +305,7 @@ impl State {
 
     /// Takes what the registry said about one tag. A tag that is asked for before any list has it is taken in.
     pub(super) fn apply_answer(&mut self, tag: &Tag, answer: TagAnswer, at: Circumstance) {
+        let answer = self.without_copies(answer);
         let before = self.tags.get(tag).cloned();
         if before.is_none() && !matches!(answer, TagAnswer::Image(_) | TagAnswer::Excluded { .. }) {
             return; // neither listed nor there
@@ -326,6 +330,18 @@ impl State {
         self.side_changed.insert(tag.clone());
         self.side_header_changed = true; // it says when to wake
         self.tags.insert(tag.clone(), after);
+    }
+
+    /// The answer, of whose image nothing is in memory a second time that the last one has said.
+    fn without_copies(&mut self, mut answer: TagAnswer) -> TagAnswer {
+        // Nobody else has an image that is new.
+        if let TagAnswer::Image(image) = &mut answer
+            && let Some(image) = Arc::get_mut(image)
+        {
+            image.labels = image.labels.sharing(&self.labels);
+            self.labels = image.labels.clone();
+        }
+        answer
     }
 
     /// What is said next of the tag's absence is believed at once.
