@@ -52,7 +52,10 @@ pub(super) async fn refresh(
             return Err(Problem::new(ProblemType::Busy, refused.to_string()));
         }
     };
-    match tokio::time::timeout_at(deadline, ticket.done()).await {
+    let done = tokio::time::timeout_at(deadline, ticket.done()).await;
+    // It may be another replica that has asked, and stored what it was told.
+    doors.hot.invalidate(name);
+    match done {
         Err(_) => Ok(accepted(&reference)),
         Ok(Err(failed)) => Err(Problem::new(ProblemType::RefreshFailed, &*failed)),
         Ok(Ok(())) => current(&doors, &reference, admitted, Instant::now()).await,

@@ -271,3 +271,32 @@ async fn what_a_registry_refuses_us_is_no_longer_served() {
         assert_error(&answer, 503, "UNAVAILABLE");
     }
 }
+
+/// Of two replicas, one speaks to the registry; clients of the other notice nothing.
+#[tokio::test]
+async fn a_replica_that_does_not_speak_to_the_registry_has_what_is_cold_fetched_by_the_one_that_does() {
+    let registry = FakeRegistry::start().await;
+    let (host, index) = (registry.host(), index());
+    registry.push("team/app", "1.0", &index);
+    let memcached = Memcached::start().await;
+    let configuration = watching(&[&host], &[format!("{host}/team/app")]);
+    let configuration = format!(
+        "{configuration}store = 'memcached://{}'\nplatform = ['linux/amd64']\npoll_interval = '1h'\n[oci]\nwait = '30s'\n",
+        memcached.host()
+    );
+    let (one, another) = (serve(&samovar(), &configuration).await, serve(&samovar(), &configuration).await);
+    for server in [&one, &another] {
+        wait_until_complete(server, &format!("{host}/team/app")).await;
+    }
+    let arm = index.children()[1].clone();
+    let below = path(&registry, &format!("manifests/{}", arm.digest));
+    let (of_one, of_another) = tokio::join!(one.get(&below), another.get(&below));
+    assert_document(&of_one, &arm);
+    assert_document(&of_another, &arm);
+    let [first, second] = ["1.1", "1.2"].map(Image::new);
+    registry.push("team/app", "1.1", &first);
+    registry.push("team/app", "1.2", &second);
+    assert_document(&one.get(&path(&registry, "manifests/1.1")).await, &manifest(&first));
+    assert_document(&another.get(&path(&registry, "manifests/1.2")).await, &manifest(&second));
+    assert_error(&another.get(&path(&registry, "manifests/1.3")).await, 404, "MANIFEST_UNKNOWN");
+}

@@ -123,7 +123,12 @@ impl OciError {
 
 impl From<RequestRefused> for OciError {
     fn from(refused: RequestRefused) -> Self {
-        Self::new(Code::Unavailable, refused.to_string())
+        let error = Self::new(Code::Unavailable, refused.to_string());
+        match refused {
+            // It is from now on.
+            RequestRefused::NotWatched => error.soon(),
+            RequestRefused::Busy => error,
+        }
     }
 }
 

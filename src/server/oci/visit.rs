@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use samovar_registry::{Digest, Name, Reference, Tag};
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 use super::error::{Code, OciError};
 use super::memory::{Memory, Pointer, Said};
@@ -19,7 +20,7 @@ use crate::server::Doors;
 use crate::server::following::Following;
 use crate::server::on_demand::Admitted;
 use crate::store::{Documents, StoreError, StoredDocument};
-use crate::warmer::{Lack, Piece, Unobtainable};
+use crate::warmer::{Lack, Piece, RefreshResult, Unobtainable};
 
 /// One question about a repository that is watched, or is from now on.
 #[derive(Debug)]
@@ -133,8 +134,7 @@ impl Visit<'_> {
                 return answered;
             }
             is_asked = true;
-            let ticket = self.doors.warmer.tag(self.name, tag.clone())?;
-            match tokio::time::timeout_at(self.deadline, ticket.done()).await {
+            match self.ask_about(tag).await? {
                 Err(_) => {
                     self.count(Waited::Late);
                     return Err(OciError::late(&format_args!("{}:{tag}", self.name)));
@@ -158,6 +158,15 @@ impl Visit<'_> {
         }
     }
 
+    /// Has the registry asked about a tag. `Err`: that takes too long.
+    async fn ask_about(&self, tag: &Tag) -> Result<Result<RefreshResult, Elapsed>, OciError> {
+        let ticket = self.doors.warmer.tag(self.name, tag.clone())?;
+        let asked = tokio::time::timeout_at(self.deadline, ticket.done()).await;
+        // It may be another replica that has asked, and stored what it was told.
+        self.doors.hot.invalidate(self.name);
+        Ok(asked)
+    }
+
     fn unavailable(&self, tag: &Tag, record: &TagRecord, side: &TagSide) -> CacheError {
         let reference = Reference::new(self.name.clone(), Some(tag.clone()), None);
         match Unavailable::of(record, side) {
@@ -172,8 +181,7 @@ impl Visit<'_> {
 
     /// The registry no longer has what a tag pointed at: it is asked about the tag.
     pub(super) async fn resolve_again(&self, tag: &Tag) -> Result<Resolved, OciError> {
-        let ticket = self.doors.warmer.tag(self.name, tag.clone())?;
-        match tokio::time::timeout_at(self.deadline, ticket.done()).await {
+        match self.ask_about(tag).await? {
             Ok(Ok(())) => self.resolve(tag).await,
             Ok(Err(reason)) => Err(OciError::new(Code::Unavailable, &*reason)),
             Err(_) => Err(OciError::late(&format_args!("{}:{tag}", self.name))),
