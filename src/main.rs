@@ -43,6 +43,7 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::CheckConfig(arguments) => {
             cli::check_config::run(arguments, &process_environment, cli.global.output)
         }
+        Command::Token(arguments) => cli::token::run(arguments, cli.global.output),
         Command::Store(arguments) => {
             start_logging(cli.global.log_format, "warn")?;
             cli::store::run(arguments, &process_environment, cli.global.output).await

@@ -2,6 +2,7 @@
 //!
 //! Labels are bounded: hosts (as many as are watched), outcomes and states (enums). Never repositories or tags.
 
+mod access;
 mod budgets;
 mod hot_set;
 mod oci;
@@ -28,6 +29,7 @@ use crate::cache::stored::TagCounts;
 use crate::sources::Leaving;
 use crate::warmer::{ChangeKind, LaneStanding, QueueStanding, RepositoryOverview};
 
+use self::access::AccessMetrics;
 use self::budgets::BudgetMetrics;
 use self::hot_set::HotSetMetrics;
 use self::oci::OciMetrics;
@@ -35,6 +37,7 @@ use self::on_demand::OnDemandMetrics;
 use self::queue::QueueMetrics;
 use self::store::StoreFamilies;
 
+pub(crate) use self::access::{LimitedBy, Refusal};
 pub(crate) use self::oci::Waited;
 pub use self::store::StoreMetrics;
 pub(crate) use self::store::{StoreOperation, StoreOutcome};
@@ -71,6 +74,7 @@ pub struct Metrics {
     forgotten_repositories: IntCounter,
     on_demand: OnDemandMetrics,
     oci: OciMetrics,
+    access: AccessMetrics,
     lanes: IntGaugeVec,
     missing: IntCounterVec,
     hot_set: HotSetMetrics,
@@ -168,6 +172,7 @@ impl Metrics {
             hot_set: HotSetMetrics::new(&registry),
             on_demand: OnDemandMetrics::new(&registry),
             oci: OciMetrics::new(&registry),
+            access: AccessMetrics::new(&registry),
             lanes: gauges(
                 &registry,
                 "samovar_lanes",
@@ -341,6 +346,14 @@ impl Metrics {
     }
 
     /// A client of the OCI door has waited for something.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        self.access.refused(refusal);
+    }
+
+    pub(crate) fn limited(&self, by: LimitedBy) {
+        self.access.limited(by);
+    }
+
     pub(crate) fn oci_waited(&self, outcome: Waited) {
         self.oci.waited(outcome);
     }

@@ -44,6 +44,7 @@ async fn every_variable_and_flag_is_in_the_configuration_page_and_the_other_way_
         "refresh",
         "status",
         "check-config",
+        "token",
     ];
     let of_the_store = ["store stats", "store verify", "store compact", "store export", "store import"];
     for command in asking.into_iter().chain(of_the_store) {
@@ -75,6 +76,10 @@ async fn every_key_of_the_file_is_in_the_configuration_page_and_the_other_way_ro
         ("### Entries of `watch`", "watch = [{ image = 'alpine', no_such_key = 1 }]"),
         ("### `[on_demand]`", "[on_demand]\nno_such_key = 1"),
         ("### `[oci]`", "[oci]\nno_such_key = 1"),
+        ("### `[auth]`", "[auth]\nno_such_key = 1"),
+        ("### `[auth.kubernetes]`", "[auth.kubernetes]\nno_such_key = 1"),
+        ("### `[tls]`", "[tls]\nno_such_key = 1"),
+        ("### `[limits]`", "[limits]\nno_such_key = 1"),
         ("### `[upstream]`", "[upstream]\nno_such_key = 1"),
         ("### `[hosts.\"HOST\"]`", "[hosts.'ghcr.io']\nno_such_key = 1"),
         ("### Mirrors", "hosts.'ghcr.io'.mirrors = [{ url = 'https://mirror.example', no_such_key = 1 }]"),
@@ -86,14 +91,14 @@ async fn every_key_of_the_file_is_in_the_configuration_page_and_the_other_way_ro
             // They have tables of their own on the page.
             sections_of_the_file = known
                 .iter()
-                .filter(|key| ["hosts", "oci", "on_demand", "upstream"].contains(&&***key))
+                .filter(|key| ["hosts", "limits", "oci", "on_demand", "tls", "upstream"].contains(&&***key))
                 .cloned()
                 .collect();
             known.retain(|key| !sections_of_the_file.contains(key));
         }
         assert_same(&known, &first_column(section(CONFIGURATION, heading)), heading);
     }
-    assert_eq!(sections_of_the_file.len(), 4);
+    assert_eq!(sections_of_the_file.len(), 6);
 }
 
 /// The keys that the program names when it meets one that it does not know.

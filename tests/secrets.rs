@@ -187,6 +187,35 @@ fn logins_of_docker() -> Vec<(Value, Bearer)> {
 }
 
 #[tokio::test]
+async fn what_callers_send_is_not_shown() {
+    let (_registry, name) = registry().await;
+    let samovar = talkative();
+    let made = samovar.run(["token", "caller", "--output", "json"]).await.json();
+    let token = made["token"].as_str().unwrap().to_owned();
+    let file = samovar.write_file("tokens", made["entry"].as_str().unwrap());
+    let server = samovar.serve(and(watch([&name]), ["--tokens", file.to_str().unwrap()])).await;
+    let wrong = format!("Bearer {WRONG_PASSWORD}");
+    for (authorization, expected) in [
+        (format!("Bearer {token}"), 200),
+        (format!("Basic {}", basic(USER, &token)), 200),
+        (wrong, 401),
+        (format!("Basic {}", basic(USER, WRONG_PASSWORD)), 401),
+        (format!("Unknown {PASSWORD}"), 401),
+    ] {
+        for path in ["/api/v1/status", "/v2/", "/metrics"] {
+            let answer = server.get_with(path, &[("authorization", &authorization)]).await;
+            assert_eq!(answer.status, expected, "{path}: {answer:?}");
+        }
+    }
+    let planted = Planted::new([token.as_str(), PASSWORD, WRONG_PASSWORD]);
+    // A token where its hash should be is not shown either.
+    samovar.write_file("tokens", &format!("[[tokens]]\nname = 'a'\nsha256 = '{token}'\nread = '*'"));
+    common::wait_for_log(&server, "the last good one holds").await;
+    std::fs::remove_file(&file).unwrap();
+    Watched { samovar, server, name, planted }.search().await;
+}
+
+#[tokio::test]
 async fn a_login_for_tokens_is_not_shown() {
     for (auth, bearer) in logins_of_docker() {
         let (registry, name) = registry().await;

@@ -1,9 +1,11 @@
 //! A small HTTP client to a running server: one request, one answer, or a [`Failure`] that says what to do.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{Method, Response, StatusCode, Url, header};
-use samovar_registry::Reference;
+use reqwest::header::HeaderValue;
+use reqwest::{Certificate, Method, Response, StatusCode, Url, header};
+use samovar_registry::{Reference, Secret};
 use serde::de::DeserializeOwned;
 
 use super::answers::ProblemAnswer;
@@ -26,6 +28,15 @@ const MAX_SHOWN_ERROR: usize = 200;
 pub struct ServerClient {
     base: Url,
     http: reqwest::Client,
+}
+
+/// How a server and we know each other.
+#[derive(Debug, Clone, Default)]
+pub struct ServerIdentity {
+    /// Sent with every request.
+    pub token: Option<Secret>,
+    /// Authorities that are trusted besides the system's: a PEM file.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A successful answer.
@@ -51,11 +62,31 @@ impl Answer {
 impl ServerClient {
     /// A client to the server at a URL such as `http://127.0.0.1:8080`; a path in it is a prefix.
     pub fn new(server: &str) -> Result<Self, Failure> {
+        Self::with(server, &ServerIdentity::default())
+    }
+
+    /// The same to one that wants to know who asks, or that has a certificate by an authority of its own.
+    pub fn with(server: &str, identity: &ServerIdentity) -> Result<Self, Failure> {
         let base = server_url(server)?;
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("samovar/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = &identity.token {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()));
+            let mut value =
+                value.map_err(|_| Failure::usage("the token is no token: it holds line breaks or such"))?;
+            value.set_sensitive(true);
+            builder = builder.default_headers([(header::AUTHORIZATION, value)].into_iter().collect());
+        }
+        if let Some(path) = &identity.ca_file {
+            let refused = |error: &dyn std::fmt::Display| {
+                Failure::usage(format!("cannot use {}: {error}", path.display()))
+            };
+            let pem = std::fs::read(path).map_err(|error| refused(&error))?;
+            let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| refused(&error))?;
+            builder = builder.tls_certs_merge(authorities);
+        }
         if is_loopback(&base) {
             // A proxy for the outside world would look for the server on its own machine.
             builder = builder.no_proxy();
@@ -231,7 +262,7 @@ fn refusal(status: StatusCode, retry_after: Option<u64>, body: &str) -> Failure 
             "start the server with `--watch IMAGE`, or add the image to `watch`, or to `on_demand.allow`, in its configuration file",
         ),
         (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => failure
-            .with_hint("the server wants credentials: write them into the URL, http://user:password@host"),
+            .with_hint("the server wants to know who asks: give a token with --token-file or SAMOVAR_TOKEN"),
         (_, _, Some(seconds)) => failure.with_hint(format!("ask again in {seconds} s")),
         _ => failure,
     }

@@ -22,13 +22,14 @@ pub mod store;
 mod tags;
 #[cfg(test)]
 mod tests;
+pub mod token;
 pub mod warm;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reqwest::StatusCode;
 
 pub use check_config::CheckConfigArgs;
-pub use client::{Answer, ServerClient};
+pub use client::{Answer, ServerClient, ServerIdentity};
 pub use events::EventsArgs;
 pub use failure::{ExitStatus, Failure};
 pub use history::HistoryArgs;
@@ -38,9 +39,14 @@ pub use output::OutputFormat;
 pub use refresh::RefreshArgs;
 pub use store::StoreArgs;
 pub use tags::TagsArgs;
+pub use token::TokenArgs;
 pub use warm::WarmArgs;
 
-use crate::config::ServeArgs;
+use std::path::PathBuf;
+
+use samovar_registry::Secret;
+
+use crate::config::{ServeArgs, process_environment};
 
 /// The metadata of container images, kept warm.
 #[derive(Debug, Clone, Parser)]
@@ -73,6 +79,28 @@ pub struct GlobalArgs {
         default_value = "http://127.0.0.1:8080"
     )]
     pub server: String,
+
+    /// Send the token in this file to the server [default: $SAMOVAR_TOKEN] [env: SAMOVAR_TOKEN_FILE]
+    #[arg(
+        long,
+        global = true,
+        help_heading = HEADING,
+        value_name = "FILE",
+        env = "SAMOVAR_TOKEN_FILE",
+        hide_env = true
+    )]
+    pub token_file: Option<PathBuf>,
+
+    /// Trust the authorities in this file too when the server is asked over TLS [env: SAMOVAR_CA_FILE]
+    #[arg(
+        long,
+        global = true,
+        help_heading = HEADING,
+        value_name = "FILE",
+        env = "SAMOVAR_CA_FILE",
+        hide_env = true
+    )]
+    pub ca_file: Option<PathBuf>,
 
     /// How to print data
     #[arg(
@@ -117,6 +145,8 @@ pub enum Command {
     Warm(Box<WarmArgs>),
     /// Say whether a configuration file is valid, and what it means
     CheckConfig(CheckConfigArgs),
+    /// Make a token, and the entry by which a server knows it
+    Token(TokenArgs),
     /// Look after the store itself, without a server
     Store(StoreArgs),
     /// What asks a running server.
@@ -146,7 +176,8 @@ pub enum Question {
 impl Question {
     /// Asks the server and prints the answer.
     pub async fn run(&self, global: &GlobalArgs) -> Result<(), Failure> {
-        let server = ServerClient::new(&global.server)?;
+        let identity = ServerIdentity { token: token(global)?, ca_file: global.ca_file.clone() };
+        let server = ServerClient::with(&global.server, &identity)?;
         let format = global.output;
         match self {
             Self::Tags(args) => tags::run(args, &server, format).await,
@@ -158,6 +189,24 @@ impl Question {
             Self::Status => status::run(&server, format).await,
         }
     }
+}
+
+/// What the server is to know us by.
+fn token(global: &GlobalArgs) -> Result<Option<Secret>, Failure> {
+    let text = match &global.token_file {
+        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!("cannot read the token in {}: {error}", path.display()))
+        })?,
+        None => match process_environment("SAMOVAR_TOKEN") {
+            Some(text) => text,
+            None => return Ok(None),
+        },
+    };
+    let token = text.trim();
+    if global.token_file.is_some() && token.is_empty() {
+        return Err(Failure::usage("the file of the token is empty"));
+    }
+    Ok((!token.is_empty()).then(|| Secret::new(token)))
 }
 
 /// Where the server covers a name on demand, it accepts the question and has no answer yet.

@@ -18,7 +18,7 @@ use crate::cache::{Cache, TimestampLabels};
 use crate::config::{Config, Environment, RepositoryPattern, ServeArgs};
 use crate::feed::Feed;
 use crate::policy::Patterns;
-use crate::server::{self, Doors, Followers, OciDoor};
+use crate::server::{self, Access, Doors, Followers, OciDoor, Tls};
 use crate::sources::{CatalogSource, ImageSource, OnDemandSource};
 
 /// Answers that are not out by then are cut when samovar stops.
@@ -50,12 +50,18 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         let handle = warmer.handle();
         embedded.protect(Arc::new(move |name| is_named(name) || handle.is_watched(name)));
     }
+    let access = Access::new(config.auth.as_ref(), config.limits).map_err(Failure::usage)?;
+    let access = Arc::new(access);
+    let tls = config.tls.clone().map(Tls::new).transpose().map_err(Failure::usage)?.map(Arc::new);
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", config.listen)))?;
     let address = listener.local_addr().map_err(|error| Failure::failed(error.to_string()))?;
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() && config.auth.is_none() {
         warn!(server.address = %address, "anybody who can reach this address can ask and refresh: samovar does not check who asks");
+    }
+    if !address.ip().is_loopback() && config.auth.is_some() && tls.is_none() {
+        warn!(server.address = %address, "tokens come over connections that are not encrypted: whoever listens in has them");
     }
     if config.watch.is_empty() && config.watch_patterns.is_empty() && on_demand.is_none() {
         warn!("nothing is watched; name repositories with --watch or in the configuration file");
@@ -75,6 +81,10 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     let names_of_sources = known.iter().map(|(name, _)| name.clone()).collect();
     let feed = Feed::new(warmer.handle(), Arc::clone(&store), Arc::clone(&clock), names_of_sources);
     let doors = Doors {
+        access: Arc::clone(&access),
+        tls: tls.clone(),
+        most_connections: config.limits.connections,
+        external_hosts: config.external_hosts.clone(),
         cache,
         hot: Arc::clone(&hot),
         warmer: warmer.handle(),
@@ -112,6 +122,17 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
             }
         }
     });
+    let following = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            let certificates = async {
+                if let Some(tls) = tls {
+                    tls.run(shutdown.clone()).await;
+                }
+            };
+            tokio::join!(access.run(shutdown.clone()), certificates);
+        }
+    });
     let serving = tokio::spawn(server::serve(listener, Arc::new(doors)));
     info!(server.address = %address, store = %config.store, repositories = config.watch.len(), "listening");
     tokio::select! {
@@ -120,10 +141,12 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     }
     shutdown.cancel();
     let answered = tokio::time::timeout(SHUTDOWN_LIMIT, serving);
-    let (answered, warmed, checked) = tokio::join!(answered, warming, checking);
+    let (answered, warmed, checked, followed) = tokio::join!(answered, warming, checking, following);
     if answered.is_err() {
         warn!("some answers were cut: their clients are too slow");
     }
+    followed
+        .map_err(|error| Failure::failed(format!("following the files of access ended badly: {error}")))?;
     checked.map_err(|error| {
         Failure::failed(format!("keeping memory and store together ended badly: {error}"))
     })?;

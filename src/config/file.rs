@@ -4,15 +4,18 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::auth;
 use super::connection;
 use super::document::{Document, Section, Value};
 use super::error::{Origin, Problems};
 use super::intervals;
+use super::limits;
 use super::oci;
 use super::on_demand;
 use super::settings::{
     CredentialSetting, HostSettings, SecretSettings, Setting, Settings, UpstreamSettings, WatchSetting,
 };
+use super::tls;
 
 /// A larger file is not a configuration. Bytes.
 const MAX_FILE_SIZE: u64 = 4 * 1024 * 1024;
@@ -48,6 +51,7 @@ pub(super) fn parse(path: &Path, text: &str, problems: &mut Problems) -> Setting
 }
 
 fn root(mut root: Section<'_>) -> Settings {
+    let auth = root.take("auth").map(auth::read);
     let settings = Settings {
         watch: root.take("watch").and_then(watch_list),
         store: root.text("store"),
@@ -58,6 +62,12 @@ fn root(mut root: Section<'_>) -> Settings {
         history_entries: root.number("history_entries"),
         history_age: root.text("history_age"),
         listen: root.text("listen"),
+        auth: auth.as_ref().and_then(|auth| auth.mode.clone()),
+        tokens: auth.as_ref().and_then(|auth| auth.tokens.clone()),
+        auth_table: auth,
+        tls: root.section("tls").map(tls::read),
+        limits: root.section("limits").map(limits::read).unwrap_or_default(),
+        external_hosts: root.texts("external_hosts"),
         insecure_host: root.texts("insecure_host"),
         allow_hosts: root.texts("allow_hosts"),
         deny_hosts: root.texts("deny_hosts"),

@@ -33,6 +33,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
 
+    /// Whether callers must say who they are: none or required [default: required where a way to do so is configured; where other machines reach the address, one or the other must be said] [env: SAMOVAR_AUTH]
+    #[arg(long, value_name = "WHETHER")]
+    pub auth: Option<String>,
+
+    /// Let in who has one of the tokens in this file, as `samovar token` makes them [env: SAMOVAR_TOKENS]
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+
     /// List the tags of a repository this often, such as 90s, 5m or 1h30m [default: 5m at first, then as often as it changes] [env: SAMOVAR_POLL_INTERVAL]
     #[arg(long, value_name = "DURATION")]
     pub poll_interval: Option<String>,
@@ -128,6 +136,8 @@ impl ServeArgs {
         Settings {
             watch: flag_list("--watch", &self.watch).map(watch_images),
             listen: flag("--listen", self.listen.as_deref()),
+            auth: flag("--auth", self.auth.as_deref()),
+            tokens: flag_path("--tokens", self.tokens.as_deref()),
             intervals: IntervalSettings::poll(flag("--poll-interval", self.poll_interval.as_deref())),
             forget_after: flag("--forget-after", self.forget_after.as_deref()),
             catalog_interval: flag("--catalog-interval", self.catalog_interval.as_deref()),
@@ -175,6 +185,8 @@ pub(super) fn from_environment(environment: Environment<'_>) -> Settings {
         hot_set: variable(environment, "SAMOVAR_HOT_SET"),
         unleased_share: variable(environment, "SAMOVAR_UNLEASED_SHARE"),
         listen: variable(environment, "SAMOVAR_LISTEN"),
+        auth: variable(environment, "SAMOVAR_AUTH"),
+        tokens: variable(environment, "SAMOVAR_TOKENS"),
         insecure_host: variable_list(environment, "SAMOVAR_INSECURE_HOST"),
         allow_hosts: variable_list(environment, "SAMOVAR_ALLOW_HOSTS"),
         deny_hosts: variable_list(environment, "SAMOVAR_DENY_HOSTS"),

@@ -9,6 +9,7 @@
 //!
 //! Deliberately absent: reloading while the process runs, and a file that is looked for where none was named.
 
+mod auth;
 mod certs_dir;
 mod connection;
 mod credentials;
@@ -18,6 +19,7 @@ mod file;
 mod flags;
 mod hosts;
 mod intervals;
+mod limits;
 mod oci;
 mod on_demand;
 mod policy;
@@ -28,6 +30,7 @@ mod store_url;
 mod tag_filter;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod validate;
 mod values;
 mod watch;
@@ -44,16 +47,19 @@ use samovar_registry::upstream::{
 };
 use samovar_registry::{Aliases, Globs, Platforms};
 
+pub use auth::{AuthConfig, Grant, KubernetesAuthConfig, NamedGrant, Token, TokenFile};
 pub(crate) use error::quoted;
 pub use error::{ConfigError, Origin, Problem};
 pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
 pub use intervals::{PollInterval, TagInterval};
+pub use limits::LimitsConfig;
 pub use oci::{Layers, OciConfig};
 pub use on_demand::OnDemandConfig;
 pub use repository_pattern::RepositoryPattern;
 pub use store_url::{StoreUrl, StoreUrlError};
 pub(crate) use tag_filter::compile as compile_tag_regex;
 pub use tag_filter::{Chosen, IgnoredFor, TagFilter, TagPattern, TagRegex, TagSelection, Verdict};
+pub use tls::{CertificateFiles, TlsConfig};
 pub use values::{parse_duration, shown as shown_duration, shown_size};
 pub use watch::WatchEntry;
 
@@ -91,6 +97,14 @@ pub struct Config {
     pub history_age: Duration,
     /// Where to answer. By default `127.0.0.1:8080`.
     pub listen: SocketAddr,
+    /// Who may ask; absent where nobody is asked who they are.
+    pub auth: Option<AuthConfig>,
+    /// How connections are secured; absent where they are plain.
+    pub tls: Option<TlsConfig>,
+    /// How much may be asked.
+    pub limits: LimitsConfig,
+    /// Names, lower case, by which clients may ask for samovar. None: where other machines reach it, any.
+    pub external_hosts: BTreeSet<String>,
     /// Registry hosts, canonical, for which plain http and unverified TLS are allowed.
     pub insecure_hosts: BTreeSet<String>,
     /// Short names of registry hosts.
@@ -238,7 +252,7 @@ impl Config {
         environment: Environment<'_>,
     ) -> Result<Self, ConfigError> {
         let (settings, problems) = layers(flags, file, environment);
-        validate::config(&settings, environment, problems)
+        validate::serving(&settings, environment, problems)
     }
 }
 

@@ -101,7 +101,7 @@ pub(super) fn oci(
         written.virtual_hosts.iter().filter_map(|(name, host)| Some((name, upstream(host)?))).collect();
     let mut virtual_hosts = BTreeMap::new();
     for (setting, registry) in named {
-        let Some(name) = problems.keep(&setting.origin, host_name(&setting.value)) else { continue };
+        let Some(name) = problems.keep(&setting.origin, values::host_name(&setting.value)) else { continue };
         if virtual_hosts.insert(name, registry).is_some() {
             problems.add(&setting.origin, format!("{} is given twice", quoted(&setting.value)));
         }
@@ -126,16 +126,6 @@ pub(super) fn oci(
             .unwrap_or(USUAL_WAIT),
         plain_http: insecure_hosts.iter().chain(hosts.keys()).filter(speaks_http).cloned().collect(),
     }
-}
-
-/// What a client may send as `Host`, in lower case.
-fn host_name(text: &str) -> Result<String, String> {
-    let refused = || format!("{} is no host: write a name, or a name and a port", quoted(text));
-    let authority: Authority = text.parse().map_err(|_| refused())?;
-    if authority.as_str().contains('@') || authority.host().is_empty() {
-        return Err(refused());
-    }
-    Ok(authority.as_str().to_ascii_lowercase())
 }
 
 fn layers(text: &str) -> Result<Layers, String> {

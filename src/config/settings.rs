@@ -3,11 +3,14 @@
 
 use samovar_registry::Secret;
 
+use super::auth::AuthSettings;
 use super::connection::{ConnectionSettings, MirrorSettings};
 use super::error::Origin;
 use super::intervals::IntervalSettings;
+use super::limits::LimitSettings;
 use super::oci::OciSettings;
 use super::on_demand::OnDemandSettings;
+use super::tls::TlsSettings;
 
 /// A text and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +118,13 @@ pub(super) struct Settings {
     pub(super) history_entries: Option<Setting>,
     pub(super) history_age: Option<Setting>,
     pub(super) listen: Option<Setting>,
+    /// `none` or `required`.
+    pub(super) auth: Option<Setting>,
+    pub(super) tokens: Option<Setting>,
+    pub(super) auth_table: Option<AuthSettings>,
+    pub(super) tls: Option<TlsSettings>,
+    pub(super) limits: LimitSettings,
+    pub(super) external_hosts: Option<Vec<Setting>>,
     pub(super) insecure_host: Option<Vec<Setting>>,
     pub(super) allow_hosts: Option<Vec<Setting>>,
     pub(super) deny_hosts: Option<Vec<Setting>>,
@@ -148,6 +158,9 @@ impl Settings {
             hot_set: self.hot_set.or(below.hot_set),
             unleased_share: self.unleased_share.or(below.unleased_share),
             listen: self.listen.or(below.listen),
+            auth: self.auth.or(below.auth),
+            tokens: self.tokens.or(below.tokens),
+            external_hosts: self.external_hosts.or(below.external_hosts),
             insecure_host: self.insecure_host.or(below.insecure_host),
             allow_hosts: self.allow_hosts.or(below.allow_hosts),
             deny_hosts: self.deny_hosts.or(below.deny_hosts),
@@ -164,6 +177,9 @@ impl Settings {
             cloud_identity: self.cloud_identity.or(below.cloud_identity),
             kubernetes_secrets: self.kubernetes_secrets.or(below.kubernetes_secrets),
             // Only the file, the lowest layer, has these.
+            auth_table: below.auth_table,
+            tls: below.tls,
+            limits: below.limits,
             history_entries: below.history_entries,
             history_age: below.history_age,
             credentials: below.credentials,

@@ -18,6 +18,7 @@ use super::settings::{Setting, Settings, UpstreamSettings};
 use super::tag_filter::TagPattern;
 use super::watch::{Usual, watch_list};
 use super::{Config, StoreUrl, UpstreamConfig, values};
+use super::{auth, limits, tls};
 use super::{connection, hosts, oci, on_demand, policy};
 
 /// How long what is stored of a repository outlives the last one who watches it.
@@ -61,11 +62,24 @@ pub(super) fn config(
     problems.none_or(config)
 }
 
+/// The same for what listens: whoever does where other machines reach it has said who may ask.
+pub(super) fn serving(
+    settings: &Settings,
+    environment: Environment<'_>,
+    mut problems: Problems,
+) -> Result<Config, ConfigError> {
+    let config = collect(settings, environment, &mut problems);
+    auth::check_decided(settings, config.listen, config.auth.as_ref(), &mut problems);
+    problems.none_or(config)
+}
+
 fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Problems) -> Config {
     let aliases = aliases(listed(settings.alias.as_ref()), problems);
     let poll_interval = intervals::poll_interval(&settings.intervals, PollInterval::default(), problems);
     let tag_interval = intervals::tag_interval(&settings.intervals, TagInterval::default(), problems);
     let listen = checked(settings.listen.as_ref(), problems, values::socket_address);
+    let auth = auth::auth(settings, problems);
+    let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
     let host_policy = policy::host_policy(settings, problems);
     policy::check_watched(&host_policy, listed(settings.watch.as_ref()), &aliases, problems);
     let (hosts, other_hosts) = hosts::host_configs(settings, &host_policy, &aliases, problems);
@@ -95,7 +109,11 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
             values::parse_duration(text, HISTORY_AGES)
         })
         .unwrap_or(Duration::from_hours(90 * 24)),
-        listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
+        listen,
+        auth,
+        tls: tls::tls(settings.tls.as_ref(), problems),
+        limits: limits::limits(&settings.limits, problems),
+        external_hosts: external_hosts(listed(settings.external_hosts.as_ref()), problems),
         oci: oci::oci(settings, &hosts, &insecure_hosts, &aliases, problems),
         insecure_hosts,
         timestamp_labels: globs(listed(settings.timestamp_labels.as_ref()), problems),
@@ -151,6 +169,12 @@ pub(super) fn checked<T>(
 ) -> Option<T> {
     let setting = setting?;
     problems.keep(&setting.origin, check(&setting.value))
+}
+
+/// Names by which clients ask for samovar, in lower case.
+fn external_hosts(settings: &[Setting], problems: &mut Problems) -> BTreeSet<String> {
+    let valid = |setting: &Setting| problems.keep(&setting.origin, values::host_name(&setting.value));
+    settings.iter().filter_map(valid).collect()
 }
 
 fn aliases(written: &[Setting], problems: &mut Problems) -> Aliases {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::uri::Authority;
 use jiff::{Span, SpanRelativeTo};
 use samovar_registry::credentials::cloud::Cloud;
 use samovar_registry::upstream::ListingChoice;
@@ -121,6 +122,16 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
         format!("{shown} is not an IP address with a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080")
     };
     text.parse().map_err(|_| reason())
+}
+
+/// What a client may send as `Host`, in lower case.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let refused = || format!("{} is no host: write a name, or a name and a port", quoted(text));
+    let authority: Authority = text.parse().map_err(|_| refused())?;
+    if authority.as_str().contains('@') || authority.host().is_empty() {
+        return Err(refused());
+    }
+    Ok(authority.as_str().to_ascii_lowercase())
 }
 
 /// A file that must exist.

@@ -21,9 +21,20 @@ pub(super) async fn check(
 ) -> Result<Response, Problem> {
     let host = host(request.uri(), request.headers());
     let headers = request.headers();
-    let is_ours = |host: &str| names_this_machine(host) || doors.oci.serves_host(host);
-    if doors.loopback_only && !host.as_deref().is_some_and(is_ours) {
-        let detail = "samovar listens on this machine only: ask it as localhost or by a loopback address";
+    let is_ours = |host: &str| {
+        names_this_machine(host)
+            || doors.oci.serves_host(host)
+            || is_external(&doors, host)
+            // No name that was rebound.
+            || !doors.loopback_only && is_address(host)
+    };
+    let is_checked = doors.loopback_only || !doors.external_hosts.is_empty();
+    if is_checked && !host.as_deref().is_some_and(is_ours) {
+        let detail = if doors.loopback_only {
+            "samovar listens on this machine only: ask it as localhost or by a loopback address"
+        } else {
+            "this is none of the names by which samovar is asked: see external_hosts"
+        };
         return Err(Problem::new(ProblemType::ForbiddenOrigin, detail));
     }
     if let Some(origin) = text(headers, header::ORIGIN)
@@ -41,6 +52,19 @@ pub(super) fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// Whether clients may ask by this name, with or without a port.
+fn is_external(doors: &Doors, host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let authority: Option<http::uri::Authority> = host.parse().ok();
+    doors.external_hosts.contains(&host)
+        || authority.is_some_and(|authority| doors.external_hosts.contains(authority.host()))
+}
+
+fn is_address(host: &str) -> bool {
+    let authority: Result<http::uri::Authority, _> = host.parse();
+    authority.is_ok_and(|authority| authority.host().trim_matches(['[', ']']).parse::<IpAddr>().is_ok())
 }
 
 fn names_this_machine(host: &str) -> bool {

@@ -25,16 +25,20 @@ mod guard;
 mod history;
 mod images;
 mod latest;
+mod limits;
 mod listen;
 pub mod oci;
 mod on_demand;
 mod operations;
+mod patience;
 mod problem;
 mod query;
 mod refresh;
 mod repositories;
 mod store_status;
+mod tls;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
+use self::listen::Listening;
 use self::problem::{Problem, ProblemType};
 use crate::cache::{Cache, CacheError, HotSet, TimestampLabels};
 use crate::feed::Feed;
@@ -58,9 +63,11 @@ use crate::sources::{OnDemand, SourceProblems};
 use crate::store::{Client, Embedded};
 use crate::warmer::Handle;
 
+pub use self::access::Access;
 pub use self::following::Followers;
 pub use self::oci::OciDoor;
 pub use self::store_status::LocalTier;
+pub use self::tls::Tls;
 
 /// A request's body is no larger, unless it holds many questions: it is a name.
 const MOST_BODY_BYTES: usize = 16 * 1024;
@@ -70,6 +77,14 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the doors stand on.
 #[derive(Debug)]
 pub struct Doors {
+    /// Whom the doors are open for.
+    pub access: Arc<Access>,
+    /// What connections are secured with; absent where they are plain.
+    pub tls: Option<Arc<Tls>>,
+    /// Connections at once.
+    pub most_connections: usize,
+    /// Names, lower case, by which clients may ask. None: where other machines reach the doors, any.
+    pub external_hosts: BTreeSet<String>,
     /// Answers.
     pub cache: Cache<Arc<dyn Client>>,
     /// The repositories that the cache has in memory; tells what other replicas changed.
@@ -187,7 +202,8 @@ pub fn router(doors: Arc<Doors>) -> Router {
         })
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
-        .layer(axum::middleware::from_fn(access::identify))
+        .layer(axum::middleware::from_fn(patience::bound_body))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), access::identify))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), guard::check))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(axum::middleware::from_fn(oci::in_own_words))
@@ -205,7 +221,12 @@ fn oci_routes() -> Router<Arc<Doors>> {
 /// Serves until `doors.shutdown`, then answers what is being asked and returns.
 pub async fn serve(listener: TcpListener, doors: Arc<Doors>) {
     let shutdown = doors.shutdown.clone();
-    let accept = listen::accept(listener, router(Arc::clone(&doors)), shutdown.clone());
+    let listening = Listening {
+        connections: doors.most_connections,
+        access: Arc::clone(&doors.access),
+        tls: doors.tls.clone(),
+    };
+    let accept = listen::accept(listener, router(Arc::clone(&doors)), listening, shutdown.clone());
     // In this order: who asks finds them listening.
     tokio::join!(doors.followers.run(&doors), doors.feed.run(shutdown), accept);
 }

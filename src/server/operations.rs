@@ -64,12 +64,38 @@ struct Status {
     store: StoreStatus,
     warmer: WarmerStatus,
     queue: QueueStatus,
+    access: AccessStatus,
     sources: Vec<SourceStatus>,
     lanes: Vec<LaneStatus>,
     hosts: Vec<HostStatus>,
     /// Hosts whose TLS is not verified.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unverified_hosts: Vec<String>,
+}
+
+/// Who may ask, and whether what says so can be used.
+#[derive(Debug, Serialize)]
+struct AccessStatus {
+    /// Whether callers are asked who they are.
+    required: bool,
+    tls: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
+}
+
+impl AccessStatus {
+    fn new(doors: &Doors, sees_all: bool) -> Self {
+        let problems = doors.access.problem().into_iter();
+        let problems = problems.chain(doors.tls.iter().filter_map(|tls| tls.problem()));
+        Self {
+            required: doors.access.is_asked(),
+            tls: doors.tls.is_some(),
+            tokens: doors.access.token_count().filter(|_| sees_all),
+            problems: problems.filter(|_| sees_all).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -203,7 +229,9 @@ pub(super) async fn status(
         lanes.retain(|lane| seen_hosts.contains(lane.host.as_str()));
         hosts.retain(|host| seen_hosts.contains(host.host.as_str()));
         // Who logs in there, and as whom, is of no concern to those who read.
-        hosts.iter_mut().for_each(|host| host.quotas.clear());
+        for host in &mut hosts {
+            host.quotas.clear();
+        }
         store = store.without_places();
     }
     let status = Status {
@@ -221,6 +249,7 @@ pub(super) async fn status(
             unwatched: doors.warmer.unwatched_repositories(),
         },
         queue: queue(queues.values()),
+        access: AccessStatus::new(&doors, sees_all),
         sources: doors
             .sources
             .iter()

@@ -17,6 +17,8 @@ use crate::cache::records::{LastError, TagStateName};
 pub(super) enum ProblemType {
     /// 400: a name, parameter or body that cannot be read.
     BadRequest,
+    /// 401: no or bad credentials.
+    Unauthenticated,
     /// 403: a request that a page of another site may have sent.
     ForbiddenOrigin,
     /// 404: no such path.
@@ -37,6 +39,8 @@ pub(super) enum ProblemType {
     AnswerTooLarge,
     /// 415: a body that is not JSON.
     UnsupportedMediaType,
+    /// 429: the caller asks more than it may.
+    TooManyRequests,
     /// 500: our fault.
     Internal,
     /// 502: the refresh that was waited for failed.
@@ -61,6 +65,8 @@ impl ProblemType {
     fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::ForbiddenOrigin => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NotWatched | Self::NoSuchImage | Self::Unknown | Self::Excluded => {
                 StatusCode::NOT_FOUND
@@ -83,6 +89,8 @@ impl ProblemType {
     fn title(self) -> &'static str {
         match self {
             Self::BadRequest => "the request cannot be understood",
+            Self::Unauthenticated => "credentials are needed",
+            Self::TooManyRequests => "too many requests",
             Self::ForbiddenOrigin => "the request comes from another site",
             Self::NotFound => "no such path",
             Self::NotWatched => "the repository is not watched",
@@ -141,6 +149,11 @@ impl Problem {
                 Duration::try_from(now.duration_until(next)).unwrap_or_default().max(SHORTEST_RETRY_AFTER);
         }
         self
+    }
+
+    /// Says when to come back.
+    pub(super) fn with_retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     pub(super) fn status(&self) -> StatusCode {

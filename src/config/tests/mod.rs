@@ -4,6 +4,7 @@ use clap::Parser;
 
 use super::{Config, ConfigError, ServeArgs};
 
+mod access;
 mod layers;
 mod refusals;
 
