@@ -1,12 +1,11 @@
 //! From a configuration to the parts that it describes: what `serve` and `warm` both stand on.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use samovar_registry::credentials::cloud::{CloudIdentities, CloudOptions};
 use samovar_registry::credentials::{HelperOptions, Keychain, KeychainOptions};
 use samovar_registry::upstream::{HostOptions, HttpOptions, HttpUpstreams, Limits};
-use samovar_registry::{Clock, Name, SystemClock};
+use samovar_registry::{Clock, SystemClock};
 use tracing::warn;
 
 use super::failure::Failure;
@@ -16,7 +15,7 @@ use crate::cache::{Coherent, HotSet};
 use crate::config::{Config, HostConfig, OnDemandConfig};
 use crate::metrics::Metrics;
 use crate::server::LocalTier;
-use crate::sources::{CatalogOptions, CatalogSource, ConfigurationSource, OnDemandSource, SharedKeychain};
+use crate::sources::SharedKeychain;
 use crate::store::{Client, Embedded};
 use crate::warmer::{HistoryBounds, Warmer, WarmerOptions};
 
@@ -31,11 +30,8 @@ pub(super) struct Assembly {
     pub(super) embedded: Option<Arc<Embedded>>,
     pub(super) upstreams: Arc<HttpUpstreams>,
     pub(super) warmer: Warmer,
-    pub(super) source: ConfigurationSource,
-    /// One for each registry of which the watch list has patterns.
-    pub(super) catalogs: Vec<CatalogSource>,
-    /// Where something may come to be watched because somebody asks about it.
-    pub(super) on_demand: Option<OnDemandSource>,
+    /// What all sources log in with.
+    pub(super) keychain: SharedKeychain,
 }
 
 impl Assembly {
@@ -62,12 +58,11 @@ impl Assembly {
         let upstreams = HttpUpstreams::new(http_options(config), Arc::clone(&clock), observer)
             .map_err(|error| Failure::failed(error.to_string()))?;
         let upstreams = Arc::new(upstreams);
-        let replica = replica_name();
         let options = WarmerOptions {
             poll_interval: config.poll_interval,
             tag_interval: config.tag_interval,
             platforms: config.platforms.clone(),
-            replica: replica.clone(),
+            replica: replica_name(),
             unleased_share: config.unleased_share,
             forget_after: config.forget_after,
             fetches_per_repository: most_at_once(config),
@@ -84,33 +79,7 @@ impl Assembly {
         let identities = CloudIdentities::new(cloud_options(config), Arc::clone(&clock));
         let keychain = KeychainOptions { clouds: vec![Arc::new(identities)], ..keychain_options(config) };
         let keychain = SharedKeychain::new(Keychain::new(keychain));
-        let source = ConfigurationSource::new(config.watch.clone(), keychain.clone());
-        let on_demand = config.on_demand.clone().map(|on_demand| {
-            OnDemandSource::new(
-                on_demand,
-                config.host_policy.clone(),
-                Arc::clone(&store),
-                Arc::new(warmer.handle()),
-                keychain.clone(),
-                Arc::clone(&clock),
-                Arc::clone(&metrics),
-            )
-        });
-        let parts = (keychain, Arc::clone(&store), upstreams.clone(), Arc::clone(&clock));
-        let catalogs = catalogs(config, &replica, &parts);
-        Ok(Self {
-            clock,
-            metrics,
-            store,
-            hot,
-            local_tier,
-            embedded,
-            upstreams,
-            warmer,
-            source,
-            catalogs,
-            on_demand,
-        })
+        Ok(Self { clock, metrics, store, hot, local_tier, embedded, upstreams, warmer, keychain })
     }
 }
 
@@ -118,31 +87,6 @@ impl Assembly {
 fn most_at_once(config: &Config) -> usize {
     let own = config.hosts.values().filter_map(|host| host.concurrency);
     own.fold(config.upstream.concurrency, usize::max).max(WarmerOptions::default().fetches_per_repository)
-}
-
-/// What finds the repositories that patterns match, by host.
-fn catalogs(
-    config: &Config,
-    replica: &str,
-    (keychain, store, upstreams, clock): &(
-        SharedKeychain,
-        Arc<dyn Client>,
-        Arc<HttpUpstreams>,
-        Arc<dyn Clock>,
-    ),
-) -> Vec<CatalogSource> {
-    let mut by_host: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-    for pattern in &config.watch_patterns {
-        by_host.entry(pattern.name.host()).or_default().push(pattern.clone());
-    }
-    let named: BTreeSet<Name> = config.watch.iter().map(|entry| entry.name.clone()).collect();
-    let catalog = |patterns| {
-        let options =
-            CatalogOptions { interval: config.catalog_interval, replica: replica.to_owned(), seed: None };
-        let (keychain, store, clock) = (keychain.clone(), Arc::clone(store), Arc::clone(clock));
-        CatalogSource::new(patterns, named.clone(), keychain, store, upstreams.clone(), clock, options)
-    };
-    by_host.into_values().map(catalog).collect()
 }
 
 /// A name that no other process has: host names repeat in containers, process numbers everywhere.

@@ -17,6 +17,7 @@ mod open_store;
 pub mod output;
 mod refresh;
 pub mod serve;
+mod sources;
 mod status;
 pub mod store;
 mod tags;

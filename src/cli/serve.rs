@@ -1,11 +1,9 @@
 //! `samovar serve`: keeps repositories warm and answers questions about them, until it is told to stop.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use samovar_registry::Name;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -14,12 +12,12 @@ use tracing::{info, warn};
 use super::assembly::Assembly;
 use super::failure::Failure;
 use super::host_settings;
+use super::sources::Sources;
 use crate::cache::{Cache, TimestampLabels};
-use crate::config::{Config, Environment, RepositoryPattern, ServeArgs};
+use crate::config::{Config, Environment, ServeArgs};
 use crate::feed::Feed;
 use crate::policy::Patterns;
 use crate::server::{self, Access, Doors, Followers, OciDoor, Tls};
-use crate::sources::{CatalogSource, ImageSource, OnDemandSource};
 
 /// Answers that are not out by then are cut when samovar stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -27,28 +25,12 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// Runs until SIGTERM or SIGINT, then stores what was learnt.
 pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<(), Failure> {
     let config = Config::for_serve(arguments, environment)?;
-    let Assembly {
-        clock,
-        metrics,
-        store,
-        hot,
-        local_tier,
-        embedded,
-        upstreams,
-        warmer,
-        source,
-        catalogs,
-        on_demand,
-    } = Assembly::new(&config).await?;
-    if let Some(embedded) = &embedded {
+    let assembly = Assembly::new(&config).await?;
+    let sources = Sources::new(&config, &assembly);
+    if let Some(embedded) = &assembly.embedded {
         // What nobody watches may go when the disk is short. What the configuration names is watched before the warmer runs.
-        let named: HashSet<Name> = config.watch.iter().map(|entry| entry.name.clone()).collect();
-        let patterns: Vec<RepositoryPattern> =
-            config.watch_patterns.iter().map(|pattern| pattern.name.clone()).collect();
-        let is_named =
-            move |name: &Name| named.contains(name) || patterns.iter().any(|pattern| pattern.matches(name));
-        let handle = warmer.handle();
-        embedded.protect(Arc::new(move |name| is_named(name) || handle.is_watched(name)));
+        let (named, handle) = (sources.named.clone(), assembly.warmer.handle());
+        embedded.protect(Arc::new(move |name| named.matches(name) || handle.is_watched(name)));
     }
     let access = Access::new(config.auth.as_ref(), config.limits).map_err(Failure::usage)?;
     let access = Arc::new(access);
@@ -63,58 +45,55 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     if !address.ip().is_loopback() && config.auth.is_some() && tls.is_none() {
         warn!(server.address = %address, "tokens come over connections that are not encrypted: whoever listens in has them");
     }
-    if config.watch.is_empty() && config.watch_patterns.is_empty() && on_demand.is_none() {
+    if config.watch.is_empty() && config.watch_patterns.is_empty() && sources.on_demand.is_none() {
         warn!("nothing is watched; name repositories with --watch or in the configuration file");
     }
     let shutdown = CancellationToken::new();
     let timestamp_labels = Arc::new(TimestampLabels::new(config.timestamp_labels.clone()));
-    let cache = Cache::new(Arc::clone(&store), Arc::clone(&clock))
+    let cache = Cache::new(Arc::clone(&assembly.store), Arc::clone(&assembly.clock))
         .with_decorator(timestamp_labels.clone())
-        .with_hot_set(Arc::clone(&hot))
-        .with_missing_observer(metrics.clone())
+        .with_hot_set(Arc::clone(&assembly.hot))
+        .with_missing_observer(assembly.metrics.clone())
         .with_max_stale_denied(config.upstream.max_stale_denied);
-    let known = std::iter::once((source.name().to_owned(), source.problems()));
-    let catalog = |catalog: &CatalogSource| (catalog.name().to_owned(), catalog.problems());
-    let known = known.chain(catalogs.iter().map(catalog));
-    let demanded = |source: &OnDemandSource| (source.name().to_owned(), source.problems());
-    let known: Vec<_> = known.chain(on_demand.iter().map(demanded)).collect();
-    let names_of_sources = known.iter().map(|(name, _)| name.clone()).collect();
-    let feed = Feed::new(warmer.handle(), Arc::clone(&store), Arc::clone(&clock), names_of_sources);
+    let known = sources.problems();
+    let feed = Feed::new(
+        assembly.warmer.handle(),
+        Arc::clone(&assembly.store),
+        Arc::clone(&assembly.clock),
+        known.iter().map(|(name, _)| name.clone()).collect(),
+    );
     let doors = Doors {
         access: Arc::clone(&access),
         tls: tls.clone(),
         most_connections: config.limits.connections,
         external_hosts: config.external_hosts.clone(),
         cache,
-        hot: Arc::clone(&hot),
-        warmer: warmer.handle(),
+        hot: Arc::clone(&assembly.hot),
+        warmer: assembly.warmer.handle(),
         feed,
         followers: Followers::default(),
-        store: Arc::clone(&store),
+        store: Arc::clone(&assembly.store),
         store_url: config.store.to_string(),
-        local_tier,
-        embedded,
-        upstreams,
-        metrics,
+        local_tier: assembly.local_tier,
+        embedded: assembly.embedded,
+        upstreams: assembly.upstreams,
+        metrics: assembly.metrics,
         timestamp_labels,
         patterns: Patterns::default(),
         aliases: config.aliases.clone(),
-        started_at: to_the_second(clock.now()),
-        clock,
+        started_at: to_the_second(assembly.clock.now()),
+        clock: assembly.clock,
         oci: OciDoor::new(config.oci.clone()),
-        on_demand: on_demand.as_ref().map(OnDemandSource::handle),
         sources: known,
+        on_demand: sources.on_demand,
         unverified_hosts: host_settings::unverified(&config),
         shutdown: shutdown.clone(),
         loopback_only: address.ip().is_loopback(),
     };
     let stopping = stop_signal()?;
-    let mut sources: Vec<Box<dyn ImageSource>> = vec![Box::new(source)];
-    sources.extend(catalogs.into_iter().map(|catalog| Box::new(catalog) as Box<dyn ImageSource>));
-    sources.extend(on_demand.map(|source| Box::new(source) as Box<dyn ImageSource>));
-    let mut warming = tokio::spawn(warmer.run(sources, shutdown.clone()));
+    let mut warming = tokio::spawn(assembly.warmer.run(sources.list, shutdown.clone()));
     let checking = tokio::spawn({
-        let shutdown = shutdown.clone();
+        let (shutdown, store, hot) = (shutdown.clone(), assembly.store, assembly.hot);
         async move {
             // What this process writes, memory hears of at once; nobody else writes to a store of its own.
             if store.is_shared() {

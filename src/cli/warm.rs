@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::assembly::Assembly;
 use super::failure::Failure;
 use super::output::{self, OutputFormat};
+use super::sources;
 use crate::config::{Config, Environment, SharedArgs};
 use crate::metrics::Metrics;
 use crate::store::Key;
@@ -61,7 +62,9 @@ pub async fn run(
     format: OutputFormat,
 ) -> Result<(), Failure> {
     let config = Config::for_warm(&arguments.images, &arguments.shared, environment)?;
-    let Assembly { metrics, store, mut source, warmer, .. } = Assembly::new(&config).await?;
+    let assembly = Assembly::new(&config).await?;
+    let mut source = sources::configured(&config, &assembly);
+    let Assembly { metrics, store, warmer, .. } = assembly;
     // Once, rather than for every repository.
     let any_key = Key::Lane("ready".to_owned());
     store.get(&any_key).await.map_err(|error| Failure::failed(format!("{}: {error}", config.store)))?;

@@ -2,12 +2,16 @@
 //!
 //! Invariants:
 //! - what is known of a registry's repositories is kept in the store: after a restart, and while the registry cannot be
-//!   listed, what it listed last is watched. Of replicas that share a store one asks, and the others read;
-//! - a list that lost more than half of its repositories is believed when a second one says the same;
+//!   listed, what it listed last is watched. Of replicas that share a store the one asks that holds the host's lane, under the
+//!   host's budget as the lane knows it, and the others read;
+//! - a login that may not list keeps nothing from the others; one that could list before, and cannot now, keeps what is known;
+//! - a list that lost more than half of its repositories is believed when a second one says about the same;
 //! - before anything is known, no watch list is given: what a pattern may match is not taken for unwatched.
 //!
 //! What the configuration names by itself is left to [`super::ConfigurationSource`], with what it says of it.
 
+mod asking;
+mod judgement;
 mod kept;
 
 use std::collections::BTreeSet;
@@ -16,15 +20,14 @@ use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use samovar_registry::credentials::CredentialChain;
-use samovar_registry::upstream::{CatalogError, UpstreamFactory, Urgency};
+use samovar_registry::upstream::UpstreamFactory;
 use samovar_registry::{Clock, Name};
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use self::kept::{Kept, Names, Record};
 use super::problems::Concern;
-use super::{ImageSource, SharedKeychain, SourceProblems, WatchList, watched};
+use super::{ImageSource, Lanes, Named, SharedKeychain, SourceProblems, WatchList, watched};
 use crate::config::{RepositoryPattern, WatchEntry};
 use crate::store::{Client, StoreError};
 
@@ -32,21 +35,8 @@ use crate::store::{Client, StoreError};
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often the credentials of all repositories are read again.
 const CREDENTIALS_EVERY: Duration = Duration::from_secs(30);
-/// A list that lost most of its repositories is confirmed after this long.
-const CONFIRM_AFTER: Duration = Duration::from_mins(1);
-/// After a failure the registry is asked again after this long, then after twice as long each time.
-const FIRST_RETRY: Duration = Duration::from_mins(1);
-/// Between two tries of a registry that cannot be listed.
-const LONGEST_CATALOG_RETRY: Duration = Duration::from_hours(1);
-/// One reading of the list, waiting for the host's budget included.
-const LONGEST_CATALOG_READING: Duration = Duration::from_mins(20);
-/// A turn to ask ends this long after it was taken, if it is not given back before: whoever had it may have died. That another
-/// one asks as well where a list takes longer does no harm.
-const TURN: Duration = Duration::from_mins(5);
 /// Repositories that the patterns of one registry may match; those after them in the order of names are left out.
 const MOST_MATCHED: usize = 50_000;
-/// Logins with which one registry is asked for its repositories.
-const MOST_CATALOG_LOGINS: usize = 8;
 /// A time that is further ahead was written by a clock that was wrong.
 const CLOCKS_DIFFER: Duration = Duration::from_mins(5);
 
@@ -55,10 +45,23 @@ const CLOCKS_DIFFER: Duration = Duration::from_mins(5);
 pub struct CatalogOptions {
     /// How often a registry is asked, a tenth earlier or not.
     pub interval: Duration,
-    /// The name by which this replica takes its turn to ask; no other one has it at the same time.
-    pub replica: String,
     /// Makes jitter repeatable; random where absent.
     pub seed: Option<u64>,
+}
+
+/// What a source of this kind speaks with.
+#[derive(Debug, Clone)]
+pub struct CatalogParts {
+    /// What to log in with.
+    pub keychain: SharedKeychain,
+    /// Where what is known is kept.
+    pub store: Arc<dyn Client>,
+    /// The registries.
+    pub upstreams: Arc<dyn UpstreamFactory>,
+    /// Whether it is for this replica to ask them.
+    pub lanes: Arc<dyn Lanes>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Watches what a registry lists and patterns match.
@@ -68,10 +71,11 @@ pub struct CatalogSource {
     host: String,
     patterns: Vec<WatchEntry<RepositoryPattern>>,
     /// What the configuration names itself.
-    named: BTreeSet<Name>,
+    named: Named,
     keychain: SharedKeychain,
     kept: Kept,
     upstreams: Arc<dyn UpstreamFactory>,
+    lanes: Arc<dyn Lanes>,
     clock: Arc<dyn Clock>,
     options: CatalogOptions,
     random: fastrand::Rng,
@@ -102,13 +106,11 @@ impl CatalogSource {
     /// When there are no patterns.
     pub fn new(
         patterns: Vec<WatchEntry<RepositoryPattern>>,
-        named: BTreeSet<Name>,
-        keychain: SharedKeychain,
-        store: Arc<dyn Client>,
-        upstreams: Arc<dyn UpstreamFactory>,
-        clock: Arc<dyn Clock>,
+        named: Named,
+        parts: CatalogParts,
         options: CatalogOptions,
     ) -> Self {
+        let CatalogParts { keychain, store, upstreams, lanes, clock } = parts;
         let host = patterns.first().expect("there is no catalog without a pattern").name.host().to_owned();
         Self {
             name: format!("catalog of {host}"),
@@ -118,6 +120,7 @@ impl CatalogSource {
             kept: Kept::new(store, &host),
             host,
             upstreams,
+            lanes,
             clock,
             random: options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed),
             options,
@@ -131,11 +134,6 @@ impl CatalogSource {
         }
     }
 
-    /// What keeps repositories from being found.
-    pub fn problems(&self) -> SourceProblems {
-        self.problems.clone()
-    }
-
     fn now(&self) -> Timestamp {
         let now = self.clock.now();
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
@@ -144,9 +142,13 @@ impl CatalogSource {
     /// Waits until the list is another one.
     async fn next(&mut self) -> WatchList {
         let mut pause = self.given.is_some();
+        if pause {
+            // Whoever asks for the next one watches the one before.
+            self.named.found_out(&self.host);
+        }
         loop {
             if std::mem::replace(&mut pause, true) {
-                tokio::time::sleep(LOOK_EVERY.min(self.options.interval)).await;
+                self.pause().await;
             }
             if let Err(error) = self.look().await {
                 debug!(registry.host = self.host, %error, "what is known of its repositories cannot be read");
@@ -159,23 +161,48 @@ impl CatalogSource {
         }
     }
 
-    /// Reads what is known, and asks the registry when it is time.
+    /// Until it is to be looked again, or it has come to this replica to ask.
+    async fn pause(&self) {
+        let turn = async {
+            if self.lanes.permits(&self.host) {
+                std::future::pending::<()>().await;
+            }
+            self.lanes.permitted(&self.host).await;
+        };
+        tokio::select! {
+            biased;
+            () = turn => {}
+            () = tokio::time::sleep(LOOK_EVERY.min(self.options.interval)) => {}
+        }
+    }
+
+    /// Reads what is known, and asks the registry when it is time and for this replica to do so.
     async fn look(&mut self) -> Result<(), StoreError> {
+        // Before the reading: whoever asked last has written what was listed before this replica may ask.
+        let is_permitted = self.lanes.permits(&self.host);
         let (mut record, mut names) = self.kept.read().await?;
-        if self.is_due(&record, names.as_ref()) && self.kept.take_turn(&self.options.replica, TURN).await? {
-            // Another replica may have been faster.
-            (record, names) = self.kept.read().await?;
-            if self.is_due(&record, names.as_ref()) {
-                (record, names) = self.ask(record, names.or_else(|| self.names.clone())).await;
+        if is_permitted && self.is_due(&record, names.as_ref()) {
+            let (lanes, host) = (Arc::clone(&self.lanes), self.host.clone());
+            let known = names.clone().or_else(|| self.names.clone());
+            let asked = tokio::select! {
+                biased;
+                // Whoever has the lane now asks.
+                () = lanes.lost(&host) => None,
+                asked = self.ask(record.clone(), known) => Some(asked),
+            };
+            if let Some(asked) = asked {
+                (record, names) = asked;
                 let written = self.kept.write(&record, names.as_ref()).await;
                 if let Err(error) = written {
                     debug!(registry.host = self.host, %error, "what is known of its repositories is not stored");
                 }
             }
-            self.kept.give_turn_back(&self.options.replica).await;
         }
         self.names = names.or_else(|| self.names.take());
         self.listing_problem = record.problem;
+        if self.names.is_none() && self.listing_problem.is_some() {
+            self.named.found_out(&self.host);
+        }
         Ok(())
     }
 
@@ -192,75 +219,6 @@ impl CatalogSource {
             None => record.next_at,
         };
         is_lost || is_from_the_future || planned.is_none_or(|planned| planned <= now)
-    }
-
-    /// Asks the registry. What it listed before stays where it cannot be listed now.
-    async fn ask(&mut self, before: Record, known: Option<Names>) -> (Record, Option<Names>) {
-        let reading = tokio::time::timeout(LONGEST_CATALOG_READING, self.list());
-        let (outcome, retry_after) = match reading.await {
-            Ok(Ok(listed)) => (Ok(listed), None),
-            Ok(Err(error)) => {
-                debug!(registry.host = self.host, %error, "its repositories could not be listed");
-                let problem = match &error {
-                    CatalogError::CannotList { .. } => error.to_string(),
-                    // Without what is another each time, so that it is said once.
-                    CatalogError::Failed { host, kind } => {
-                        format!("the repositories of {host} could not be listed: {}", kind.class())
-                    }
-                };
-                (Err(problem), error.kind().retry_after())
-            }
-            Err(_) => (Err(format!("listing the repositories of {} takes too long", self.host)), None),
-        };
-        let now = self.now();
-        let early = 0.9 + self.random.f64() / 10.0;
-        let (mut record, wait, names) = match outcome {
-            Ok(listed) => {
-                let judged = judge(known.as_deref(), listed, before.held_back);
-                if judged.held_back {
-                    warn!(
-                        registry.host = self.host,
-                        "it lists less than half of its repositories; it is asked again"
-                    );
-                }
-                let wait =
-                    if judged.held_back { CONFIRM_AFTER } else { self.options.interval.mul_f64(early) };
-                let record = Record { read_at: Some(now), held_back: judged.held_back, ..Record::default() };
-                (record, wait, Some(Arc::new(judged.names)))
-            }
-            Err(problem) => {
-                let doublings = before.attempts.min(10);
-                let wait =
-                    FIRST_RETRY.saturating_mul(1 << doublings).min(LONGEST_CATALOG_RETRY).mul_f64(early);
-                let attempts = before.attempts.saturating_add(1);
-                // A list of which a part is lost is not to pass for an empty one.
-                let read_at = before.read_at.filter(|_| known.is_some());
-                let record = Record { attempts, problem: Some(problem), read_at, ..before };
-                (record, wait.max(retry_after.unwrap_or_default()), known)
-            }
-        };
-        record.asked_at = Some(now);
-        record.next_at = Some(now + wait);
-        self.not_before = Some(Instant::now() + wait.min(self.options.interval));
-        (record, names)
-    }
-
-    /// What the registry lists for those who log in as for a repository that a pattern would match.
-    async fn list(&self) -> Result<BTreeSet<Name>, CatalogError> {
-        let examples = self.patterns.iter().map(|pattern| pattern.name.example().clone()).collect();
-        let mut chains: Vec<CredentialChain> = Vec::new();
-        let read = self.keychain.chains_for(examples).await.unwrap_or_default();
-        for chain in read.chains {
-            if !chains.contains(&chain) && chains.len() < MOST_CATALOG_LOGINS {
-                chains.push(chain);
-            }
-        }
-        let mut listed = BTreeSet::new();
-        for chain in &chains {
-            let catalog = self.upstreams.catalog(&self.host, chain, Urgency::Background).await?;
-            listed.extend(catalog.repositories);
-        }
-        Ok(listed)
     }
 
     /// The watch list, if it is another one than was given last.
@@ -295,7 +253,7 @@ impl CatalogSource {
                     });
                 }
             }
-            let unnamed = together.filter(|entry| !self.named.contains(&entry.name));
+            let unnamed = together.filter(|entry| !self.named.is_exact(&entry.name));
             if entries.len() < MOST_MATCHED {
                 entries.extend(unnamed);
             } else {
@@ -325,27 +283,6 @@ impl CatalogSource {
     }
 }
 
-/// What is believed of a list.
-#[derive(Debug, PartialEq)]
-struct Judged {
-    names: BTreeSet<Name>,
-    /// It lost most of what was there, and is to be confirmed.
-    held_back: bool,
-}
-
-/// Believes a list, unless it lost more than half of what was known and the one before did not as well: then everything that
-/// either of them has is there.
-fn judge(known: Option<&BTreeSet<Name>>, listed: BTreeSet<Name>, was_held_back: bool) -> Judged {
-    let Some(known) = known.filter(|_| !was_held_back) else {
-        return Judged { names: listed, held_back: false };
-    };
-    let lost = known.difference(&listed).count();
-    if lost * 2 <= known.len() {
-        return Judged { names: listed, held_back: false };
-    }
-    Judged { names: known.union(&listed).cloned().collect(), held_back: true }
-}
-
 impl ImageSource for CatalogSource {
     fn name(&self) -> &str {
         &self.name
@@ -354,7 +291,13 @@ impl ImageSource for CatalogSource {
     fn watch_lists(&mut self) -> BoxStream<'_, WatchList> {
         stream::unfold(self, |source| async move { Some((source.next().await, source)) }).boxed()
     }
-}
 
-#[cfg(test)]
-mod tests;
+    /// What keeps repositories from being found.
+    fn problems(&self) -> SourceProblems {
+        self.problems.clone()
+    }
+
+    fn asks_host(&self) -> Option<&str> {
+        Some(&self.host)
+    }
+}

@@ -31,11 +31,6 @@ impl ConfigurationSource {
         Self { entries, keychain, problems: SourceProblems::default(), latest: WatchList::default() }
     }
 
-    /// What is wrong with the credentials, as of the last reading.
-    pub fn problems(&self) -> SourceProblems {
-        self.problems.clone()
-    }
-
     /// The list with the credentials as they are now. Where the file system hangs, this takes some seconds.
     pub async fn watch_list(&mut self) -> WatchList {
         let names = self.entries.iter().map(|entry| entry.name.clone()).collect();
@@ -72,6 +67,11 @@ impl ImageSource for ConfigurationSource {
             Some((list, (source, true)))
         });
         lists.boxed()
+    }
+
+    /// What is wrong with the credentials, as of the last reading.
+    fn problems(&self) -> SourceProblems {
+        self.problems.clone()
     }
 }
 

@@ -3,12 +3,14 @@
 mod catalog;
 mod configuration;
 mod keychain;
+mod named;
 mod on_demand;
 mod problems;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use samovar_registry::credentials::CredentialChain;
 use samovar_registry::{Name, Platforms};
@@ -16,11 +18,12 @@ use samovar_registry::{Name, Platforms};
 use crate::config::WatchEntry;
 
 pub use crate::config::{Chosen, PollInterval, TagFilter, TagInterval, TagPattern, Verdict};
-pub use catalog::{CatalogOptions, CatalogSource};
+pub use catalog::{CatalogOptions, CatalogParts, CatalogSource};
 pub use configuration::ConfigurationSource;
 pub use keychain::SharedKeychain;
+pub use named::Named;
 pub(crate) use on_demand::Leaving;
-pub use on_demand::{NotTaken, OnDemand, OnDemandSource, RepositoryFacts};
+pub use on_demand::{NotTaken, OnDemand, OnDemandScope, OnDemandSource, RepositoryFacts};
 pub use problems::SourceProblems;
 
 /// Tells which repositories to keep warm: a stream of lists, each replacing the one before.
@@ -35,6 +38,28 @@ pub trait ImageSource: Debug + Send {
     fn gives_way(&self) -> bool {
         false
     }
+
+    /// What keeps it from finding repositories, or their credentials. All clones show the same.
+    fn problems(&self) -> SourceProblems {
+        SourceProblems::default()
+    }
+
+    /// The host that it asks for its lists, if it asks one: its lane is kept though nothing of it may be watched yet.
+    fn asks_host(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// Tells which replica speaks to a host, for sources that ask one themselves.
+pub trait Lanes: Debug + Send + Sync {
+    /// Whether this replica may speak to the host now.
+    fn permits(&self, host: &str) -> bool;
+
+    /// Resolves once this replica may speak to the host and goes on by what is known of the host's limits.
+    fn permitted<'a>(&'a self, host: &'a str) -> BoxFuture<'a, ()>;
+
+    /// Resolves once this replica may no longer speak to the host.
+    fn lost<'a>(&'a self, host: &'a str) -> BoxFuture<'a, ()>;
 }
 
 /// The repositories to keep warm.

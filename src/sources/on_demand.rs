@@ -4,8 +4,8 @@
 //! in one entry of the store, by compare-and-set, so that a restart continues it and all replicas share it, and gives the
 //! warmer what to watch.
 //!
-//! Invariants: nothing is watched that `allow` does not cover or the host policy denies, whatever the entry says; the list
-//! is bounded (see [`list`]); a question is answered from memory and waits for nothing; only the source writes to the store.
+//! Invariants: nothing is watched that `allow` does not cover or the host policy denies, whatever the entry says; what the
+//! configuration names by itself is left to it; the list is bounded (see [`list`]); a question is answered from memory and waits for nothing; only the source writes to the store.
 
 mod list;
 
@@ -25,7 +25,7 @@ use tracing::{debug, info};
 
 use self::list::{Admission, AskedFor, Row};
 use super::problems::Concern;
-use super::{ImageSource, SharedKeychain, SourceProblems, Watch, WatchList};
+use super::{ImageSource, Named, SharedKeychain, SourceProblems, Watch, WatchList};
 use crate::config::OnDemandConfig;
 use crate::metrics::Metrics;
 use crate::store::{Client, Entry, Key, StoreError};
@@ -54,6 +54,20 @@ pub trait RepositoryFacts: Debug + Send + Sync {
 
     /// Whether its tags were ever listed.
     fn is_listed(&self, name: &Name) -> bool;
+
+    /// Whether a source names it that does not give way: it is watched whoever asks about it.
+    fn is_named(&self, name: &Name) -> bool;
+}
+
+/// What may come to be watched because somebody asks about it.
+#[derive(Debug, Clone)]
+pub struct OnDemandScope {
+    /// What is allowed, and for how long.
+    pub config: OnDemandConfig,
+    /// Which hosts may be asked at all.
+    pub policy: HostPolicy,
+    /// What is watched anyway, or will be in moments.
+    pub named: Named,
 }
 
 /// Why a repository that somebody asks about does not come to be watched.
@@ -73,8 +87,7 @@ pub struct OnDemand(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    config: OnDemandConfig,
-    policy: HostPolicy,
+    scope: OnDemandScope,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     list: Mutex<List>,
@@ -93,12 +106,12 @@ struct List {
 impl OnDemand {
     /// Whether a repository would be watched if somebody asked about it.
     pub fn covers(&self, name: &Name) -> bool {
-        self.0.config.allow.matches_name(name) && self.0.policy.allows(name.host())
+        self.0.scope.config.allow.matches_name(name) && self.0.scope.policy.allows(name.host())
     }
 
     /// Whether a repository is watched because somebody asked about it.
     pub fn is_taken(&self, name: &Name) -> bool {
-        self.0.list().rows.get(name).is_some()
+        !self.0.scope.named.is_exact(name) && self.0.list().rows.get(name).is_some()
     }
 
     /// Somebody asks about a repository that is not watched: it is from now on, within moments.
@@ -106,9 +119,12 @@ impl OnDemand {
         if !self.covers(name) {
             return Err(NotTaken::NotCovered);
         }
+        if self.0.scope.named.is_to_come(name) {
+            return Ok(());
+        }
         let now = self.0.now();
         let mut list = self.0.list();
-        match list.rows.ask(name, now, self.0.config.most) {
+        match list.rows.ask(name, now, self.0.scope.config.most) {
             Admission::Known => Ok(()),
             Admission::Full => {
                 self.0.metrics.on_demand_turned_away();
@@ -161,8 +177,7 @@ pub struct OnDemandSource {
 impl OnDemandSource {
     /// A source that keeps its list in `store` and logs in with `keychain`.
     pub fn new(
-        config: OnDemandConfig,
-        policy: HostPolicy,
+        scope: OnDemandScope,
         store: Arc<dyn Client>,
         facts: Arc<dyn RepositoryFacts>,
         keychain: SharedKeychain,
@@ -171,7 +186,7 @@ impl OnDemandSource {
     ) -> Self {
         let (list, asked) = (Mutex::default(), Notify::new());
         Self {
-            shared: Arc::new(Shared { config, policy, clock, metrics, list, asked }),
+            shared: Arc::new(Shared { scope, clock, metrics, list, asked }),
             store,
             facts,
             keychain,
@@ -188,11 +203,6 @@ impl OnDemandSource {
     /// For the doors.
     pub fn handle(&self) -> OnDemand {
         OnDemand(Arc::clone(&self.shared))
-    }
-
-    /// What is wrong with the credentials, as of the last reading.
-    pub fn problems(&self) -> SourceProblems {
-        self.problems.clone()
     }
 
     /// Waits until the list is another one, or, `at_first`, until it is known.
@@ -265,6 +275,8 @@ impl OnDemandSource {
         let mut rows = stored.cloned().unwrap_or_else(|| here.rows.clone());
         rows.learn(|name| {
             let asked_at = here.rows.get(name).map(|row| row.asked_at).max(self.facts.last_asked(name));
+            // Who asks about what another source names does not keep it here as well.
+            let asked_at = asked_at.filter(|_| !self.facts.is_named(name));
             let listed = self.facts.is_listed(name);
             Some(Row { asked_at: asked_at.unwrap_or(Timestamp::MIN).min(now), listed })
         });
@@ -273,14 +285,14 @@ impl OnDemandSource {
         for name in &taken {
             let asked_at = here.rows.get(name).map_or(now, |row| row.asked_at);
             let is_known = stored.is_some_and(|stored| stored.get(name).is_some());
-            if let Admission::Added { replaced } = rows.ask(name, asked_at, self.shared.config.most) {
+            if let Admission::Added { replaced } = rows.ask(name, asked_at, self.shared.scope.config.most) {
                 gone.extend(replaced.into_iter().map(|name| (name, Leaving::Replaced)));
             }
             if !is_known && rows.get(name).is_some() {
                 added.push(name.clone());
             }
         }
-        gone.extend(rows.retire(now, self.shared.config.idle));
+        gone.extend(rows.retire(now, self.shared.scope.config.idle, |name| self.facts.is_named(name)));
         Combined { rows, taken, added, gone }
     }
 
@@ -300,7 +312,7 @@ impl OnDemandSource {
         // What was asked for meanwhile.
         for name in list.pending.clone() {
             let asked_at = list.rows.get(&name).map_or_else(|| self.shared.now(), |row| row.asked_at);
-            rows.ask(&name, asked_at, self.shared.config.most);
+            rows.ask(&name, asked_at, self.shared.scope.config.most);
         }
         self.shared.metrics.set_on_demand_repositories(rows.len());
         list.rows = rows;
@@ -319,13 +331,13 @@ impl OnDemandSource {
     /// Makes the watch list from the list and the credentials as they are now, and says whether it is another one.
     async fn renew_list(&mut self) -> bool {
         let handle = self.handle();
-        let names: Vec<Name> =
-            self.shared.list().rows.names().filter(|name| handle.covers(name)).cloned().collect();
+        let is_ours = |name: &&Name| handle.covers(name) && !self.shared.scope.named.is_exact(name);
+        let names: Vec<Name> = self.shared.list().rows.names().filter(is_ours).cloned().collect();
         let is_due = self.credentials_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
         if names.iter().eq(self.latest.0.keys()) && !is_due {
             return false;
         }
-        let chains = if self.shared.config.log_in {
+        let chains = if self.shared.scope.config.log_in {
             let Some(read) = self.keychain.chains_for(names.clone()).await else { return false };
             // What is wrong with files, the configuration tells.
             self.problems.replace(Concern::Credentials, read.chain_problems, Vec::new());
@@ -367,5 +379,10 @@ impl ImageSource for OnDemandSource {
     /// Who asks for a repository by name says nothing of which tags matter; the configuration does.
     fn gives_way(&self) -> bool {
         true
+    }
+
+    /// What is wrong with the credentials, as of the last reading.
+    fn problems(&self) -> SourceProblems {
+        self.problems.clone()
     }
 }

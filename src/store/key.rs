@@ -44,8 +44,6 @@ pub enum Key {
     Catalog(String),
     /// Some of their names, named by their content.
     CatalogPart(String, ContentHash),
-    /// Whose turn it is to ask a host for its repositories.
-    CatalogTurn(String),
     /// Whose turn it is to look for what nobody watches any more.
     Sweep,
     /// The repositories that are watched because somebody asked about them.
@@ -72,7 +70,6 @@ impl Key {
                 | Self::Budget(_)
                 | Self::Catalog(_)
                 | Self::CatalogPart(..)
-                | Self::CatalogTurn(_)
                 | Self::Sweep
                 | Self::OnDemand
         )
@@ -95,7 +92,6 @@ impl Key {
             | Self::Budget(_)
             | Self::Catalog(_)
             | Self::CatalogPart(..)
-            | Self::CatalogTurn(_)
             | Self::Sweep
             | Self::OnDemand => None,
         }
@@ -139,7 +135,6 @@ impl FromStr for Key {
             ("budget", None) => Self::Budget(first.to_owned()),
             ("catalog", None) => Self::Catalog(first.to_owned()),
             ("catalog", Some(second)) => Self::CatalogPart(first.to_owned(), hash(second)?),
-            ("turn", None) => Self::CatalogTurn(first.to_owned()),
             ("sweep", None) if first == WHOLE_STORE => Self::Sweep,
             ("on-demand", None) if first == WHOLE_STORE => Self::OnDemand,
             _ => return Err(UnknownKey),
@@ -166,7 +161,6 @@ impl fmt::Display for Key {
             Self::Budget(host) => write!(f, "{LAYOUT}|budget|{host}"),
             Self::Catalog(host) => write!(f, "{LAYOUT}|catalog|{host}"),
             Self::CatalogPart(host, hash) => write!(f, "{LAYOUT}|catalog|{host}|{hash}"),
-            Self::CatalogTurn(host) => write!(f, "{LAYOUT}|turn|{host}"),
             Self::Sweep => write!(f, "{LAYOUT}|sweep|{WHOLE_STORE}"),
             Self::OnDemand => write!(f, "{LAYOUT}|on-demand|{WHOLE_STORE}"),
         }
@@ -252,7 +246,6 @@ mod tests {
             Key::Budget("docker.io".into()),
             Key::Catalog("docker.io".into()),
             Key::CatalogPart("[::1]:5000".into(), hash),
-            Key::CatalogTurn("docker.io".into()),
             Key::Sweep,
             Key::OnDemand,
         ] {

@@ -51,7 +51,6 @@ impl Judgement {
             | Key::Budget(_)
             | Key::Catalog(_)
             | Key::CatalogPart(..)
-            | Key::CatalogTurn(_)
             | Key::Sweep
             | Key::OnDemand => Self::Sound,
         }

@@ -59,7 +59,6 @@ impl Kind {
             | Key::Budget(_)
             | Key::Catalog(_)
             | Key::CatalogPart(..)
-            | Key::CatalogTurn(_)
             | Key::Sweep
             | Key::OnDemand => None,
         }

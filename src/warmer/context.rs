@@ -1,13 +1,13 @@
 //! What every lane and every pass needs: the store, the registries, the clock, and where to report to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use samovar_registry::upstream::UpstreamFactory;
 use samovar_registry::{Clock, Name, Platforms};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -55,6 +55,8 @@ pub(super) struct Context {
     /// Working copies between two turns of their passes.
     pub(super) unfinished: Unfinished,
     leases: Mutex<HashMap<String, Lease>>,
+    at_work: Mutex<HashMap<String, watch::Sender<bool>>>,
+    yielding: Mutex<Arc<BTreeSet<Name>>>,
     queues: Mutex<BTreeMap<String, SharedQueue>>,
     watched_by: Mutex<HashMap<String, usize>>,
     random: Mutex<fastrand::Rng>,
@@ -98,6 +100,8 @@ impl Context {
             unsaved: Mutex::default(),
             unfinished: Unfinished::default(),
             leases: Mutex::default(),
+            at_work: Mutex::default(),
+            yielding: Mutex::default(),
             queues: Mutex::default(),
             watched_by: Mutex::default(),
             random: Mutex::new(random),
@@ -199,6 +203,18 @@ impl Context {
     /// Who speaks to which host.
     pub(super) fn leases(&self) -> MutexGuard<'_, HashMap<String, Lease>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the lane of a host works: its lease is here, and what the store knows of the host's limits was taken over. Of as
+    /// many hosts as have a lane, or are asked by a source.
+    pub(super) fn at_work(&self, host: &str) -> watch::Sender<bool> {
+        let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        at_work.entry(host.to_owned()).or_default().clone()
+    }
+
+    /// The watched repositories that only sources name which give way.
+    pub(super) fn yielding(&self) -> MutexGuard<'_, Arc<BTreeSet<Name>>> {
+        self.yielding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who waits for their turn, by host.

@@ -50,6 +50,10 @@ pub(super) struct Lane {
     context: Arc<Context>,
     watch_list: watch::Receiver<Arc<WatchList>>,
     lease: Lease,
+    /// Tells that the lane works; see [`Context::at_work`].
+    at_work: watch::Sender<bool>,
+    /// A source asks the host: the lease is wanted though nothing of it is watched.
+    serves_source: bool,
     /// Whether there is anything to hold the lease for.
     wants_lease: watch::Sender<bool>,
     /// When what could not be adopted is tried again.
@@ -127,23 +131,29 @@ enum Finished {
     },
 }
 
+/// What a lane is begun with.
+pub(super) struct Beginning {
+    pub(super) host: String,
+    /// A source asks the host itself, so that there is something to do though nothing of it may be watched.
+    pub(super) serves_source: bool,
+    pub(super) context: Arc<Context>,
+    pub(super) watch_list: watch::Receiver<Arc<WatchList>>,
+    pub(super) incoming: mpsc::UnboundedReceiver<Request>,
+    pub(super) requests: Arc<Requests>,
+}
+
 /// Works on one host until shutdown.
-pub(super) async fn run(
-    host: String,
-    context: Arc<Context>,
-    watch_list: watch::Receiver<Arc<WatchList>>,
-    incoming: mpsc::UnboundedReceiver<Request>,
-    requests: Arc<Requests>,
-) {
+pub(super) async fn run(beginning: Beginning) {
+    let (context, host) = (&beginning.context, &beginning.host);
     let (mut keeper, lease) = Keeper::new(
-        &host,
+        host,
         &context.options.replica,
         context.options.unleased_share,
         Arc::clone(&context.store),
         Arc::clone(&context.upstreams),
     );
     context.leases().insert(host.clone(), lease.clone());
-    let lane = Lane::new(host, context, watch_list, lease, keeper.wanted(), incoming, requests);
+    let lane = Lane::new(beginning, lease, keeper.wanted());
     tokio::select! {
         biased;
         () = lane.work() => {}
@@ -153,18 +163,13 @@ pub(super) async fn run(
 }
 
 impl Lane {
-    fn new(
-        host: String,
-        context: Arc<Context>,
-        watch_list: watch::Receiver<Arc<WatchList>>,
-        lease: Lease,
-        wants_lease: watch::Sender<bool>,
-        incoming: mpsc::UnboundedReceiver<Request>,
-        requests: Arc<Requests>,
-    ) -> Self {
+    fn new(beginning: Beginning, lease: Lease, wants_lease: watch::Sender<bool>) -> Self {
+        let Beginning { host, serves_source, context, watch_list, incoming, requests } = beginning;
         let queue = SharedQueue::new(MOST_PASSES);
         context.queues().insert(host.clone(), queue.clone());
         Self {
+            at_work: context.at_work(&host),
+            serves_source,
             host,
             context,
             watch_list,
@@ -197,6 +202,7 @@ impl Lane {
         self.adopt_watch_list().await;
         loop {
             self.settle_lease().await;
+            self.at_work.send_if_modified(|at_work| std::mem::replace(at_work, permitted) != permitted);
             if permitted {
                 self.start_requests();
                 self.start_passes();
@@ -233,7 +239,8 @@ impl Lane {
     /// The lease is for those that have something to do with it: while nothing of the host is watched here, another replica
     /// that watches something has it.
     async fn settle_lease(&mut self) {
-        let is_wanted = !self.repositories.is_empty()
+        let is_wanted = self.serves_source
+            || !self.repositories.is_empty()
             || self.watch_list.borrow().0.keys().any(|name| name.host() == self.host);
         if *self.wants_lease.borrow() == is_wanted {
             return;

@@ -15,7 +15,7 @@
 //! - `change`: what differs for readers; `announce`: who has been told of it;
 //! - `kept_budget`: what is known of the host's limits, from one life to the next;
 //! - `lease`: which of several replicas works on a host; `renewal`: keeps what is watched from running out of time;
-//! - `forgetting`: removes what nobody watches any more.
+//! - `forgetting`: removes what nobody watches any more; `facts`: what sources may know.
 //!
 //! Invariants: lanes never wait for one another; what was learnt is published as it comes; nothing is told to
 //! subscribers that readers cannot see yet.
@@ -26,6 +26,7 @@ mod change;
 mod context;
 mod demand;
 mod document;
+mod facts;
 mod fetch;
 mod forgetting;
 mod kept_budget;
@@ -42,14 +43,13 @@ mod tag;
 mod unfinished;
 mod working_copy;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, SelectAll};
-use jiff::Timestamp;
 use samovar_registry::upstream::UpstreamFactory;
 use samovar_registry::{Clock, Name, Platforms, Tag};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -62,7 +62,7 @@ use self::queue::SharedQueue;
 use self::requests::{Request, Requests, Wanted};
 use crate::cache::demand::Demand;
 use crate::metrics::Metrics;
-use crate::sources::{ImageSource, PollInterval, RepositoryFacts, TagInterval, WatchList};
+use crate::sources::{ImageSource, PollInterval, TagInterval, WatchList};
 use crate::store::Client;
 
 pub use crate::cache::demand::Reading;
@@ -180,6 +180,9 @@ impl Warmer {
         lanes.running.spawn(forgetting);
         let names: Vec<String> = sources.iter().map(|source| source.name().to_owned()).collect();
         let give_way: Vec<bool> = sources.iter().map(|source| source.gives_way()).collect();
+        for host in sources.iter().filter_map(|source| source.asks_host()) {
+            self.open_lane(host, true, &mut lanes);
+        }
         let mut lists: SelectAll<_> = stream::select_all(
             sources
                 .iter_mut()
@@ -197,7 +200,9 @@ impl Warmer {
                 Some((position, list)) = lists.next() => {
                     let count = list.0.len();
                     latest[position] = Some(list);
-                    self.adopt(together(&latest, &give_way), &mut lanes);
+                    let (list, yielding) = together(&latest, &give_way);
+                    *self.context.yielding() = Arc::new(yielding);
+                    self.adopt(list, &mut lanes);
                     self.context.watched_by().insert(names[position].clone(), count);
                     told.send_if_modified(|told| !std::mem::replace(told, latest.iter().all(Option::is_some)));
                 }
@@ -228,27 +233,39 @@ impl Warmer {
         }
         info!(repositories = list.0.len(), "the watch list changed");
         for name in list.0.keys() {
-            if lanes.by_host.contains_key(name.host()) {
-                continue;
-            }
-            let host = name.host().to_owned();
-            let (requests, incoming) = mpsc::unbounded_channel();
-            let watch_list = self.watch_list.subscribe();
-            let (context, waiting) = (Arc::clone(&self.context), Arc::clone(&self.handle.requests));
-            lanes.running.spawn(lane::run(host.clone(), context, watch_list, incoming, waiting));
-            lanes.by_host.insert(host, requests);
+            self.open_lane(name.host(), false, lanes);
         }
+    }
+
+    /// Begins the lane of a host that has none.
+    fn open_lane(&self, host: &str, serves_source: bool, lanes: &mut Lanes) {
+        if lanes.by_host.contains_key(host) {
+            return;
+        }
+        let (asking, incoming) = mpsc::unbounded_channel();
+        let beginning = lane::Beginning {
+            host: host.to_owned(),
+            serves_source,
+            context: Arc::clone(&self.context),
+            watch_list: self.watch_list.subscribe(),
+            incoming,
+            requests: Arc::clone(&self.handle.requests),
+        };
+        lanes.running.spawn(lane::run(beginning));
+        lanes.by_host.insert(host.to_owned(), asking);
     }
 }
 
-/// The lists of all sources as one; of those that give way, what the others do not name.
-fn together(lists: &[Option<WatchList>], give_way: &[bool]) -> WatchList {
+/// The lists of all sources as one; of those that give way, what the others do not name, and which repositories that are.
+fn together(lists: &[Option<WatchList>], give_way: &[bool]) -> (WatchList, BTreeSet<Name>) {
     let of = |gives_way: bool| {
         let lists = lists.iter().zip(give_way).filter(move |(_, gives)| **gives == gives_way);
         lists.filter_map(|(list, _)| list.clone())
     };
     let named = of(false).fold(WatchList::default(), WatchList::merged);
-    named.filled_up_with(of(true).fold(WatchList::default(), WatchList::merged))
+    let others = of(true).fold(WatchList::default(), WatchList::merged);
+    let yielding = others.0.keys().filter(|name| !named.0.contains_key(*name)).cloned().collect();
+    (named.filled_up_with(others), yielding)
 }
 
 impl Handle {
@@ -410,15 +427,5 @@ impl Handle {
     /// Requests that wait to be started.
     pub fn waiting_requests(&self) -> usize {
         self.requests.len()
-    }
-}
-
-impl RepositoryFacts for Handle {
-    fn last_asked(&self, name: &Name) -> Option<Timestamp> {
-        self.demand(name).last_asked()
-    }
-
-    fn is_listed(&self, name: &Name) -> bool {
-        self.context.overview().get(name).is_some_and(|overview| overview.listed)
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 
 const HOST: &str = "registry.example";
 
-fn record(rate: f64) -> BudgetRecord {
+pub(super) fn record(rate: f64) -> BudgetRecord {
     let text = serde_json::json!({
         "rate": rate,
         "blocked_until": "2026-01-01T03:00:00Z",

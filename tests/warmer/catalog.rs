@@ -1,17 +1,19 @@
 //! Patterns in the watch list: what a registry lists comes and goes with it.
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use samovar::config::{RepositoryPattern, WatchEntry};
-use samovar::sources::{
-    CatalogOptions, CatalogSource, PollInterval, SharedKeychain, SourceProblems, TagInterval,
-};
+use samovar::sources::{CatalogOptions, CatalogParts, CatalogSource, Lanes};
 use samovar_registry::Aliases;
-use samovar_registry::credentials::{Keychain, KeychainOptions};
 
+use super::budgets::record;
 use super::shared_store::{Server, View};
 use super::*;
 
 const HOST: &str = "r.example";
-/// A moment longer than the list is asked for again.
+/// How often the list is asked for.
+const EVERY: Duration = Duration::from_mins(10);
+/// A moment longer than that.
 const INTERVAL: Duration = Duration::from_secs(601);
 
 fn pattern(text: &str, tags: TagFilter) -> WatchEntry<RepositoryPattern> {
@@ -24,22 +26,54 @@ fn pattern(text: &str, tags: TagFilter) -> WatchEntry<RepositoryPattern> {
     }
 }
 
+/// Nobody else asks.
+#[derive(Debug)]
+struct Alone;
+
+impl Lanes for Alone {
+    fn permits(&self, _: &str) -> bool {
+        true
+    }
+
+    fn permitted<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ()> {
+        std::future::ready(()).boxed()
+    }
+
+    fn lost<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ()> {
+        std::future::pending().boxed()
+    }
+}
+
+/// How a registry is asked: when, as whom, and whether it is for this replica to do so.
+struct Asking {
+    lanes: Arc<dyn Lanes>,
+    keychain: SharedKeychain,
+    every: Duration,
+}
+
+impl Asking {
+    fn by(lanes: impl Lanes + 'static) -> Self {
+        Self { lanes: Arc::new(lanes), keychain: keychain(None, "*"), every: EVERY }
+    }
+}
+
 fn source(
     world: &World,
     store: &Arc<dyn Client>,
-    replica: &str,
+    asking: Asking,
     patterns: Vec<WatchEntry<RepositoryPattern>>,
     named: &[&Name],
 ) -> CatalogSource {
-    CatalogSource::new(
-        patterns,
-        named.iter().map(|name| (*name).clone()).collect(),
-        SharedKeychain::new(Keychain::new(KeychainOptions::default())),
-        Arc::clone(store),
-        Arc::new(world.clone()),
-        clock(),
-        CatalogOptions { interval: MINUTE * 10, replica: replica.to_owned(), seed: Some(7) },
-    )
+    let parts = CatalogParts {
+        keychain: asking.keychain,
+        store: Arc::clone(store),
+        upstreams: Arc::new(world.clone()),
+        lanes: asking.lanes,
+        clock: clock(),
+    };
+    let repositories = named.iter().map(|name| (*name).clone());
+    let named = Named::new(repositories, patterns.iter().map(|pattern| pattern.name.clone()));
+    CatalogSource::new(patterns, named, parts, CatalogOptions { interval: asking.every, seed: Some(7) })
 }
 
 /// A samovar that watches what a pattern matches, and these besides.
@@ -49,23 +83,25 @@ struct Matching {
 }
 
 fn start_matching(world: &World, store: &Arc<dyn Client>, replica: &str, named: &[&Name]) -> Matching {
+    let patterns = vec![pattern("r.example/team/*", TagFilter::All)];
+    start_asking(world, store, replica, named, patterns, Asking::by)
+}
+
+fn start_asking(
+    world: &World,
+    store: &Arc<dyn Client>,
+    replica: &str,
+    named: &[&Name],
+    patterns: Vec<WatchEntry<RepositoryPattern>>,
+    asking: impl FnOnce(Handle) -> Asking,
+) -> Matching {
     let options = WarmerOptions { replica: replica.to_owned(), ..options() };
-    let metrics = Arc::new(Metrics::new());
-    let warmer = Warmer::new(Arc::clone(store), Arc::new(world.clone()), clock(), metrics, options);
-    let (watch, list) = watch::channel(watching(named));
-    let handle = warmer.handle();
-    let shutdown = CancellationToken::new();
-    let catalog = source(world, store, replica, vec![pattern("r.example/team/*", TagFilter::All)], named);
-    let problems = catalog.problems();
-    let sources: Vec<Box<dyn ImageSource>> = vec![Box::new(TestSource(list)), Box::new(catalog)];
-    let samovar = Running {
-        changes: handle.changes(),
-        handle,
-        cache: Cache::new(Arc::clone(store), clock()),
-        watch,
-        task: tokio::spawn(warmer.run(sources, shutdown.clone())),
-        shutdown,
-    };
+    let mut problems = SourceProblems::default();
+    let samovar = start_among(clock(), world, store, named, options, |handle| {
+        let catalog = source(world, store, asking(handle.clone()), patterns, named);
+        problems = catalog.problems();
+        vec![Box::new(catalog)]
+    });
     Matching { samovar, problems }
 }
 
@@ -166,7 +202,7 @@ async fn what_the_configuration_names_is_as_it_says_and_what_several_patterns_ma
         pattern("r.example/team/a*", only("1.1")),
         pattern("r.example/nobody/*", TagFilter::All),
     ];
-    let mut catalog = source(&world, &store, "a", patterns, &[&named]);
+    let mut catalog = source(&world, &store, Asking::by(Alone), patterns, &[&named]);
     let problems = catalog.problems();
     let list = catalog.watch_lists().next().await.unwrap();
     let expected = [(app, only("1.0").union(only("1.1"))), (other, only("1.0"))];
@@ -226,10 +262,109 @@ async fn many_repositories_are_kept_in_parts() {
         world.push_tag(&name(&format!("r.example/team/app{number:04}")), "1", &digest);
     }
     let all = || pattern("r.example/*", TagFilter::All);
-    let list = source(&world, &store, "a", vec![all()], &[]).watch_lists().next().await.unwrap();
+    let list =
+        source(&world, &store, Asking::by(Alone), vec![all()], &[]).watch_lists().next().await.unwrap();
     assert_eq!(list.0.len(), 2_500);
     // Another process finds them without asking, unless a part is lost.
     world.take_asked();
-    let again = source(&world, &store, "b", vec![all()], &[]).watch_lists().next().await.unwrap();
+    let again =
+        source(&world, &store, Asking::by(Alone), vec![all()], &[]).watch_lists().next().await.unwrap();
     assert_eq!((again.0.len(), world.count(Operation::Catalog)), (2_500, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_which_a_part_is_lost_does_not_pass_for_an_empty_one() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let digest = world.push(&name("r.example/team/app0000"), "1", &Image::new("one for all"));
+    for number in 1..1_200 {
+        world.push_tag(&name(&format!("r.example/team/app{number:04}")), "1", &digest);
+    }
+    let all = || vec![pattern("r.example/*", TagFilter::All)];
+    let store: Arc<dyn Client> = View::of(&server);
+    let list = source(&world, &store, Asking::by(Alone), all(), &[]).watch_lists().next().await.unwrap();
+    assert_eq!(list.0.len(), 1_200);
+    let part = server.keys().await.into_iter().find(|key| matches!(key, Key::CatalogPart(..))).unwrap();
+    server.evict(part).await;
+    world.set_catalog_failure(Some(ErrorKind::Unavailable { status: 503, message: None }));
+    for _ in 0..2 {
+        // Also for who starts when the registry has failed already.
+        let mut catalog = source(&world, &store, Asking::by(Alone), all(), &[]);
+        let said = tokio::time::timeout(HOUR * 3, catalog.watch_lists().next()).await;
+        assert!(said.is_err(), "{} repositories", said.unwrap().unwrap().0.len());
+    }
+    world.set_catalog_failure(None);
+    let list = source(&world, &store, Asking::by(Alone), all(), &[]).watch_lists().next().await.unwrap();
+    assert_eq!(list.0.len(), 1_200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_may_not_list_keeps_nothing_from_the_patterns_of_another() {
+    let (world, store) = (World::default(), memory());
+    let (one, two) = (filled(&world, "r.example/team/one", 1), filled(&world, "r.example/team/two", 1));
+    world.list_for_logins_only();
+    let patterns =
+        vec![pattern("r.example/open/*", TagFilter::All), pattern("r.example/team/*", TagFilter::All)];
+    let asking = |handle| Asking { keychain: keychain(Some("ci"), "r.example/team/*"), ..Asking::by(handle) };
+    let Matching { samovar, problems } = start_asking(&world, &store, "a", &[], patterns, asking);
+    samovar.complete(&one).await;
+    samovar.complete(&two).await;
+    tokio::time::sleep(MINUTE).await;
+    let [refused, idle] = problems.list().try_into().unwrap();
+    assert!(refused.starts_with("r.example does not list its repositories: "), "{refused}");
+    assert!(refused.ends_with("(as for r.example/open/*)"), "{refused}");
+    assert_eq!(idle, "r.example/open/* matches nothing that the registry lists");
+    // What goes is noticed as ever.
+    world.forget(&one);
+    tokio::time::sleep(INTERVAL + MINUTE).await;
+    assert_eq!(watched(&samovar), ["team/two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_who_has_the_lane_asks_and_whoever_takes_it_over_knows_the_limits_of_the_host_first() {
+    let server = Arc::<Server>::default();
+    let worlds = [World::default(), World::default()];
+    let apps = worlds.each_ref().map(|world| filled(world, "r.example/team/app", 1));
+    let [app, _] = &apps;
+    // As each replica sees the registry.
+    let start = |replica: &str, world: &World, every: Duration| {
+        let store: Arc<dyn Client> = View::of(&server);
+        let patterns = vec![pattern("r.example/team/*", TagFilter::All)];
+        start_asking(world, &store, replica, &[], patterns, |handle| Asking { every, ..Asking::by(handle) })
+    };
+    let first = start("a", &worlds[0], HOUR).samovar;
+    first.complete(app).await;
+    worlds[0].set_budget(HOST, &record(0.5));
+    // In a hurry, but not the one to ask.
+    let second = start("b", &worlds[1], MINUTE).samovar;
+    tokio::time::sleep(MINUTE * 30).await;
+    assert_eq!(watched(&second), ["team/app"]);
+    assert_eq!((worlds[0].count(Operation::Catalog), worlds[1].count(Operation::Catalog)), (1, 0));
+    assert_eq!(worlds[1].take_restored(HOST), []);
+    first.kill().await;
+    let began = tokio::time::Instant::now();
+    while worlds[1].count(Operation::Catalog) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(worlds[1].take_restored(HOST), [record(0.5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_being_listed_when_the_lane_was_lost_is_left_to_whoever_has_it() {
+    let server = Arc::<Server>::default();
+    let (world, view) = (World::default(), View::of(&server));
+    let app = filled(&world, "r.example/team/app", 1);
+    world.set_latency(HOST, MINUTE);
+    let store: Arc<dyn Client> = view.clone();
+    let Matching { samovar, .. } = start_matching(&world, &store, "a", &[]);
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    assert_eq!(world.count(Operation::Catalog), 1);
+    // It stops by its own clock.
+    view.cut_leases(true);
+    tokio::time::sleep(Duration::from_millis(8_500)).await;
+    assert_eq!(samovar.handle.lanes()[HOST], LaneStanding::Elsewhere);
+    world.take_asked();
+    view.cut_leases(false);
+    samovar.complete(&app).await;
+    assert_eq!(world.count(Operation::Catalog), 1, "asked again from its beginning");
 }

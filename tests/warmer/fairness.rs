@@ -1,6 +1,7 @@
 //! Who waits for whom on one host: the warmer with the client and its budget as they are, and a registry behind a simulated
 //! wire.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use samovar::store::Instrumented;
 use samovar_registry::Clock as _;

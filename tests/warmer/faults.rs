@@ -1,71 +1,24 @@
 //! What registries, stores and crashes can do, and what remains.
 
+use super::hooked_store::{Access, Hooked, Hooks};
 use super::*;
 
-/// A store that can be made to fail: all writes, or those of heads alone, which is where a crash would strike.
+/// Can make a store fail: all writes, or those of heads alone, which is where a crash would strike.
 #[derive(Debug, Default)]
 struct Failing {
-    store: Memory,
     fails: AtomicBool,
     heads_fail: AtomicBool,
 }
 
-impl Failing {
-    fn check(&self) -> Result<(), StoreError> {
-        if self.fails.load(Ordering::Relaxed) {
+impl Hooks for Failing {
+    fn before(&self, access: Access, _: &[&Key]) -> Result<(), StoreError> {
+        if access != Access::Read && self.fails.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable { message: "no space left".into() });
         }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Reader for Failing {
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.store.get(key).await
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>, StoreError> {
-        self.store.get_many(keys).await
-    }
-}
-
-#[async_trait]
-impl Client for Failing {
-    async fn set(&self, key: Key, entry: Entry) -> Result<(), StoreError> {
-        self.check()?;
-        self.store.set(key, entry).await
-    }
-
-    async fn set_many(&self, entries: Vec<(Key, Entry)>) -> Result<(), StoreError> {
-        self.check()?;
-        self.store.set_many(entries).await
-    }
-
-    async fn compare_and_set(
-        &self,
-        key: Key,
-        expected: Option<Entry>,
-        entry: Entry,
-    ) -> Result<bool, StoreError> {
-        self.check()?;
-        if self.heads_fail.load(Ordering::Relaxed) {
+        if access == Access::CompareAndSet && self.heads_fail.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable { message: "no heads today".into() });
         }
-        self.store.compare_and_set(key, expected, entry).await
-    }
-
-    async fn delete(&self, keys: Vec<Key>) -> Result<(), StoreError> {
-        self.check()?;
-        self.store.delete(keys).await
-    }
-
-    async fn lease(&self, key: &Key, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        self.store.lease(key, holder, ttl).await
-    }
-
-    fn kind(&self) -> &'static str {
-        "failing"
+        Ok(())
     }
 }
 
@@ -156,31 +109,31 @@ async fn what_a_registry_refuses_for_a_day_is_no_longer_served() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_be_written_is_survived() {
     let world = World::default();
-    let failing = Arc::new(Failing::default());
+    let failing = Arc::<Hooked<Failing>>::default();
     let store: Arc<dyn Client> = failing.clone();
     let app = filled(&world, "registry.example/team/app", 30);
     let samovar = start(&world, &store, &[&app]);
     samovar.complete(&app).await;
-    failing.fails.store(true, Ordering::Relaxed);
+    failing.hooks.fails.store(true, Ordering::Relaxed);
     world.push(&app, "2.0", &Image::new("2.0"));
     tokio::time::sleep(HOUR * 3).await;
     assert_eq!(samovar.repository(&app).await.metadata.images.len(), 30, "what is stored is served");
-    failing.fails.store(false, Ordering::Relaxed);
+    failing.hooks.fails.store(false, Ordering::Relaxed);
     samovar.until(&app, |repository| repository.complete && repository.metadata.images.len() == 31).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_before_the_head_is_written_leaves_nothing_that_claims_to_be_newer_than_it() {
     let world = World::default();
-    let failing = Arc::new(Failing::default());
+    let failing = Arc::<Hooked<Failing>>::default();
     let store: Arc<dyn Client> = failing.clone();
     let app = filled(&world, "registry.example/team/app", 30);
     // The first listing never gets its head.
-    failing.heads_fail.store(true, Ordering::Relaxed);
+    failing.hooks.heads_fail.store(true, Ordering::Relaxed);
     let samovar = start(&world, &store, &[&app]);
     tokio::time::sleep(MINUTE).await;
     samovar.kill().await;
-    failing.heads_fail.store(false, Ordering::Relaxed);
+    failing.hooks.heads_fail.store(false, Ordering::Relaxed);
     let began = tokio::time::Instant::now();
     let samovar = start(&world, &store, &[&app]);
     samovar.complete(&app).await;
@@ -188,10 +141,10 @@ async fn a_crash_before_the_head_is_written_leaves_nothing_that_claims_to_be_new
     // A tag moves, is seen to have moved, and the head that says so is never written.
     tokio::time::sleep(HOUR / 2).await;
     let moved = world.push(&app, "1.0", &Image::new("moved"));
-    failing.heads_fail.store(true, Ordering::Relaxed);
+    failing.hooks.heads_fail.store(true, Ordering::Relaxed);
     samovar.handle.refresh(&app, Some(tag("1.0"))).unwrap().done().await.unwrap_err();
     samovar.kill().await;
-    failing.heads_fail.store(false, Ordering::Relaxed);
+    failing.hooks.heads_fail.store(false, Ordering::Relaxed);
     let samovar = start(&world, &store, &[&app]);
     let began = tokio::time::Instant::now();
     samovar.until(&app, |repository| repository.metadata.images[&tag("1.0")].digest == moved).await;

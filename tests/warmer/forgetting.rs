@@ -1,8 +1,8 @@
 //! What becomes of what is stored when nobody watches it any more.
 
 use futures_util::stream;
-use samovar::store::Statistics;
 
+use super::hooked_store::{Hooked, Hooks};
 use super::shared_store::{Server, View};
 use super::*;
 
@@ -20,66 +20,23 @@ async fn kept(store: &dyn Client, name: &Name) -> Vec<Key> {
     keys.filter(|key| std::future::ready(key.repository() == Some(name))).collect().await
 }
 
-/// A store whose scans end in the middle, as often as is said.
+/// Lets scans end in the middle, as often as is said.
 #[derive(Debug)]
 struct Halting {
-    store: Memory,
     scans_that_fail: AtomicUsize,
 }
 
-#[async_trait]
-impl Reader for Halting {
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.store.get(key).await
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>, StoreError> {
-        self.store.get_many(keys).await
-    }
-}
-
-#[async_trait]
-impl Client for Halting {
-    async fn set(&self, key: Key, entry: Entry) -> Result<(), StoreError> {
-        self.store.set(key, entry).await
-    }
-
-    async fn set_many(&self, entries: Vec<(Key, Entry)>) -> Result<(), StoreError> {
-        self.store.set_many(entries).await
-    }
-
-    async fn compare_and_set(
+impl Hooks for Halting {
+    fn scanned<'a>(
         &self,
-        key: Key,
-        expected: Option<Entry>,
-        entry: Entry,
-    ) -> Result<bool, StoreError> {
-        self.store.compare_and_set(key, expected, entry).await
-    }
-
-    async fn delete(&self, keys: Vec<Key>) -> Result<(), StoreError> {
-        self.store.delete(keys).await
-    }
-
-    async fn lease(&self, key: &Key, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        self.store.lease(key, holder, ttl).await
-    }
-
-    fn kind(&self) -> &'static str {
-        "halting"
-    }
-
-    async fn statistics(&self) -> Result<Statistics, StoreError> {
-        self.store.statistics().await
-    }
-
-    fn scan_repositories(&self) -> BoxStream<'_, Result<Key, StoreError>> {
+        keys: BoxStream<'a, Result<Key, StoreError>>,
+    ) -> BoxStream<'a, Result<Key, StoreError>> {
         let one_less = |left: usize| left.checked_sub(1);
         if self.scans_that_fail.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
-            return self.store.scan_repositories();
+            return keys;
         }
         let cut = StoreError::Unavailable { message: "the connection was lost".into() };
-        self.store.scan_repositories().take(3).chain(stream::iter([Err(cut)])).boxed()
+        keys.take(3).chain(stream::iter([Err(cut)])).boxed()
     }
 }
 
@@ -299,7 +256,7 @@ async fn what_a_replica_watches_stays_though_the_store_cannot_tell_of_others() {
 #[tokio::test(start_paused = true)]
 async fn a_search_that_fails_half_way_marks_what_it_found_and_is_made_again() {
     let world = World::default();
-    let halting = Arc::new(Halting { store: Memory::default(), scans_that_fail: AtomicUsize::new(2) });
+    let halting = Arc::new(Hooked::with(Halting { scans_that_fail: AtomicUsize::new(2) }));
     let store: Arc<dyn Client> = halting.clone();
     let names: Vec<Name> =
         (0..4).map(|number| filled(&world, &format!("r.example/app{number}"), 3)).collect();
@@ -310,9 +267,9 @@ async fn a_search_that_fails_half_way_marks_what_it_found_and_is_made_again() {
     samovar.stop().await;
     let samovar = start(&world, &store, &[&names[0]]);
     tokio::time::sleep(MINUTE * 5).await;
-    assert_eq!(halting.scans_that_fail.load(Ordering::Relaxed), 1);
+    assert_eq!(halting.hooks.scans_that_fail.load(Ordering::Relaxed), 1);
     tokio::time::sleep(DAY + HOUR * 2).await;
-    assert_eq!(halting.scans_that_fail.load(Ordering::Relaxed), 0);
+    assert_eq!(halting.hooks.scans_that_fail.load(Ordering::Relaxed), 0);
     for name in &names[1..] {
         assert_eq!(kept(&*store, name).await, []);
     }

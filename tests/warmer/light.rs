@@ -4,13 +4,13 @@ use std::sync::atomic::AtomicUsize;
 
 use samovar::cache::stored::{Pages, load};
 
+use super::hooked_store::{Access, Hooked, Hooks};
 use super::*;
 
-/// A store that counts what is read of pages.
+/// Counts what is read of pages.
 #[derive(Debug, Default)]
 struct Counting {
-    store: Memory,
-    /// As one that may evict them.
+    /// As of a store that may evict them.
     is_mortal: bool,
     pages_read: AtomicUsize,
 }
@@ -21,57 +21,22 @@ impl Counting {
     }
 }
 
-#[async_trait]
-impl Reader for Counting {
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.store.get(key).await
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Entry>>, StoreError> {
+impl Hooks for Counting {
+    fn before(&self, access: Access, keys: &[&Key]) -> Result<(), StoreError> {
         let pages = keys.iter().filter(|key| matches!(key, Key::Page(..) | Key::SidePage(..))).count();
-        self.pages_read.fetch_add(pages, Ordering::Relaxed);
-        self.store.get_many(keys).await
-    }
-}
-
-#[async_trait]
-impl Client for Counting {
-    async fn set(&self, key: Key, entry: Entry) -> Result<(), StoreError> {
-        self.store.set(key, entry).await
-    }
-
-    async fn set_many(&self, entries: Vec<(Key, Entry)>) -> Result<(), StoreError> {
-        self.store.set_many(entries).await
-    }
-
-    async fn compare_and_set(
-        &self,
-        key: Key,
-        expected: Option<Entry>,
-        entry: Entry,
-    ) -> Result<bool, StoreError> {
-        self.store.compare_and_set(key, expected, entry).await
-    }
-
-    async fn delete(&self, keys: Vec<Key>) -> Result<(), StoreError> {
-        self.store.delete(keys).await
-    }
-
-    async fn lease(&self, key: &Key, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        self.store.lease(key, holder, ttl).await
+        if access == Access::Read {
+            self.pages_read.fetch_add(pages, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn time_to_live(&self) -> Option<Duration> {
         self.is_mortal.then_some(HOUR * 24 * 30)
     }
-
-    fn kind(&self) -> &'static str {
-        "counting"
-    }
 }
 
-fn counting(is_mortal: bool) -> (Arc<Counting>, Arc<dyn Client>) {
-    let counting = Arc::new(Counting { is_mortal, ..Counting::default() });
+fn counting(is_mortal: bool) -> (Arc<Hooked<Counting>>, Arc<dyn Client>) {
+    let counting = Arc::new(Hooked::with(Counting { is_mortal, ..Counting::default() }));
     (Arc::clone(&counting), counting)
 }
 
@@ -97,13 +62,13 @@ async fn settled(
 async fn a_poll_that_finds_nothing_reads_no_page() {
     let (world, (counting, store)) = (World::default(), counting(false));
     let (app, _samovar) = settled(&world, &store, 300, MINUTE).await;
-    counting.take_pages_read();
+    counting.hooks.take_pages_read();
     world.take_asked();
     let before = load(&*store, &app, Pages::None).await.unwrap();
     tokio::time::sleep(HOUR).await;
     assert!((55..66).contains(&world.count(Operation::Tags)), "{}", world.count(Operation::Tags));
     assert_eq!(world.count(Operation::Resolve), 0);
-    assert_eq!(counting.take_pages_read(), 0);
+    assert_eq!(counting.hooks.take_pages_read(), 0);
     let after = load(&*store, &app, Pages::None).await.unwrap();
     assert_eq!(before.head_entry, after.head_entry);
     let (before, after) = (before.side.unwrap(), after.side.unwrap());
@@ -122,9 +87,9 @@ async fn pages_that_a_store_may_evict_are_looked_at_every_half_hour() {
     let (world, (counting, store)) = (World::default(), counting(true));
     let (app, samovar) = settled(&world, &store, 300, MINUTE).await;
     let pages = load(&*store, &app, Pages::None).await.unwrap().head.unwrap().pages;
-    counting.take_pages_read();
+    counting.hooks.take_pages_read();
     tokio::time::sleep(HOUR).await;
-    let read = counting.take_pages_read();
+    let read = counting.hooks.take_pages_read();
     assert_eq!(read, pages.len() * 2 * 2, "each page and its side records, twice");
     store.delete(vec![Key::Page(app.clone(), pages[0].hash)]).await.unwrap();
     let began = tokio::time::Instant::now();

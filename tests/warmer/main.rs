@@ -11,6 +11,8 @@ mod documents;
 mod fairness;
 mod faults;
 mod forgetting;
+#[path = "../common/hooked_store.rs"]
+mod hooked_store;
 mod light;
 mod log;
 mod on_demand;
@@ -29,19 +31,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::stream::{BoxStream, StreamExt};
 use jiff::Timestamp;
 use samovar::cache::{Cache, CacheError, ImageRepository};
 use samovar::metrics::Metrics;
-use samovar::sources::{ImageSource, PollInterval, TagFilter, TagInterval, Watch, WatchList};
-use samovar::store::{Client, Entry, Key, Memory, Reader, StoreError};
+use samovar::sources::{
+    ImageSource, Named, PollInterval, SharedKeychain, SourceProblems, TagFilter, TagInterval, Watch,
+    WatchList,
+};
+use samovar::store::{Client, Entry, Key, Memory, StoreError};
 use samovar::warmer::{
     Cause, ChangeKind, Class, Handle, LaneStanding, Reading, RequestRefused, Told, Warmer, WarmerOptions,
 };
-use samovar_registry::credentials::Credentials;
+use samovar_registry::credentials::{
+    Credentials, Keychain, KeychainOptions, Login, RepositoryCredentials, SecretSource,
+};
 use samovar_registry::upstream::{ErrorKind, Operation, Urgency};
-use samovar_registry::{Digest, Name, Platforms, Secret, Tag, TokioClock};
+use samovar_registry::{Digest, Glob, Globs, Name, Platforms, Secret, Tag, TokioClock};
 use samovar_testing::{Image, Index};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -111,19 +117,46 @@ fn start_by(
     names: &[&Name],
     options: WarmerOptions,
 ) -> Running {
+    start_among(clock, world, store, names, options, |_| Vec::new())
+}
+
+/// With these sources beside the one whose list the test changes.
+fn start_among(
+    clock: Arc<TokioClock>,
+    world: &World,
+    store: &Arc<dyn Client>,
+    names: &[&Name],
+    options: WarmerOptions,
+    others: impl FnOnce(&Handle) -> Vec<Box<dyn ImageSource>>,
+) -> Running {
     let metrics = Arc::new(Metrics::new());
     let warmer = Warmer::new(Arc::clone(store), Arc::new(world.clone()), clock.clone(), metrics, options);
     let (watch, list) = watch::channel(watching(names));
     let handle = warmer.handle();
     let shutdown = CancellationToken::new();
+    let mut sources: Vec<Box<dyn ImageSource>> = vec![Box::new(TestSource(list))];
+    sources.extend(others(&handle));
     Running {
         changes: handle.changes(),
         handle,
         cache: Cache::new(Arc::clone(store), clock),
         watch,
-        task: tokio::spawn(warmer.run(vec![Box::new(TestSource(list))], shutdown.clone())),
+        task: tokio::spawn(warmer.run(sources, shutdown.clone())),
         shutdown,
     }
+}
+
+/// What logs in as `user` for these repositories, and for others not at all.
+fn keychain(user: Option<&str>, repositories: &str) -> SharedKeychain {
+    let repositories: Globs = [Glob::new(repositories).unwrap()].into_iter().collect();
+    let login = |user: &str| RepositoryCredentials {
+        repositories,
+        login: Login::Basic { username: user.to_owned(), password: SecretSource::Given(Secret::new("p")) },
+        only: false,
+        provenance: "a test".into(),
+    };
+    let repositories = user.map(login).into_iter().collect();
+    SharedKeychain::new(Keychain::new(KeychainOptions { repositories, ..KeychainOptions::default() }))
 }
 
 fn start(world: &World, store: &Arc<dyn Client>, names: &[&Name]) -> Running {

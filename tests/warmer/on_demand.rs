@@ -1,10 +1,9 @@
 //! Repositories that are watched because somebody asked about them.
 
-use samovar::config::OnDemandConfig;
-use samovar::sources::{NotTaken, OnDemand, OnDemandSource, SharedKeychain};
-use samovar_registry::credentials::{Keychain, KeychainOptions};
+use samovar::config::{OnDemandConfig, RepositoryPattern};
+use samovar::sources::{NotTaken, OnDemand, OnDemandScope, OnDemandSource};
+use samovar_registry::Aliases;
 use samovar_registry::upstream::HostPolicy;
-use samovar_registry::{Glob, Globs};
 
 use super::shared_store::{Server, View};
 use super::*;
@@ -25,8 +24,13 @@ fn config() -> OnDemandConfig {
     OnDemandConfig { allow: globs(&["registry.example/*"]), log_in: true, idle: 7 * DAY, most: 100 }
 }
 
+fn scope(config: OnDemandConfig) -> OnDemandScope {
+    let policy = HostPolicy { deny: globs(&["denied.example"]), ..HostPolicy::default() };
+    OnDemandScope { config, policy, named: Named::default() }
+}
+
 fn asking(world: &World, store: &Arc<dyn Client>, names: &[&Name], config: OnDemandConfig) -> Asking {
-    asking_as("the only one", world, store, names, config)
+    asking_as("the only one", world, store, names, scope(config))
 }
 
 fn asking_as(
@@ -34,30 +38,26 @@ fn asking_as(
     world: &World,
     store: &Arc<dyn Client>,
     names: &[&Name],
-    config: OnDemandConfig,
+    scope: OnDemandScope,
 ) -> Asking {
-    let metrics = Arc::new(Metrics::new());
     let options = WarmerOptions { replica: replica.to_owned(), ..options() };
-    let upstreams = Arc::new(world.clone());
-    let warmer = Warmer::new(Arc::clone(store), upstreams, clock(), Arc::clone(&metrics), options);
-    let (watch, list) = watch::channel(watching(names));
-    let handle = warmer.handle();
-    let policy = HostPolicy { deny: globs(&["denied.example"]), ..HostPolicy::default() };
-    let keychain = SharedKeychain::new(Keychain::new(KeychainOptions::default()));
-    let facts = Arc::new(handle.clone());
-    let source = OnDemandSource::new(config, policy, Arc::clone(store), facts, keychain, clock(), metrics);
-    let on_demand = source.handle();
-    let shutdown = CancellationToken::new();
-    let sources: Vec<Box<dyn ImageSource>> = vec![Box::new(TestSource(list)), Box::new(source)];
-    let running = Running {
-        changes: handle.changes(),
-        handle,
-        cache: Cache::new(Arc::clone(store), clock()),
-        watch,
-        task: tokio::spawn(warmer.run(sources, shutdown.clone())),
-        shutdown,
-    };
-    Asking { running, on_demand }
+    let mut on_demand = None;
+    let running = start_among(clock(), world, store, names, options, |handle| {
+        let source = demanded(store, handle, scope, keychain(None, "*"));
+        on_demand = Some(source.handle());
+        vec![Box::new(source)]
+    });
+    Asking { running, on_demand: on_demand.unwrap() }
+}
+
+fn demanded(
+    store: &Arc<dyn Client>,
+    handle: &Handle,
+    scope: OnDemandScope,
+    keychain: SharedKeychain,
+) -> OnDemandSource {
+    let metrics = Arc::new(Metrics::new());
+    OnDemandSource::new(scope, Arc::clone(store), Arc::new(handle.clone()), keychain, clock(), metrics)
 }
 
 impl Asking {
@@ -260,7 +260,7 @@ async fn replicas_share_what_is_asked_of_any_of_them() {
         .into_iter()
         .map(|replica| {
             let store: Arc<dyn Client> = View::of(&server);
-            asking_as(replica, &world, &store, &[&other], OnDemandConfig { idle: DAY, ..config() })
+            asking_as(replica, &world, &store, &[&other], scope(OnDemandConfig { idle: DAY, ..config() }))
         })
         .collect();
     replicas[0].running.complete(&other).await;
@@ -301,7 +301,7 @@ async fn replicas_asked_at_the_same_time_keep_to_the_bound_together() {
         .into_iter()
         .map(|replica| {
             let store: Arc<dyn Client> = View::of(&server);
-            asking_as(replica, &world, &store, &[], config())
+            asking_as(replica, &world, &store, &[], scope(config()))
         })
         .collect();
     settle().await;
@@ -350,4 +350,81 @@ async fn a_store_that_forgets_the_list_or_is_down_loses_nothing_that_is_watched(
     let writes = server.writes_of(&Key::OnDemand);
     tokio::time::sleep(DAY * 2).await;
     assert!((1..=4).contains(&(server.writes_of(&Key::OnDemand) - writes)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_configuration_names_does_not_come_to_be_watched_on_demand_before_its_first_list() {
+    let (world, store) = (World::default(), memory());
+    let (app, matched) =
+        (filled(&world, "registry.example/team/app", 2), filled(&world, "registry.example/group/app", 2));
+    let pattern = RepositoryPattern::parse("registry.example/group/*", &Aliases::default()).unwrap().0;
+    let named = Named::new([app.clone()], [pattern]);
+    let samovar = asking_as("a", &world, &store, &[&app], OnDemandScope { named, ..scope(config()) });
+    for name in [&app, &matched] {
+        assert!(!samovar.watches(name), "not yet");
+        assert_eq!(samovar.ask(name), Ok(()), "it is about to be");
+    }
+    samovar.running.complete(&app).await;
+    tokio::time::sleep(HOUR).await;
+    assert!(!samovar.on_demand.is_taken(&app) && !samovar.on_demand.is_taken(&matched));
+    assert_eq!(samovar.running.handle.watched_by("on demand"), 0);
+    assert_eq!(store.get(&Key::OnDemand).await.unwrap(), None);
+    // What was asked about before the configuration named it.
+    let other = name("registry.example/team/other");
+    let entry =
+        Entry::immutable(samovar::store::seal(br#"[["registry.example/team/other",1767225600,true]]"#));
+    store.set(Key::OnDemand, entry).await.unwrap();
+    samovar.running.kill().await;
+    let named = Named::new([other.clone()], []);
+    let samovar = asking_as("a", &world, &store, &[&other], OnDemandScope { named, ..scope(config()) });
+    settle().await;
+    assert!(samovar.watches(&other) && !samovar.on_demand.is_taken(&other));
+    assert_eq!(samovar.running.handle.watched_by("on demand"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_source_names_is_let_go_unless_a_replica_needs_it_that_has_no_such_source() {
+    let (world, server) = (World::default(), Arc::<Server>::default());
+    let app = filled(&world, "registry.example/team/app", 2);
+    let start = |replica: &str| {
+        let store: Arc<dyn Client> = View::of(&server);
+        asking_as(replica, &world, &store, &[], scope(config()))
+    };
+    let (naming, other) = (start("a"), start("b"));
+    settle().await;
+    other.ask(&app).unwrap();
+    other.running.complete(&app).await;
+    naming.running.watch.send_replace(watching(&[&app]));
+    for round in 0..8 {
+        assert!(other.watches(&app), "in round {round}");
+        other.ask(&app).unwrap();
+        tokio::time::sleep(HOUR / 2).await;
+    }
+    // Only there it is asked about where it is named.
+    other.running.kill().await;
+    for _ in 0..8 {
+        naming.ask(&app).unwrap();
+        tokio::time::sleep(HOUR / 2).await;
+    }
+    assert!(naming.watches(&app) && !naming.on_demand.is_taken(&app));
+    assert_eq!(naming.running.handle.watched_by("on demand"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_where_it_is_written_out_what_is_allowed_credentials_are_used() {
+    for log_in in [true, false] {
+        let (world, store) = (World::default(), memory());
+        let app = filled(&world, "registry.example/team/app", 1);
+        let handle = start(&world, &store, &[]).handle;
+        let keychain = keychain(Some("ci"), "registry.example/*");
+        let config = OnDemandConfig { log_in, ..config() };
+        let mut source = demanded(&store, &handle, scope(config), keychain);
+        let on_demand = source.handle();
+        let mut lists = source.watch_lists();
+        assert_eq!(lists.next().await, Some(WatchList::default()));
+        on_demand.ask(&app).unwrap();
+        let list = lists.next().await.unwrap();
+        let credentials = &list.0[&app].credentials;
+        assert_eq!((credentials.is_anonymous(), credentials.is_ended()), (!log_in, !log_in));
+    }
 }

@@ -55,6 +55,8 @@ struct Contents {
     list_failure: Option<ErrorKind>,
     /// What listing repositories meets.
     catalog_failure: Option<ErrorKind>,
+    /// Who does not log in is not told which repositories there are.
+    catalog_wants_login: bool,
     /// Hosts that list no repositories though they have some.
     unlisted: HashSet<String>,
     asked: Vec<Asked>,
@@ -125,6 +127,11 @@ impl World {
 
     pub(crate) fn set_catalog_failure(&self, failure: Option<ErrorKind>) {
         self.contents().catalog_failure = failure;
+    }
+
+    /// From now on, who does not log in is not told which repositories there are.
+    pub(crate) fn list_for_logins_only(&self) {
+        self.contents().catalog_wants_login = true;
     }
 
     /// From now on, or no longer, `host` lists no repositories.
@@ -198,7 +205,7 @@ impl UpstreamFactory for World {
     fn catalog<'a>(
         &'a self,
         host: &'a str,
-        _: &'a CredentialChain,
+        credentials: &'a CredentialChain,
         urgency: Urgency,
     ) -> BoxFuture<'a, Result<Catalog, CatalogError>> {
         let name: Name = format!("{host}/catalog").parse().unwrap();
@@ -211,7 +218,12 @@ impl UpstreamFactory for World {
                     if contents.unlisted.contains(host) { BTreeSet::new() } else { repositories };
                 Some(Catalog { repositories: repositories.into_iter().collect(), invalid: 0 })
             });
-            listed.await.map_err(|error| CatalogError::of(host, error.kind))
+            let listed = listed.await.map_err(|error| CatalogError::of(host, error.kind));
+            if credentials.is_anonymous() && asking.world.contents().catalog_wants_login {
+                let kind = ErrorKind::Denied { credentials: "no credentials".into(), message: None };
+                return Err(CatalogError::of(host, kind));
+            }
+            listed
         }
         .boxed()
     }

@@ -233,6 +233,7 @@ fn nothing_is_watched_on_demand_unless_the_file_says_so() {
     assert_eq!(on_demand("on_demand.allow = []"), None);
     let usual = on_demand("[on_demand]").unwrap();
     assert_eq!((usual.idle, usual.most), (Duration::from_hours(7 * 24), 1000));
+    assert!(!usual.log_in, "what samovar may see is not for everybody");
     let covers = |allow: &Globs, name: &str| allow.matches_name(&name.parse::<Name>().unwrap());
     for name in ["alpine", "docker.io/team/app", "ghcr.io/a/b", "registry.k8s.io/pause"] {
         assert!(covers(&usual.allow, name), "{name}");
@@ -247,7 +248,7 @@ fn nothing_is_watched_on_demand_unless_the_file_says_so() {
         max = 7
     "#;
     let own = on_demand(file).unwrap();
-    assert_eq!((own.idle, own.most), (Duration::from_hours(30 * 24), 7));
+    assert_eq!((own.idle, own.most, own.log_in), (Duration::from_hours(30 * 24), 7, true));
     assert_eq!(own.hosts(), BTreeSet::from(["docker.io", "ghcr.io", "registry.corp.example:5000"]));
     for name in ["alpine", "registry.corp.example:5000/team/app", "ghcr.io/a/b"] {
         assert!(covers(&own.allow, name), "{name}");

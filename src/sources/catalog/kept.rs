@@ -2,20 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use samovar_registry::Name;
 use serde::{Deserialize, Serialize};
-use tracing::debug;
 
 use crate::cache::stored;
 use crate::store::{Client, ContentHash, Entry, Key, StoreError, open, seal};
 
 /// Names in one part: with the longest ones that is still below what an entry may hold.
 const MOST_NAMES_IN_PART: usize = 1_000;
-/// The store may take this long to take a turn back.
-const LONGEST_ANSWER: Duration = Duration::from_secs(2);
 
 /// The repositories of a registry.
 pub(super) type Names = Arc<BTreeSet<Name>>;
@@ -38,9 +34,12 @@ pub(super) struct Record {
     /// What went wrong last; absent after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<String>,
-    /// The list lost most of its repositories, and is to be confirmed: what it lost is still among the names.
-    #[serde(default)]
-    pub(super) held_back: bool,
+    /// How many repositories a list had that lost most of them and is to be confirmed: what it lost is still among the names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) shrunken: Option<usize>,
+    /// Those logins for which the registry has ever listed something, each by the first pattern it is for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) listed_for: BTreeSet<String>,
     /// The parts that hold the names, as they are stored.
     #[serde(default)]
     pub(super) parts: Vec<ContentHash>,
@@ -107,26 +106,6 @@ impl Kept {
         let obsolete = before.parts.into_iter().filter(|hash| !record.parts.contains(hash));
         let obsolete: Vec<Key> = obsolete.map(|hash| self.part(hash)).collect();
         if obsolete.is_empty() { Ok(()) } else { self.store.delete(obsolete).await }
-    }
-
-    /// Whether this replica is the one to ask the registry now.
-    pub(super) async fn take_turn(&self, replica: &str, turn: Duration) -> Result<bool, StoreError> {
-        if self.store.is_shared() { self.store.lease(&self.turn(), replica, turn).await } else { Ok(true) }
-    }
-
-    pub(super) async fn give_turn_back(&self, replica: &str) {
-        if !self.store.is_shared() {
-            return;
-        }
-        let turn = self.turn();
-        let given = self.store.lease(&turn, replica, Duration::ZERO);
-        if !matches!(tokio::time::timeout(LONGEST_ANSWER, given).await, Ok(Ok(_))) {
-            debug!(registry.host = self.host, "a turn to list its repositories ends by itself");
-        }
-    }
-
-    fn turn(&self) -> Key {
-        Key::CatalogTurn(self.host.clone())
     }
 
     fn part(&self, hash: ContentHash) -> Key {

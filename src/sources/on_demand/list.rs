@@ -24,6 +24,9 @@ pub(super) const IN_USE: Duration = Duration::from_hours(1);
 pub(super) const NEW_IN_USE: Duration = Duration::from_mins(1);
 /// A repository that could never be listed goes when nobody has asked about it for so long.
 pub(super) const NEVER_LISTED_IDLE: Duration = Duration::from_hours(1);
+/// A repository that another source names goes when nobody has asked for so long where no other source names it: replicas may have
+/// different sources.
+pub(super) const NAMED_IDLE: Duration = Duration::from_hours(1);
 
 /// Repositories that somebody asked about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,19 +62,22 @@ pub(crate) enum Leaving {
     Idle,
     /// Its tags could never be listed, and nobody goes on asking.
     NeverListed,
+    /// It is watched because another source names it.
+    Named,
     /// Another one took its place.
     Replaced,
 }
 
 impl Leaving {
     /// All reasons, for metrics that show every label value from the start.
-    pub(crate) const ALL: [Self; 3] = [Self::Idle, Self::NeverListed, Self::Replaced];
+    pub(crate) const ALL: [Self; 4] = [Self::Idle, Self::NeverListed, Self::Named, Self::Replaced];
 
     /// The reason as metrics say it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::NeverListed => "never_listed",
+            Self::Named => "named",
             Self::Replaced => "replaced",
         }
     }
@@ -143,11 +149,18 @@ impl AskedFor {
         }
     }
 
-    /// Lets go of what nobody has asked about for `idle`, and tells of what.
-    pub(super) fn retire(&mut self, now: Timestamp, idle: Duration) -> Vec<(Name, Leaving)> {
+    /// Lets go of what nobody has asked about for `idle`, or for an hour where another source names it, and tells of what.
+    pub(super) fn retire(
+        &mut self,
+        now: Timestamp,
+        idle: Duration,
+        mut is_named: impl FnMut(&Name) -> bool,
+    ) -> Vec<(Name, Leaving)> {
         let mut gone = Vec::new();
         self.0.retain(|name, row| {
-            let (limit, leaving) = if row.listed {
+            let (limit, leaving) = if is_named(name) {
+                (idle.min(NAMED_IDLE), Leaving::Named)
+            } else if row.listed {
                 (idle, Leaving::Idle)
             } else {
                 (idle.min(NEVER_LISTED_IDLE), Leaving::NeverListed)

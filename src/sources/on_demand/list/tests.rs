@@ -63,10 +63,12 @@ fn what_could_never_be_listed_goes_soon_and_what_is_listed_when_it_is_idle() {
     list.ask(&name(1), second(0), 10);
     listed(&mut list);
     list.ask(&name(2), second(0), 10);
-    assert_eq!(list.retire(second(3599), DAY), []);
-    assert_eq!(list.retire(second(3600), DAY), [(name(2), Leaving::NeverListed)]);
-    assert_eq!(list.retire(second(86_399), DAY), []);
-    assert_eq!(list.retire(second(86_400), DAY), [(name(1), Leaving::Idle)]);
+    assert_eq!(list.retire(second(3599), DAY, |_| false), []);
+    assert_eq!(list.retire(second(3600), DAY, |_| false), [(name(2), Leaving::NeverListed)]);
+    assert_eq!(list.retire(second(86_399), DAY, |_| false), []);
+    assert_eq!(list.clone().retire(second(86_400), DAY, |_| false), [(name(1), Leaving::Idle)]);
+    // What another source names goes sooner.
+    assert_eq!(list.retire(second(3600), DAY, |named| *named == name(1)), [(name(1), Leaving::Named)]);
     assert_eq!(list.len(), 0);
 }
 
