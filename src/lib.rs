@@ -60,6 +60,9 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod metrics;
 pub mod policy;
 pub mod server;

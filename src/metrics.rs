@@ -9,6 +9,7 @@ mod oci;
 mod on_demand;
 mod queue;
 mod store;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,7 @@ use crate::cache::HotSetStatistics;
 use crate::cache::load::{Missing, MissingObserver};
 use crate::cache::records::TagStateName;
 use crate::cache::stored::TagCounts;
+use crate::server::DeliveryOutcome;
 use crate::sources::Leaving;
 use crate::warmer::{ChangeKind, LaneStanding, QueueStanding, RepositoryOverview};
 
@@ -36,6 +38,7 @@ use self::oci::OciMetrics;
 use self::on_demand::OnDemandMetrics;
 use self::queue::QueueMetrics;
 use self::store::StoreFamilies;
+use self::webhooks::WebhookMetrics;
 
 pub(crate) use self::access::{LimitedBy, Refusal};
 pub(crate) use self::oci::Waited;
@@ -73,6 +76,7 @@ pub struct Metrics {
     unwatched_repositories: IntGauge,
     forgotten_repositories: IntCounter,
     on_demand: OnDemandMetrics,
+    webhooks: WebhookMetrics,
     oci: OciMetrics,
     access: AccessMetrics,
     lanes: IntGaugeVec,
@@ -171,6 +175,7 @@ impl Metrics {
             ),
             hot_set: HotSetMetrics::new(&registry),
             on_demand: OnDemandMetrics::new(&registry),
+            webhooks: WebhookMetrics::new(&registry),
             oci: OciMetrics::new(&registry),
             access: AccessMetrics::new(&registry),
             lanes: gauges(
@@ -356,6 +361,25 @@ impl Metrics {
 
     pub(crate) fn oci_waited(&self, outcome: Waited) {
         self.oci.waited(outcome);
+    }
+
+    /// Makes the label values of a receiver of webhooks known, at 0.
+    pub fn receiver(&self, receiver: &str) {
+        self.webhooks.receiver(receiver);
+    }
+
+    /// Something came of a delivery to a receiver of webhooks.
+    pub(crate) fn webhook(&self, receiver: &str, outcome: DeliveryOutcome) {
+        self.webhooks.delivered(receiver, outcome);
+    }
+
+    /// What a receiver was told of can be seen.
+    pub(crate) fn webhook_visible(&self, receiver: &str, took: Duration) {
+        self.webhooks.visible(receiver, took);
+    }
+
+    pub(crate) fn set_webhooks_waiting(&self, count: usize) {
+        self.webhooks.set_waiting(count);
     }
 
     /// How the budget of each host stands.

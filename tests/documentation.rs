@@ -20,7 +20,11 @@ type Words = BTreeSet<String>;
 async fn every_metric_is_in_the_operations_page_and_the_other_way_round() {
     let samovar = common::samovar();
     // Nobody listens on port 1; its metrics are there all the same.
-    let server = samovar.serve(["--store", "memory:", "--watch", "127.0.0.1:1/team/app"]).await;
+    // What is counted by receiver is there for those that are configured.
+    let file = samovar.write_file("samovar.toml", "[hooks.x]\ntype = 'hmac'\nunauthenticated = true");
+    let config = file.to_str().expect("the path is text");
+    let arguments = ["--store", "memory:", "--watch", "127.0.0.1:1/team/app", "--config", config];
+    let server = samovar.serve(arguments).await;
     // What is counted by route appears when a request has been answered.
     server.get_text("/healthz").await;
     let page = server.get_text("/metrics").await;
@@ -80,6 +84,7 @@ async fn every_key_of_the_file_is_in_the_configuration_page_and_the_other_way_ro
         ("### `[auth.kubernetes]`", "[auth.kubernetes]\nno_such_key = 1"),
         ("### `[tls]`", "[tls]\nno_such_key = 1"),
         ("### `[limits]`", "[limits]\nno_such_key = 1"),
+        ("### `[hooks.NAME]`", "[hooks.x]\ntype = 'hmac'\nunauthenticated = true\nno_such_key = 1"),
         ("### `[upstream]`", "[upstream]\nno_such_key = 1"),
         ("### `[hosts.\"HOST\"]`", "[hosts.'ghcr.io']\nno_such_key = 1"),
         ("### Mirrors", "hosts.'ghcr.io'.mirrors = [{ url = 'https://mirror.example', no_such_key = 1 }]"),
@@ -91,14 +96,16 @@ async fn every_key_of_the_file_is_in_the_configuration_page_and_the_other_way_ro
             // They have tables of their own on the page.
             sections_of_the_file = known
                 .iter()
-                .filter(|key| ["hosts", "limits", "oci", "on_demand", "tls", "upstream"].contains(&&***key))
+                .filter(|key| {
+                    ["hooks", "hosts", "limits", "oci", "on_demand", "tls", "upstream"].contains(&&***key)
+                })
                 .cloned()
                 .collect();
             known.retain(|key| !sections_of_the_file.contains(key));
         }
         assert_same(&known, &first_column(section(CONFIGURATION, heading)), heading);
     }
-    assert_eq!(sections_of_the_file.len(), 6);
+    assert_eq!(sections_of_the_file.len(), 7);
 }
 
 /// The keys that the program names when it meets one that it does not know.

@@ -111,6 +111,8 @@ pub(super) struct StatusAnswer {
     #[serde(default)]
     pub(super) lanes: Vec<LaneStatus>,
     #[serde(default)]
+    pub(super) hooks: Vec<ReceiverStatus>,
+    #[serde(default)]
     pub(super) hosts: Vec<HostStatus>,
     #[serde(default)]
     pub(super) unverified_hosts: Vec<String>,
@@ -131,6 +133,29 @@ pub(super) struct QueueStatus {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(super) struct LaneStatus {
     pub(super) standing: String,
+}
+
+/// A receiver of webhooks.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct ReceiverStatus {
+    pub(super) name: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) unauthenticated: bool,
+    #[serde(default)]
+    pub(super) last_received: Option<Timestamp>,
+    #[serde(default)]
+    pub(super) last_refused: Option<RefusalStatus>,
+    #[serde(default)]
+    pub(super) problem: Option<String>,
+}
+
+/// A delivery that was refused.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(super) struct RefusalStatus {
+    pub(super) at: Timestamp,
+    pub(super) outcome: String,
 }
 
 /// The store behind the server.

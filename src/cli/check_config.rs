@@ -13,7 +13,10 @@ use super::assembly::keychain_options;
 use super::failure::Failure;
 use super::host_settings;
 use super::output::{self, OutputFormat};
-use crate::config::{Config, Environment, OnDemandConfig, TagFilter, WatchEntry, shown_duration, shown_size};
+use crate::config::{
+    Config, Environment, HookConfig, HookProof, OnDemandConfig, ProofConfig, TagFilter, WatchEntry,
+    shown_duration, shown_size,
+};
 
 /// The arguments of `samovar check-config`.
 #[derive(Debug, Clone, Args)]
@@ -103,6 +106,9 @@ fn page(file: &Path, config: &Config) -> String {
         let headings = ["CREDENTIALS OF", "LOG IN WITH", "THEN"];
         parts.push(output::columns(headings, config.credentials.iter().map(credential_row)));
     }
+    if !config.hooks.is_empty() {
+        parts.push(output::columns(["RECEIVER", "TYPE", "PROOF"], config.hooks.iter().map(hook_row)));
+    }
     if config.watch.is_empty() && config.watch_patterns.is_empty() {
         return parts.join("\n\n");
     }
@@ -136,6 +142,24 @@ fn credential_row(entry: &RepositoryCredentials) -> [String; 3] {
     [repositories(entry).join(", "), entry.login.to_string(), then.to_owned()]
 }
 
+fn hook_row(hook: &HookConfig) -> [String; 3] {
+    [format!("/hooks/{}", hook.name), hook.kind.to_string(), hook_proof(hook)]
+}
+
+/// How its senders prove who they are, without the secret.
+fn hook_proof(hook: &HookConfig) -> String {
+    match &hook.proof {
+        None => "NONE".to_owned(),
+        Some(ProofConfig::Google(identity)) => {
+            format!("a token of Google's for {}", identity.service_account)
+        }
+        Some(ProofConfig::Secret { source, .. }) => match hook.kind.proof() {
+            HookProof::Signature => format!("signed, secret {source}"),
+            HookProof::Secret | HookProof::Identity => format!("secret {source}"),
+        },
+    }
+}
+
 fn repositories(entry: &RepositoryCredentials) -> Vec<&str> {
     entry.repositories.iter().map(Glob::as_str).collect()
 }
@@ -167,6 +191,12 @@ fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Val
             "idle": shown_duration(on_demand.idle),
             "max": on_demand.most,
         })),
+        "hooks": config.hooks.iter().map(|hook| json!({
+            "name": hook.name,
+            "type": hook.kind.as_str(),
+            "proof": hook_proof(hook),
+            "registry": hook.registry,
+        })).collect::<Vec<_>>(),
         "listen": config.listen.to_string(),
         "allow_hosts": config.host_policy.allow.to_string(),
         "deny_hosts": config.host_policy.deny.to_string(),
@@ -239,6 +269,25 @@ quay.io/*               registry token given       nothing else
         assert_eq!(problems, ["docker-credential-pass is not found in PATH"]);
         let summary = summary(&args.file, &config, &problems).to_string();
         assert!(summary.contains(&problems[0]));
+        assert!(!format!("{page}{summary}{config:?}").contains("topsecret"));
+    }
+
+    #[test]
+    fn receivers_are_shown_without_their_secrets() {
+        let (_directory, args) = write(
+            "store = 'memory:'\n[hooks.ci]\ntype = 'hmac'\nsecret_env = 'KEY'\n\
+             [hooks.hub]\ntype = 'docker-hub'\nunauthenticated = true\n",
+        );
+        let environment = |name: &str| (name == "KEY").then(|| "topsecret".to_owned());
+        let config = Config::from_file(&args.file, &environment).unwrap();
+        let page = page(&args.file, &config);
+        let receivers = "
+RECEIVER    TYPE        PROOF
+/hooks/ci   hmac        signed, secret given
+/hooks/hub  docker-hub  NONE";
+        assert!(page.ends_with(receivers), "{page}");
+        let summary = summary(&args.file, &config, &[]);
+        assert_eq!(summary["hooks"][1]["proof"], "NONE");
         assert!(!format!("{page}{summary}{config:?}").contains("topsecret"));
     }
 

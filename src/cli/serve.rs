@@ -17,7 +17,7 @@ use crate::cache::{Cache, TimestampLabels};
 use crate::config::{Config, Environment, ServeArgs};
 use crate::feed::Feed;
 use crate::policy::Patterns;
-use crate::server::{self, Access, Doors, Followers, OciDoor, Tls};
+use crate::server::{self, Access, Doors, Followers, Hooks, OciDoor, Tls};
 
 /// Answers that are not out by then are cut when samovar stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -35,6 +35,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     let access = Access::new(config.auth.as_ref(), config.limits).map_err(Failure::usage)?;
     let access = Arc::new(access);
     let tls = config.tls.clone().map(Tls::new).transpose().map_err(Failure::usage)?.map(Arc::new);
+    let hooks = Hooks::new(config.hooks.clone(), &config.aliases).map_err(Failure::usage)?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", config.listen)))?;
@@ -62,6 +63,9 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         Arc::clone(&assembly.clock),
         known.iter().map(|(name, _)| name.clone()).collect(),
     );
+    for hook in &config.hooks {
+        assembly.metrics.receiver(&hook.name);
+    }
     let doors = Doors {
         access: Arc::clone(&access),
         tls: tls.clone(),
@@ -83,6 +87,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         aliases: config.aliases.clone(),
         started_at: to_the_second(assembly.clock.now()),
         clock: assembly.clock,
+        hooks,
         oci: OciDoor::new(config.oci.clone()),
         sources: known,
         on_demand: sources.on_demand,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use indicatif::HumanBytes;
 
-use super::answers::{Holds, HostStatus, LaneStatus, QueueStatus, QuotaStatus, SetAsideStatus, StatusAnswer};
+use super::answers::{
+    Holds, HostStatus, LaneStatus, QueueStatus, QuotaStatus, ReceiverStatus, SetAsideStatus, StatusAnswer,
+};
 use super::client::ServerClient;
 use super::failure::Failure;
 use super::output::{self, OutputFormat};
@@ -62,6 +64,10 @@ fn page(status: &StatusAnswer) -> String {
             parts.push(output::columns(["SOURCE", "PROBLEM"], problems));
         }
     }
+    if !status.hooks.is_empty() {
+        let headings = ["RECEIVER", "TYPE", "LAST RECEIVED", "LAST REFUSED", "PROBLEM"];
+        parts.push(output::columns(headings, status.hooks.iter().map(receiver_row)));
+    }
     if !status.hosts.is_empty() {
         let headings = ["HOST", "RATE", "BURST", "IN FLIGHT", "WAITING", "BLOCKED", "QUOTA"];
         parts.push(output::columns(headings, status.hosts.iter().map(host_row)));
@@ -118,6 +124,18 @@ fn with_holdings(name: String, holds: &Holds) -> String {
     let full = holds.full.then(|| "full".to_owned());
     let known: Vec<String> = [entries, used, evicted, full].into_iter().flatten().collect();
     if known.is_empty() { name } else { format!("{name}: {}", known.join(", ")) }
+}
+
+fn receiver_row(receiver: &ReceiverStatus) -> [String; 5] {
+    let refused = receiver.last_refused.as_ref();
+    let open = receiver.unauthenticated.then(|| "anybody may tell it anything".to_owned());
+    [
+        receiver.name.clone(),
+        receiver.kind.clone(),
+        output::optional_time(receiver.last_received),
+        refused.map_or_else(|| "-".to_owned(), |refused| format!("{} ({})", refused.at, refused.outcome)),
+        receiver.problem.clone().or(open).unwrap_or_else(|| "-".to_owned()),
+    ]
 }
 
 fn host_row(host: &HostStatus) -> [String; 7] {
@@ -188,6 +206,11 @@ mod tests {
                     {"host": "docker.io", "standing": "ours"}, {"host": "ghcr.io", "standing": "elsewhere"}
                 ],
                 "sources": [{"name": "configuration", "repositories": 20, "problems": ["pull.json: it is empty"]}],
+                "hooks": [
+                    {"name": "ci", "type": "hmac", "last_received": "2026-11-20T07:00:00Z",
+                     "last_refused": {"at": "2026-11-20T08:00:00Z", "outcome": "unauthorized"}, "problem": "key: it is empty"},
+                    {"name": "fluxd", "type": "flux", "unauthenticated": true}
+                ],
                 "hosts": [
                     {"host": "docker.io", "rate": 0.5, "burst": 10, "in_flight": 1, "waiting": 4,
                      "configured_rate": 10.0, "blocked_for_seconds": 29.2, "blocked_by": "rate_limit",
@@ -221,6 +244,10 @@ configuration  20
 
 SOURCE         PROBLEM
 configuration  pull.json: it is empty
+
+RECEIVER  TYPE  LAST RECEIVED         LAST REFUSED                         PROBLEM
+ci        hmac  2026-11-20T07:00:00Z  2026-11-20T08:00:00Z (unauthorized)  key: it is empty
+fluxd     flux  -                     -                                    anybody may tell it anything
 
 HOST            RATE           BURST  IN FLIGHT  WAITING  BLOCKED           QUOTA
 docker.io       0.5/s of 10/s  10     1          4        30s (rate_limit)  87 of 100 left in 21600s

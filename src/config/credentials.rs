@@ -99,7 +99,7 @@ fn username(setting: Option<&Setting>, entry: &Origin, problems: &mut Problems) 
 }
 
 /// Exactly one place where the secret is. No message shows it.
-fn secret_source(
+pub(super) fn secret_source(
     settings: &SecretSettings,
     what: &str,
     entry: &Origin,

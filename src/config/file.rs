@@ -8,6 +8,7 @@ use super::auth;
 use super::connection;
 use super::document::{Document, Section, Value};
 use super::error::{Origin, Problems};
+use super::hooks;
 use super::intervals;
 use super::limits;
 use super::oci;
@@ -86,6 +87,7 @@ fn root(mut root: Section<'_>) -> Settings {
         credentials: root.take("credentials").and_then(credentials).unwrap_or_default(),
         on_demand: root.section("on_demand").map(on_demand::read),
         oci: root.section("oci").map(oci::read),
+        hooks: root.section("hooks").map(hooks::read).unwrap_or_default(),
         upstream: root.section("upstream").map(upstream).unwrap_or_default(),
         hosts: root.section("hosts").map(hosts).unwrap_or_default(),
     };

@@ -17,6 +17,7 @@ mod document;
 mod error;
 mod file;
 mod flags;
+mod hooks;
 mod hosts;
 mod intervals;
 mod limits;
@@ -51,6 +52,7 @@ pub use auth::{AuthConfig, Grant, KubernetesAuthConfig, NamedGrant, Token, Token
 pub(crate) use error::quoted;
 pub use error::{ConfigError, Origin, Problem};
 pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
+pub use hooks::{GoogleIdentity, HookConfig, HookProof, HookType, ProofConfig};
 pub use intervals::{PollInterval, TagInterval};
 pub use limits::LimitsConfig;
 pub use oci::{Layers, OciConfig};
@@ -80,6 +82,8 @@ pub struct Config {
     pub on_demand: Option<OnDemandConfig>,
     /// How clients of the distribution protocol are answered.
     pub oci: OciConfig,
+    /// Who may tell that something was pushed.
+    pub hooks: Vec<HookConfig>,
     /// Where to keep it. By default embedded, in the state or data directory.
     pub store: StoreUrl,
     /// A directory for copies of what never changes, where the store is a remote one.

@@ -6,6 +6,7 @@ use samovar_registry::Secret;
 use super::auth::AuthSettings;
 use super::connection::{ConnectionSettings, MirrorSettings};
 use super::error::Origin;
+use super::hooks::HookSettings;
 use super::intervals::IntervalSettings;
 use super::limits::LimitSettings;
 use super::oci::OciSettings;
@@ -143,6 +144,7 @@ pub(super) struct Settings {
     pub(super) credentials: Vec<CredentialSetting>,
     pub(super) on_demand: Option<OnDemandSettings>,
     pub(super) oci: Option<OciSettings>,
+    pub(super) hooks: Vec<HookSettings>,
     pub(super) upstream: UpstreamSettings,
     pub(super) hosts: Vec<HostSettings>,
 }
@@ -185,6 +187,7 @@ impl Settings {
             credentials: below.credentials,
             on_demand: below.on_demand,
             oci: below.oci,
+            hooks: below.hooks,
             upstream: below.upstream,
             hosts: below.hosts,
         }

@@ -9,6 +9,7 @@
 //! | `/api/v1/history/…` | `history` |
 //! | `/api/v1/refresh` | `refresh` |
 //! | `/api/v1/events` | `events` |
+//! | `/hooks/…`, `/api/flux/v11/notify` | `hooks` |
 //! | `/v2/…` | `oci` |
 //! | `/api/v1/status`, `/metrics`, `/healthz`, `/readyz` | `operations` |
 //!
@@ -23,6 +24,7 @@ mod events;
 mod following;
 mod guard;
 mod history;
+mod hooks;
 mod images;
 mod latest;
 mod limits;
@@ -65,6 +67,10 @@ use crate::warmer::Handle;
 
 pub use self::access::Access;
 pub use self::following::Followers;
+pub(crate) use self::hooks::DeliveryOutcome;
+pub use self::hooks::Hooks;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::hooks::read_delivery;
 pub use self::oci::OciDoor;
 pub use self::store_status::LocalTier;
 pub use self::tls::Tls;
@@ -123,6 +129,8 @@ pub struct Doors {
     pub sources: Vec<(String, SourceProblems)>,
     /// Hosts whose TLS is not verified.
     pub unverified_hosts: Vec<String>,
+    /// Who tells that something was pushed.
+    pub hooks: Hooks,
     /// Clients of the distribution protocol.
     pub oci: OciDoor,
     /// Ends long polls.
@@ -149,7 +157,7 @@ impl Doors {
 }
 
 /// The routes, as they are counted; what is not among them is counted as `other`.
-pub(crate) const ROUTES: [&str; 13] = [
+pub(crate) const ROUTES: [&str; 16] = [
     "/api/v1/repositories",
     "/api/v1/repositories/{*name}",
     "/api/v1/images/{*reference}",
@@ -158,6 +166,9 @@ pub(crate) const ROUTES: [&str; 13] = [
     "/api/v1/history/{*name}",
     "/api/v1/refresh",
     "/api/v1/events",
+    hooks::ROUTES[0],
+    hooks::ROUTES[1],
+    hooks::ROUTES[2],
     "/api/v1/status",
     "/metrics",
     "/healthz",
@@ -176,6 +187,9 @@ pub fn router(doors: Arc<Doors>) -> Router {
         history,
         refresh,
         events,
+        _,
+        _,
+        _,
         status,
         metrics,
         healthy,
@@ -195,6 +209,7 @@ pub fn router(doors: Arc<Doors>) -> Router {
         .route(metrics, get(operations::metrics))
         .route(healthy, get(operations::healthy))
         .route(ready, get(operations::ready))
+        .merge(hooks::routes())
         .merge(oci_routes())
         .fallback(|| async { Problem::new(ProblemType::NotFound, operations::NOTHING_HERE) })
         .method_not_allowed_fallback(|| async {
@@ -227,6 +242,7 @@ pub async fn serve(listener: TcpListener, doors: Arc<Doors>) {
         tls: doors.tls.clone(),
     };
     let accept = listen::accept(listener, router(Arc::clone(&doors)), listening, shutdown.clone());
+    let hooks = hooks::keep(Arc::clone(&doors));
     // In this order: who asks finds them listening.
-    tokio::join!(doors.followers.run(&doors), doors.feed.run(shutdown), accept);
+    tokio::join!(doors.followers.run(&doors), doors.feed.run(shutdown), hooks, accept);
 }

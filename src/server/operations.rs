@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::Doors;
 use super::access::Caller;
+use super::hooks::ReceiverStatus;
 use super::problem::{Problem, ProblemType};
 use super::query::{NoParameters, StrictQuery};
 use super::store_status::{self, StoreStatus};
@@ -38,6 +39,7 @@ pub(super) async fn metrics(State(doors): State<Arc<Doors>>, caller: Caller) -> 
     doors.metrics.set_unwatched_repositories(doors.warmer.unwatched_repositories());
     doors.metrics.set_hot_set(&doors.hot.statistics());
     doors.metrics.set_waiting_clients(doors.feed.followers(), doors.followers.len());
+    doors.metrics.set_webhooks_waiting(doors.hooks.waiting());
     doors.metrics.set_lanes(doors.warmer.lanes().into_values());
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
     Ok(([content_type], doors.metrics.render()).into_response())
@@ -67,6 +69,9 @@ struct Status {
     access: AccessStatus,
     sources: Vec<SourceStatus>,
     lanes: Vec<LaneStatus>,
+    /// Who may tell that something was pushed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hooks: Vec<ReceiverStatus>,
     hosts: Vec<HostStatus>,
     /// Hosts whose TLS is not verified.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -262,6 +267,7 @@ pub(super) async fn status(
             })
             .collect(),
         lanes,
+        hooks: if sees_all { doors.hooks.status() } else { Vec::new() },
         hosts,
         unverified_hosts: if sees_all { doors.unverified_hosts.clone() } else { Vec::new() },
     };

@@ -164,6 +164,10 @@ impl Problem {
         self.retry_after
     }
 
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub(super) fn into_detail(self) -> String {
         self.detail
     }

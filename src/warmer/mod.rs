@@ -280,12 +280,21 @@ impl Handle {
         self.ask_for(name, tag, Cause::Webhook)
     }
 
+    /// The same of a repository's list of tags alone, because something is said to be gone from it.
+    pub fn hint_list(&self, name: &Name) -> Result<Ticket, RequestRefused> {
+        let wanted = Wanted { name: name.clone(), tag: None, mend: false, list: true, piece: None };
+        self.add(wanted, Cause::Webhook)
+    }
+
     fn ask_for(&self, name: &Name, tag: Option<Tag>, cause: Cause) -> Result<Ticket, RequestRefused> {
-        if !self.is_watched(name) {
+        self.add(Wanted { name: name.clone(), tag, mend: false, list: false, piece: None }, cause)
+    }
+
+    fn add(&self, wanted: Wanted, cause: Cause) -> Result<Ticket, RequestRefused> {
+        if !self.is_watched(&wanted.name) {
             return Err(RequestRefused::NotWatched);
         }
-        let (ticket, request) =
-            self.requests.add(Wanted { name: name.clone(), tag, mend: false, piece: None }, cause)?;
+        let (ticket, request) = self.requests.add(wanted, cause)?;
         self.ask(request);
         Ok(ticket)
     }
@@ -296,7 +305,7 @@ impl Handle {
         if !self.is_watched(name) {
             return Err(RequestRefused::NotWatched);
         }
-        let wanted = Wanted { name: name.clone(), tag: Some(tag), mend: true, piece: None };
+        let wanted = Wanted { name: name.clone(), tag: Some(tag), mend: true, list: false, piece: None };
         let (ticket, request) = self.requests.add(wanted, Cause::Request)?;
         self.ask(request);
         Ok(ticket)
@@ -309,7 +318,7 @@ impl Handle {
             return;
         }
         // Where too much is being asked for, the schedule has to do.
-        let wanted = Wanted { name: name.clone(), tag: None, mend: true, piece: None };
+        let wanted = Wanted { name: name.clone(), tag: None, mend: true, list: false, piece: None };
         if let Ok((_, request)) = self.requests.add(wanted, Cause::Request) {
             self.ask(request);
         }
@@ -321,7 +330,7 @@ impl Handle {
         if !self.is_watched(name) {
             return Err(RequestRefused::NotWatched);
         }
-        let wanted = Wanted { name: name.clone(), tag: None, mend: false, piece: Some(piece) };
+        let wanted = Wanted { name: name.clone(), tag: None, mend: false, list: false, piece: Some(piece) };
         let (ticket, request) = self.requests.add(wanted, Cause::Request)?;
         self.ask(request);
         Ok(DocumentTicket(ticket))

@@ -43,6 +43,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 pub(super) enum Scope {
     /// What is due.
     Due,
+    /// The list, due or not, and the tags that are due.
+    List,
     /// What is due, after putting back what the store lacks: a reader has missed something.
     Mend,
     /// The list and every tag, due or not.

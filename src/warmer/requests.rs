@@ -23,6 +23,8 @@ pub(super) struct Wanted {
     /// Not a refresh of everything: a reader has found part of the repository missing from the store; of a tag, that nothing
     /// is known of it yet.
     pub(super) mend: bool,
+    /// Of a repository, its list and what is due: something is said to be gone from it.
+    pub(super) list: bool,
     /// Not a refresh at all: a reader wants a document that the store does not have, or not of this repository.
     pub(super) piece: Option<Piece>,
 }
@@ -167,7 +169,7 @@ mod tests {
 
     fn wanted(name: &str, tag: Option<&str>) -> Wanted {
         let tag = tag.map(|tag| tag.parse().unwrap());
-        Wanted { name: name.parse().unwrap(), tag, mend: false, piece: None }
+        Wanted { name: name.parse().unwrap(), tag, mend: false, list: false, piece: None }
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod documents;
 mod fairness;
 mod faults;
 mod forgetting;
+mod hints;
 #[path = "../common/hooked_store.rs"]
 mod hooked_store;
 mod light;

@@ -51,6 +51,9 @@ pub(super) struct Asked {
     tag: Option<Tag>,
     #[serde(default)]
     mend: bool,
+    /// A replica of an older version refreshes the repository as a whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    list: bool,
     #[serde(default = "request")]
     cause: Cause,
     at: Timestamp,
@@ -192,6 +195,7 @@ impl HandedOn {
             name: request.wanted.name.clone(),
             tag: request.wanted.tag.clone(),
             mend: request.wanted.mend,
+            list: request.wanted.list,
             cause: request.cause,
             at: now,
             piece: request.wanted.piece.clone(),
@@ -375,7 +379,8 @@ impl Lane {
     }
 
     fn take(&mut self, asked: Asked) {
-        let wanted = Wanted { name: asked.name, tag: asked.tag, mend: asked.mend, piece: asked.piece };
+        let Asked { name, tag, mend, list, piece, .. } = asked;
+        let wanted = Wanted { name, tag, mend, list, piece };
         let added = self.requests.add(wanted, asked.cause);
         let (context, id) = (Arc::clone(&self.context), asked.id);
         let ticket = added.map(|(ticket, request)| {

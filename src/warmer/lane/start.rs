@@ -121,6 +121,7 @@ impl Lane {
             Some(request) if request.wanted.mend => (request.cause, Scope::Mend),
             // What was not asked about when it gave way is due since then.
             Some(request) if request.begun => (request.cause, Scope::Due),
+            Some(request) if request.wanted.list => (request.cause, Scope::List),
             Some(request) => (request.cause, Scope::Everything),
             None => (Cause::Poll, Scope::Due),
         };

@@ -36,7 +36,7 @@ impl Pass {
         let state = self.copy.state();
         let failed_before = state.side.attempts > 0;
         let due = state.listing_is_due(&self.watch.tags, &self.poll_interval(), self.context.clock.now());
-        due || scope == Scope::Everything || (self.list_again && failed_before)
+        due || matches!(scope, Scope::Everything | Scope::List) || (self.list_again && failed_before)
     }
 
     /// Lists, and takes over what the list says. `Ok(false)`: it was interrupted, and is due.

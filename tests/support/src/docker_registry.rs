@@ -27,7 +27,7 @@ pub struct DockerRegistry {
     host: String,
     server: Server,
     directory: Arc<TempDir>,
-    htpasswd: bool,
+    options: DockerRegistryBuilder,
     pusher: Pusher,
     http: reqwest::Client,
     marks: AtomicUsize,
@@ -39,6 +39,14 @@ pub struct DockerRegistry {
 #[derive(Debug, Clone, Default)]
 pub struct DockerRegistryBuilder {
     htpasswd: bool,
+    notified: Option<Notified>,
+}
+
+/// Who is told of what happens.
+#[derive(Debug, Clone)]
+struct Notified {
+    url: String,
+    authorization: String,
 }
 
 /// A request in the access log.
@@ -104,10 +112,9 @@ impl DockerRegistryBuilder {
     pub async fn start(self) -> DockerRegistry {
         let directory =
             Arc::new(TempDir::with_prefix("docker-registry-").expect("a temporary directory can be made"));
-        let (server, host) =
-            start_server(&directory, "127.0.0.1:0", self.htpasswd).await.unwrap_or_else(|output| {
-                panic!("docker-registry ended at its start:\n{output}");
-            });
+        let (server, host) = start_server(&directory, "127.0.0.1:0", &self).await.unwrap_or_else(|output| {
+            panic!("docker-registry ended at its start:\n{output}");
+        });
         let credentials =
             self.htpasswd.then(|| (DockerRegistry::USER.to_owned(), DockerRegistry::PASSWORD.to_owned()));
         let registry = DockerRegistry {
@@ -115,7 +122,7 @@ impl DockerRegistryBuilder {
             host,
             server,
             directory,
-            htpasswd: self.htpasswd,
+            options: self,
             http: http_client(),
             marks: AtomicUsize::new(0),
             forgotten_lines: AtomicUsize::new(0),
@@ -204,7 +211,7 @@ impl DockerRegistry {
         self.server.terminate().await;
         let start = Instant::now();
         self.server = loop {
-            match start_server(&self.directory, &self.host, self.htpasswd).await {
+            match start_server(&self.directory, &self.host, &self.options).await {
                 Ok((server, _)) => break server,
                 // Another process may have been given the port for a moment.
                 Err(output) => {
@@ -215,6 +222,13 @@ impl DockerRegistry {
         };
         self.forgotten_lines.store(0, Ordering::Relaxed);
         self.ping("ready").await;
+    }
+
+    /// From now on tells `url` of what happens, showing this `Authorization`. Starts it again.
+    pub async fn notify(&mut self, url: impl Into<String>, authorization: impl Into<String>) {
+        let (url, authorization) = (url.into(), authorization.into());
+        self.options.notified = Some(Notified { url, authorization });
+        self.restart().await;
     }
 
     /// Where its contents are.
@@ -247,7 +261,7 @@ impl DockerRegistry {
     async fn ping(&self, query: &str) {
         let url = format!("http://{}/v2/?{query}", self.host);
         let answer = self.http.get(&url).send().await.unwrap_or_else(|error| panic!("{url}: {error:?}"));
-        let wanted = if self.htpasswd { 401 } else { 200 };
+        let wanted = if self.options.htpasswd { 401 } else { 200 };
         assert_eq!(answer.status().as_u16(), wanted, "{url}");
     }
 }
@@ -256,10 +270,10 @@ impl DockerRegistry {
 async fn start_server(
     directory: &Arc<TempDir>,
     address: &str,
-    htpasswd: bool,
+    options: &DockerRegistryBuilder,
 ) -> Result<(Server, String), String> {
     let configuration = directory.path().join("config.yml");
-    write(&configuration, &configuration_text(directory, address, htpasswd));
+    write(&configuration, &configuration_text(directory, address, options));
     write(&directory.path().join("htpasswd"), &format!("{}:{PASSWORD_HASH}\n", DockerRegistry::USER));
     let launch = Launch::of_package("docker-registry", "docker-registry")
         .without_variables("REGISTRY_")
@@ -279,9 +293,17 @@ pub(crate) fn listening_address(log: &str) -> Option<String> {
     Some(address.trim_end_matches(", tls").to_owned())
 }
 
-fn configuration_text(directory: &TempDir, address: &str, htpasswd: bool) -> String {
+fn configuration_text(directory: &TempDir, address: &str, options: &DockerRegistryBuilder) -> String {
     let path = directory.path().display();
-    let auth = if htpasswd {
+    let notifications =
+        options.notified.as_ref().map_or_else(String::new, |Notified { url, authorization }| {
+            format!(
+                "notifications:\n  endpoints:\n    - name: notified\n      url: {url}\n      \
+             headers:\n        Authorization: [{authorization}]\n      \
+             timeout: 5s\n      threshold: 5\n      backoff: 100ms\n"
+            )
+        });
+    let auth = if options.htpasswd {
         format!("auth:\n  htpasswd:\n    realm: test registry\n    path: {path}/htpasswd\n")
     } else {
         String::new()
@@ -292,7 +314,7 @@ fn configuration_text(directory: &TempDir, address: &str, htpasswd: bool) -> Str
          storage:\n  filesystem:\n    rootdirectory: {path}/data\n  delete:\n    enabled: true\n  \
          maintenance:\n    uploadpurging:\n      enabled: false\n\
          compatibility:\n  schema1:\n    enabled: true\n\
-         http:\n  addr: {address}\n  secret: only for tests\n{auth}"
+         http:\n  addr: {address}\n  secret: only for tests\n{auth}{notifications}"
     )
 }
 
