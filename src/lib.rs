@@ -64,6 +64,7 @@ pub mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod metrics;
+pub mod notify;
 pub mod policy;
 pub mod server;
 pub mod sources;

@@ -82,6 +82,8 @@ pub struct Metrics {
     lanes: IntGaugeVec,
     missing: IntCounterVec,
     hot_set: HotSetMetrics,
+    notifications: IntCounterVec,
+    waiting_notifications: IntGaugeVec,
     waiting_clients: IntGaugeVec,
     http_requests: IntCounterVec,
     http_duration: HistogramVec,
@@ -183,6 +185,18 @@ impl Metrics {
                 "samovar_lanes",
                 "Registry hosts, by who asks them: this replica (ours), another one (elsewhere), or all (unleased).",
                 &["standing"],
+            ),
+            notifications: counters(
+                &registry,
+                "samovar_notifications_total",
+                "Requests that tell receivers of changes, by receiver and outcome.",
+                &["receiver", "outcome"],
+            ),
+            waiting_notifications: gauges(
+                &registry,
+                "samovar_notifications_waiting",
+                "Changes that a receiver has yet to be told of, at hosts that this replica asks.",
+                &["receiver"],
             ),
             waiting_clients: gauges(
                 &registry,
@@ -318,6 +332,25 @@ impl Metrics {
     /// Who waits for their turn, by host.
     pub(crate) fn set_queues(&self, queues: &BTreeMap<String, QueueStanding>) {
         self.queues.set(queues);
+    }
+
+    /// Makes the label values of a receiver of notifications known, at 0.
+    pub(crate) fn notified_receiver(&self, receiver: &str) {
+        for outcome in crate::notify::outcomes() {
+            self.notifications.with_label_values(&[receiver, outcome]);
+        }
+        self.set_notifications_waiting(receiver, 0);
+    }
+
+    /// It was tried to tell a receiver of a change.
+    pub(crate) fn notified(&self, receiver: &str, outcome: &str) {
+        self.notifications.with_label_values(&[receiver, outcome]).inc();
+    }
+
+    pub(crate) fn set_notifications_waiting(&self, receiver: &str, count: usize) {
+        self.waiting_notifications
+            .with_label_values(&[receiver])
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Who waits for a change.

@@ -21,7 +21,7 @@ async fn every_metric_is_in_the_operations_page_and_the_other_way_round() {
     let samovar = common::samovar();
     // Nobody listens on port 1; its metrics are there all the same.
     // What is counted by receiver is there for those that are configured.
-    let file = samovar.write_file("samovar.toml", "[hooks.x]\ntype = 'hmac'\nunauthenticated = true");
+    let file = samovar.write_file("samovar.toml", "[hooks.x]\ntype = 'hmac'\nunauthenticated = true\n[[notify]]\nname = 'x'\nurl = 'http://127.0.0.1:1/'");
     let config = file.to_str().expect("the path is text");
     let arguments = ["--store", "memory:", "--watch", "127.0.0.1:1/team/app", "--config", config];
     let server = samovar.serve(arguments).await;
@@ -77,6 +77,7 @@ async fn every_key_of_the_file_is_in_the_configuration_page_and_the_other_way_ro
             "### Entries of `credentials`",
             "[[credentials]]\nrepositories = '*'\nhelper = 'x'\nno_such_key = 1",
         ),
+        ("### Entries of `notify`", "[[notify]]\nname = 'x'\nurl = 'http://127.0.0.1/'\nno_such_key = 1"),
         ("### Entries of `watch`", "watch = [{ image = 'alpine', no_such_key = 1 }]"),
         ("### `[on_demand]`", "[on_demand]\nno_such_key = 1"),
         ("### `[oci]`", "[oci]\nno_such_key = 1"),

@@ -183,8 +183,8 @@ async fn the_command_prints_what_changes_and_ends_when_nobody_reads() {
     let registry = FakeRegistry::start().await;
     let name = format!("{}/team/app", registry.host());
     registry.push("team/app", "v1", &Image::new("1"));
-    let served = samovar();
-    let server = serve(&served, std::slice::from_ref(&name)).await;
+    let home = samovar();
+    let server = serve(&home, std::slice::from_ref(&name)).await;
     wait_until_complete(&server, &name).await;
     let shell = Samovar::new("/bin/sh");
     let ask = |more: &str| {
@@ -224,6 +224,6 @@ async fn the_command_prints_what_changes_and_ends_when_nobody_reads() {
         }
     });
     assert_eq!(again.json()["id"], printed[1]["id"], "{again:?}");
-    let refused = served.run(["events", "--server", &server.url(""), "--type", "tag.signed"]).await;
+    let refused = home.run(["events", "--server", &server.url(""), "--type", "tag.signed"]).await;
     assert_eq!(refused.code, Some(2), "{refused:?}");
 }

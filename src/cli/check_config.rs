@@ -14,8 +14,8 @@ use super::failure::Failure;
 use super::host_settings;
 use super::output::{self, OutputFormat};
 use crate::config::{
-    Config, Environment, HookConfig, HookProof, OnDemandConfig, ProofConfig, TagFilter, WatchEntry,
-    shown_duration, shown_size,
+    Config, Environment, HookConfig, HookProof, OnDemandConfig, ProofConfig, ReceiverConfig, TagFilter,
+    WatchEntry, shown_duration, shown_size,
 };
 
 /// The arguments of `samovar check-config`.
@@ -108,6 +108,14 @@ fn page(file: &Path, config: &Config) -> String {
     }
     if !config.hooks.is_empty() {
         parts.push(output::columns(["RECEIVER", "TYPE", "PROOF"], config.hooks.iter().map(hook_row)));
+    }
+    if !config.notify.is_empty() {
+        let row = |receiver: &ReceiverConfig| {
+            let signed = if receiver.secret.is_some() { "yes" } else { "no" };
+            let url = receiver.url.to_string();
+            [receiver.name.clone(), url, receiver.format.as_str().to_owned(), signed.to_owned()]
+        };
+        parts.push(output::columns(["NOTIFY", "AT", "AS", "SIGNED"], config.notify.iter().map(row)));
     }
     if config.watch.is_empty() && config.watch_patterns.is_empty() {
         return parts.join("\n\n");
@@ -202,6 +210,13 @@ fn summary(file: &Path, config: &Config, problems: &[String]) -> serde_json::Val
         "deny_hosts": config.host_policy.deny.to_string(),
         "hosts": host_settings::summary(config),
         "watch": watch.collect::<Vec<_>>(),
+        "notify": config.notify.iter().map(|receiver| json!({
+            "name": receiver.name,
+            "url": receiver.url.to_string(),
+            "format": receiver.format.as_str(),
+            "signed": receiver.secret.is_some(),
+            "give_up_after": shown_duration(receiver.give_up_after),
+        })).collect::<Vec<_>>(),
         "credentials": credentials.collect::<Vec<_>>(),
         "kubernetes_secrets": config.kubernetes_secrets,
         "docker_config": config.docker_config,

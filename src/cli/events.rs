@@ -12,7 +12,7 @@ use super::failure::{ExitStatus, Failure};
 use super::output::{self, OutputFormat};
 
 /// A server that says nothing for so long, not even that nothing is new, has gone.
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+const LONGEST_SILENCE: Duration = Duration::from_mins(1);
 /// Between two tries to connect again; the first is after what the server says, or a second.
 const LONGEST_PAUSE_BETWEEN_TRIES: Duration = Duration::from_secs(30);
 /// The largest event that is read, in bytes.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use samovar_registry::upstream::{GuardedClient, TlsOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use super::sources::Sources;
 use crate::cache::{Cache, TimestampLabels};
 use crate::config::{Config, Environment, ServeArgs};
 use crate::feed::Feed;
+use crate::notify::{self, Notifying, Standings};
 use crate::policy::Patterns;
 use crate::server::{self, Access, Doors, Followers, Hooks, OciDoor, Tls};
 
@@ -66,6 +68,14 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     for hook in &config.hooks {
         assembly.metrics.receiver(&hook.name);
     }
+    let receivers = Standings::default();
+    let notifying = Notifying {
+        warmer: assembly.warmer.handle(),
+        store: Arc::clone(&assembly.store),
+        clock: Arc::clone(&assembly.clock),
+        metrics: Arc::clone(&assembly.metrics),
+        client: notifying_client(&config)?,
+    };
     let doors = Doors {
         access: Arc::clone(&access),
         tls: tls.clone(),
@@ -75,6 +85,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         hot: Arc::clone(&assembly.hot),
         warmer: assembly.warmer.handle(),
         feed,
+        receivers: receivers.clone(),
         followers: Followers::default(),
         store: Arc::clone(&assembly.store),
         store_url: config.store.to_string(),
@@ -117,6 +128,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
             tokio::join!(access.run(shutdown.clone()), certificates);
         }
     });
+    let notifying = tokio::spawn(notify::run(config.notify.clone(), notifying, receivers, shutdown.clone()));
     let serving = tokio::spawn(server::serve(listener, Arc::new(doors)));
     info!(server.address = %address, store = %config.store, repositories = config.watch.len(), "listening");
     tokio::select! {
@@ -125,7 +137,8 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     }
     shutdown.cancel();
     let answered = tokio::time::timeout(SHUTDOWN_LIMIT, serving);
-    let (answered, warmed, checked, followed) = tokio::join!(answered, warming, checking, following);
+    let (answered, warmed, checked, followed, notified) =
+        tokio::join!(answered, warming, checking, following, notifying);
     if answered.is_err() {
         warn!("some answers were cut: their clients are too slow");
     }
@@ -134,7 +147,17 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
     checked.map_err(|error| {
         Failure::failed(format!("keeping memory and store together ended badly: {error}"))
     })?;
+    notified.map_err(|error| Failure::failed(format!("telling receivers ended badly: {error}")))?;
     warmed.map_err(|error| Failure::failed(format!("the warmer ended badly: {error}")))
+}
+
+/// What receivers are told with: by the same authorities as registries.
+fn notifying_client(config: &Config) -> Result<GuardedClient, Failure> {
+    let tls =
+        TlsOptions { ca_files: config.upstream.ca_file.iter().cloned().collect(), ..TlsOptions::default() };
+    let agent = concat!("samovar/", env!("CARGO_PKG_VERSION"));
+    GuardedClient::new(agent, config.upstream.connect_timeout, &tls)
+        .map_err(|error| Failure::failed(error.to_string()))
 }
 
 fn to_the_second(time: Timestamp) -> Timestamp {

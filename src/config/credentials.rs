@@ -119,7 +119,8 @@ pub(super) fn secret_source(
             problems.keep(&name.origin, secret_in(&name.value, environment)).map(SecretSource::Given)
         }
         _ => {
-            let literal = if what == "password" { "password, " } else { "" };
+            let literal =
+                if matches!(what, "password" | "secret") { format!("{what}, ") } else { String::new() };
             problems.add(entry, format!("one of {literal}{what}_file and {what}_env is needed"));
             None
         }

@@ -11,6 +11,7 @@ use super::error::{Origin, Problems};
 use super::hooks;
 use super::intervals;
 use super::limits;
+use super::notify;
 use super::oci;
 use super::on_demand;
 use super::settings::{
@@ -85,6 +86,7 @@ fn root(mut root: Section<'_>) -> Settings {
         cloud_identity: root.texts("cloud_identity"),
         kubernetes_secrets: root.texts("kubernetes_secrets"),
         credentials: root.take("credentials").and_then(credentials).unwrap_or_default(),
+        notify: root.take("notify").and_then(notify::read).unwrap_or_default(),
         on_demand: root.section("on_demand").map(on_demand::read),
         oci: root.section("oci").map(oci::read),
         hooks: root.section("hooks").map(hooks::read).unwrap_or_default(),

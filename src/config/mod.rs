@@ -21,6 +21,7 @@ mod hooks;
 mod hosts;
 mod intervals;
 mod limits;
+mod notify;
 mod oci;
 mod on_demand;
 mod policy;
@@ -55,6 +56,7 @@ pub use flags::{Environment, ServeArgs, SharedArgs, process_environment};
 pub use hooks::{GoogleIdentity, HookConfig, HookProof, HookType, ProofConfig};
 pub use intervals::{PollInterval, TagInterval};
 pub use limits::LimitsConfig;
+pub use notify::{NotifyFormat, ReceiverConfig, ReceiverUrl};
 pub use oci::{Layers, OciConfig};
 pub use on_demand::OnDemandConfig;
 pub use repository_pattern::RepositoryPattern;
@@ -134,6 +136,8 @@ pub struct Config {
     pub hosts: BTreeMap<String, HostConfig>,
     /// What to log in with for single repositories, in order.
     pub credentials: Vec<RepositoryCredentials>,
+    /// Who is told of changes.
+    pub notify: Vec<ReceiverConfig>,
     /// Image pull secrets of Kubernetes: documents, and directories of them.
     pub kubernetes_secrets: Vec<PathBuf>,
     /// Which registry hosts may be asked at all. By default all.

@@ -9,6 +9,7 @@ use super::error::Origin;
 use super::hooks::HookSettings;
 use super::intervals::IntervalSettings;
 use super::limits::LimitSettings;
+use super::notify::NotifySetting;
 use super::oci::OciSettings;
 use super::on_demand::OnDemandSettings;
 use super::tls::TlsSettings;
@@ -142,6 +143,7 @@ pub(super) struct Settings {
     pub(super) cloud_identity: Option<Vec<Setting>>,
     pub(super) kubernetes_secrets: Option<Vec<Setting>>,
     pub(super) credentials: Vec<CredentialSetting>,
+    pub(super) notify: Vec<NotifySetting>,
     pub(super) on_demand: Option<OnDemandSettings>,
     pub(super) oci: Option<OciSettings>,
     pub(super) hooks: Vec<HookSettings>,
@@ -185,6 +187,7 @@ impl Settings {
             history_entries: below.history_entries,
             history_age: below.history_age,
             credentials: below.credentials,
+            notify: below.notify,
             on_demand: below.on_demand,
             oci: below.oci,
             hooks: below.hooks,

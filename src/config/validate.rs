@@ -19,7 +19,7 @@ use super::tag_filter::TagPattern;
 use super::watch::{Usual, watch_list};
 use super::{Config, StoreUrl, UpstreamConfig, values};
 use super::{auth, limits, tls};
-use super::{connection, hooks, hosts, oci, on_demand, policy};
+use super::{connection, hooks, hosts, notify, oci, on_demand, policy};
 
 /// How long what is stored of a repository outlives the last one who watches it.
 const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 24);
@@ -132,6 +132,7 @@ fn collect(settings: &Settings, environment: Environment<'_>, problems: &mut Pro
         host_policy,
         credentials: repository_credentials(&settings.credentials, environment, problems),
         hooks: hooks::hooks(&settings.hooks, &aliases, environment, problems),
+        notify: notify::receivers(&settings.notify, environment, problems),
         kubernetes_secrets: existing_paths(listed(settings.kubernetes_secrets.as_ref()), problems),
         program_path: program_path(environment),
         proxies: environment_proxies(environment, problems),

@@ -39,6 +39,28 @@ pub(super) struct Backlog {
     cut: u64,
 }
 
+/// What somebody has missed, read from the store.
+#[derive(Debug)]
+pub(crate) struct Missed {
+    /// The changes, in order.
+    pub(crate) happenings: Vec<Arc<Happening>>,
+    /// Repositories of which it missed something that is not known.
+    pub(crate) gaps: Vec<Name>,
+}
+
+/// What somebody has missed who has come to `from`, of the repositories that are watched and wanted.
+pub(crate) async fn missed(
+    store: &dyn Client,
+    warmer: &Handle,
+    from: &Position,
+    is_wanted: impl Fn(&Name) -> bool,
+    now: u64,
+) -> Result<Missed, StoreError> {
+    let backlog = Backlog::read(store, warmer, is_wanted, from.time(), now).await?;
+    let Recalled { happenings, gaps, .. } = backlog.recall(from);
+    Ok(Missed { happenings, gaps })
+}
+
 #[derive(Debug, Clone)]
 struct Remembered {
     happening: Arc<Happening>,
@@ -65,16 +87,17 @@ struct Read {
 }
 
 impl Backlog {
-    /// Reads what happened after `since` to everything that is watched.
+    /// Reads what happened after `since` to everything that is watched and wanted.
     pub(super) async fn read(
         store: &dyn Client,
         warmer: &Handle,
+        is_wanted: impl Fn(&Name) -> bool,
         since: u64,
         now: u64,
     ) -> Result<Self, StoreError> {
         let mut backlog = Self { read_since: since, ..Self::default() };
         let watched = warmer.watch_list();
-        let names: Vec<Name> = watched.0.keys().cloned().collect();
+        let names: Vec<Name> = watched.0.keys().filter(|name| is_wanted(name)).cloned().collect();
         for names in names.chunks(HEADS_AT_ONCE) {
             let keys: Vec<Key> =
                 names.iter().flat_map(|name| [Key::Head(name.clone()), Key::Side(name.clone())]).collect();

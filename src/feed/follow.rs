@@ -1,6 +1,7 @@
 //! One who follows the feed: first what it missed, then what is told to all.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -29,6 +30,9 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Following {
     frames: broadcast::Receiver<Arc<Frame>>,
+    /// Up to this generation everything was told.
+    time: u64,
+    alone: Option<Box<Alone>>,
     /// Until it has come to where all are.
     catching_up: Option<Box<CatchingUp>>,
     /// What it was told already and all others may yet be.
@@ -47,6 +51,12 @@ struct CatchingUp {
     here: Position,
 }
 
+/// One that may not know of all repositories: what it is sent names none of the others, positions included.
+struct Alone {
+    position: Position,
+    knows: Box<dyn Fn(&Name) -> bool + Send>,
+}
+
 #[derive(Debug)]
 struct Ahead {
     told: HashMap<Mark, ChangeId>,
@@ -57,13 +67,16 @@ struct Ahead {
 impl Following {
     /// From now on.
     pub(super) fn new(here: Position, frames: broadcast::Receiver<Arc<Frame>>) -> Self {
-        Self { frames, catching_up: Some(Box::new(CatchingUp::to(here))), ahead: None }
+        let time = here.time();
+        Self { frames, time, alone: None, catching_up: Some(Box::new(CatchingUp::to(here))), ahead: None }
     }
 
     /// From now on, for one that cannot be told what it missed.
     pub(super) fn anew(here: Position, frames: broadcast::Receiver<Arc<Frame>>) -> Self {
-        let catching_up = CatchingUp { begins_anew: true, ..CatchingUp::to(here) };
-        Self { frames, catching_up: Some(Box::new(catching_up)), ahead: None }
+        let following = Self::new(here, frames);
+        let catching_up =
+            following.catching_up.map(|catching_up| CatchingUp { begins_anew: true, ..*catching_up });
+        Self { catching_up: catching_up.map(Box::new), ..following }
     }
 
     /// From a position on.
@@ -75,7 +88,9 @@ impl Following {
         recalled: Recalled,
     ) -> Self {
         let Recalled { happenings, untold, gaps } = recalled;
-        untold.iter().for_each(|(mark, id)| here.tell(*mark, *id));
+        for (mark, id) in &untold {
+            here.tell(*mark, *id);
+        }
         let catching_up = CatchingUp {
             position: from,
             settled,
@@ -86,17 +101,38 @@ impl Following {
         };
         let ahead = (!untold.is_empty())
             .then(|| Box::new(Ahead { told: untold, until: Instant::now() + 2 * BEHIND }));
-        Self { frames, catching_up: Some(Box::new(catching_up)), ahead }
+        let time = catching_up.position.time();
+        Self { frames, time, alone: None, catching_up: Some(Box::new(catching_up)), ahead }
+    }
+
+    /// Tells this one only of what it may know of. To be called before the first step.
+    #[must_use]
+    pub fn only(self, knows: impl Fn(&Name) -> bool + Send + 'static) -> Self {
+        let position = self.catching_up.as_ref().map(|catching_up| catching_up.position.clone());
+        let alone = Alone { position: position.unwrap_or_default(), knows: Box::new(knows) };
+        Self { alone: Some(Box::new(alone)), ..self }
     }
 
     /// The next step; `None` at the end of the feed. Cancellation-safe.
     pub async fn next(&mut self) -> Option<Step> {
+        loop {
+            let step = self.step().await?;
+            let Some(alone) = &mut self.alone else { return Some(step) };
+            if let Some(step) = alone.step(step, self.time) {
+                return Some(step);
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Option<Step> {
         if let Some(catching_up) = &mut self.catching_up {
             if let Some(step) = catching_up.step() {
+                self.time = catching_up.position.time();
                 return Some(step);
             }
             let here = std::mem::take(&mut catching_up.here);
             self.catching_up = None;
+            self.time = here.time();
             return Some(Step::Beat(format!("id: {here}\n\n").into()));
         }
         loop {
@@ -107,6 +143,7 @@ impl Following {
                 Err(RecvError::Closed) => return None,
             };
             let Frame { step, position, framed } = &*frame;
+            self.time = position.time();
             let own = self.own_position(position);
             match step {
                 Told::Changed(happening) if self.was_told(happening) => {}
@@ -135,7 +172,9 @@ impl Following {
             return None;
         }
         let mut own = position.clone();
-        told.iter().for_each(|(mark, id)| own.tell(*mark, *id));
+        for (mark, id) in told {
+            own.tell(*mark, *id);
+        }
         Some(own)
     }
 
@@ -148,7 +187,7 @@ impl Following {
 impl CatchingUp {
     fn to(here: Position) -> Self {
         let (gaps, happenings) = (Vec::new().into_iter(), Vec::new().into_iter());
-        Self { position: here.clone(), settled: 0, begins_anew: false, gaps, happenings, here }
+        Self { position: Position::at(here.time()), settled: 0, begins_anew: false, gaps, happenings, here }
     }
 
     fn step(&mut self) -> Option<Step> {
@@ -166,6 +205,33 @@ impl CatchingUp {
         self.position.tell(happening.mark, id);
         let framed = happening.framed(&self.position);
         Some(Step::Changed(happening, framed))
+    }
+}
+
+impl Alone {
+    /// The step for this one, if it may know of it.
+    fn step(&mut self, step: Step, time: u64) -> Option<Step> {
+        self.position.advance(time);
+        match step {
+            Step::Changed(happening, _) if (self.knows)(&happening.name) => {
+                self.position.tell(happening.mark, happening.event.id);
+                let framed = happening.framed(&self.position);
+                Some(Step::Changed(happening, framed))
+            }
+            Step::Reset(Some(name), _) if (self.knows)(&name) => {
+                let framed = reset(&self.position, Some(&name));
+                Some(Step::Reset(Some(name), framed))
+            }
+            Step::Changed(..) | Step::Reset(Some(_), _) => None,
+            Step::Reset(None, _) => Some(Step::Reset(None, reset(&self.position, None))),
+            Step::Beat(_) => Some(Step::Beat(beat(&self.position))),
+        }
+    }
+}
+
+impl fmt::Debug for Alone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alone").field("position", &self.position).finish_non_exhaustive()
     }
 }
 

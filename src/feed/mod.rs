@@ -36,6 +36,7 @@ use crate::cache::history::{Change, Event};
 use crate::store::{Client, StoreError};
 use crate::warmer::{self, Handle};
 
+pub(crate) use backlog::missed;
 pub use follow::{Following, Step};
 pub use position::{MAX_POSITION_BYTES, MOST_AHEAD, Mark, NoPosition, Position};
 pub use selection::{NoSelection, Selection};
@@ -73,7 +74,8 @@ pub struct Happening {
 }
 
 impl Happening {
-    fn of(name: Name, event: Event) -> Arc<Self> {
+    /// A change of a repository.
+    pub fn of(name: Name, event: Event) -> Arc<Self> {
         #[derive(Serialize)]
         struct Named<'a> {
             name: &'a Name,
@@ -313,9 +315,9 @@ impl Feed {
     /// Waits until changes are heard.
     async fn begin(&self) -> Result<(), StoreError> {
         self.wanted.notify_one();
-        let mut hears = self.hears.subscribe();
-        let heard = timeout(LONGEST_START, hears.wait_for(|hears| *hears)).await;
-        if matches!(heard, Ok(Ok(_))) {
+        let mut hearing = self.hears.subscribe();
+        let begun = timeout(LONGEST_START, hearing.wait_for(|hears| *hears)).await;
+        if matches!(begun, Ok(Ok(_))) {
             return Ok(());
         }
         Err(StoreError::Unavailable { message: "the feed has not begun".to_owned() })
@@ -331,7 +333,7 @@ impl Feed {
         if is_read() {
             return Ok(());
         }
-        let read = Backlog::read(&*self.store, &self.warmer, since, self.now()).await?;
+        let read = Backlog::read(&*self.store, &self.warmer, |_| true, since, self.now()).await?;
         self.here().remember(read, |name| self.warmer.told_of(name));
         Ok(())
     }

@@ -25,6 +25,12 @@ pub const MAX_POSITION_BYTES: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(u64);
 
+impl fmt::LowerHex for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
+    }
+}
+
 impl Mark {
     /// The mark of a repository.
     pub fn of(name: &Name) -> Self {
@@ -93,9 +99,9 @@ impl Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}", self.time)?;
-        self.ahead.iter().try_for_each(|(mark, id)| {
-            write!(f, "-{:x}.{:x}.{:x}", mark.0, id.generation - self.time, id.number)
-        })
+        self.ahead
+            .iter()
+            .try_for_each(|(mark, id)| write!(f, "-{mark:x}.{:x}.{:x}", id.generation - self.time, id.number))
     }
 }
 

@@ -85,7 +85,9 @@ impl Replica {
         let (of_it, others): (Vec<_>, Vec<_>) =
             self.to_find.drain(..).partition(|(_, happening)| happening.name == *name);
         self.to_find = others.into();
-        of_it.iter().for_each(|(_, happening)| self.tell(happening, now));
+        for (_, happening) in &of_it {
+            self.tell(happening, now);
+        }
     }
 }
 
@@ -106,7 +108,9 @@ impl World {
 
     fn pass(&mut self, milliseconds: u64) {
         self.now += milliseconds;
-        self.replicas.iter_mut().for_each(|replica| replica.find(self.now));
+        for replica in &mut self.replicas {
+            replica.find(self.now);
+        }
     }
 
     /// The repository changes, so many times at once, by one replica; the other finds it after a delay.
@@ -134,7 +138,9 @@ impl World {
         let since = self.now - millis(USUAL_BACK);
         if replica.state.backlog.is_none() {
             let mut read = Backlog::of_all(since);
-            self.log.iter().for_each(|happening| read.add(Arc::clone(happening), false));
+            for happening in &self.log {
+                read.add(Arc::clone(happening), false);
+            }
             let told = replica.told.clone();
             replica.state.remember(read, |name| told.get(name).copied().unwrap_or(0));
         }
@@ -182,6 +188,29 @@ fn deed() -> impl Strategy<Value = Deed> {
         (1..6_usize).prop_map(Deed::Read),
         (0..2_usize).prop_map(Deed::Restart),
     ]
+}
+
+#[test]
+fn who_may_not_know_of_all_is_told_nothing_of_the_others_not_even_in_ids() {
+    let mut world = World::new();
+    world.connect(0);
+    world.pass(70_000);
+    world.change(0, 1, 0, 0);
+    let secret = format!("{:x}", Mark::of(&"ghcr.io/team/1".parse().unwrap()));
+    world.change(1, 1, 0, 0);
+    world.connect(0);
+    world.client = world.client.take().map(|client| client.only(|name| !name.as_str().ends_with("/1")));
+    world.change(1, 1, 0, 0);
+    world.change(2, 1, 0, 0);
+    while let Some(Some(step)) = world.client.as_mut().unwrap().next().now_or_never() {
+        let (Step::Changed(_, framed) | Step::Reset(_, framed) | Step::Beat(framed)) = step;
+        let text = std::str::from_utf8(&framed).unwrap();
+        assert!(!text.contains("team/1") && !text.contains(&secret), "{text}");
+        world.id = text.lines().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
+    }
+    let mark = Mark::of(&"ghcr.io/team/2".parse().unwrap());
+    let id: Position = world.id.unwrap().parse().unwrap();
+    assert!(id.covers(mark, world.log.last().unwrap().event.id), "what it was told is in them");
 }
 
 proptest! {

@@ -56,7 +56,9 @@ impl Followers {
     }
 
     fn tell_all(&self) {
-        self.by_name().values().for_each(|followed| followed.published.send_replace(()));
+        for followed in self.by_name().values() {
+            followed.published.send_replace(());
+        }
     }
 
     /// Tells those who wait, until shutdown.

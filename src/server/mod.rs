@@ -60,6 +60,7 @@ use self::problem::{Problem, ProblemType};
 use crate::cache::{Cache, CacheError, HotSet, TimestampLabels};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::policy::Patterns;
 use crate::sources::{OnDemand, SourceProblems};
 use crate::store::{Client, Embedded};
@@ -99,6 +100,8 @@ pub struct Doors {
     pub warmer: Handle,
     /// Tells what changes, and what has changed lately.
     pub feed: Feed,
+    /// How those are doing whom we tell of changes.
+    pub receivers: notify::Standings,
     /// Who waits for a repository to change.
     pub followers: Followers,
     /// The store, for readiness and status.

@@ -19,6 +19,7 @@ use super::hooks::ReceiverStatus;
 use super::problem::{Problem, ProblemType};
 use super::query::{NoParameters, StrictQuery};
 use super::store_status::{self, StoreStatus};
+use crate::notify::Standing;
 use crate::warmer::{Class, QueueStanding};
 
 /// What is said of a path that leads nowhere, or not for whoever asks.
@@ -73,6 +74,9 @@ struct Status {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hooks: Vec<ReceiverStatus>,
     hosts: Vec<HostStatus>,
+    /// Who is told of changes by requests of ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    receivers: Vec<Standing>,
     /// Hosts whose TLS is not verified.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unverified_hosts: Vec<String>,
@@ -269,6 +273,8 @@ pub(super) async fn status(
         lanes,
         hooks: if sees_all { doors.hooks.status() } else { Vec::new() },
         hosts,
+        // What they are told of names repositories.
+        receivers: if sees_all { doors.receivers.list() } else { Vec::new() },
         unverified_hosts: if sees_all { doors.unverified_hosts.clone() } else { Vec::new() },
     };
     Json(status).into_response()

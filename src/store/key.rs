@@ -44,6 +44,8 @@ pub enum Key {
     Catalog(String),
     /// Some of their names, named by their content.
     CatalogPart(String, ContentHash),
+    /// How far a receiver was told of what happens at a host: the host, the receiver's name.
+    Notified(String, String),
     /// Whose turn it is to look for what nobody watches any more.
     Sweep,
     /// The repositories that are watched because somebody asked about them.
@@ -70,6 +72,7 @@ impl Key {
                 | Self::Budget(_)
                 | Self::Catalog(_)
                 | Self::CatalogPart(..)
+                | Self::Notified(..)
                 | Self::Sweep
                 | Self::OnDemand
         )
@@ -92,6 +95,7 @@ impl Key {
             | Self::Budget(_)
             | Self::Catalog(_)
             | Self::CatalogPart(..)
+            | Self::Notified(..)
             | Self::Sweep
             | Self::OnDemand => None,
         }
@@ -135,6 +139,7 @@ impl FromStr for Key {
             ("budget", None) => Self::Budget(first.to_owned()),
             ("catalog", None) => Self::Catalog(first.to_owned()),
             ("catalog", Some(second)) => Self::CatalogPart(first.to_owned(), hash(second)?),
+            ("notified", Some(second)) => Self::Notified(first.to_owned(), second.to_owned()),
             ("sweep", None) if first == WHOLE_STORE => Self::Sweep,
             ("on-demand", None) if first == WHOLE_STORE => Self::OnDemand,
             _ => return Err(UnknownKey),
@@ -161,6 +166,7 @@ impl fmt::Display for Key {
             Self::Budget(host) => write!(f, "{LAYOUT}|budget|{host}"),
             Self::Catalog(host) => write!(f, "{LAYOUT}|catalog|{host}"),
             Self::CatalogPart(host, hash) => write!(f, "{LAYOUT}|catalog|{host}|{hash}"),
+            Self::Notified(host, receiver) => write!(f, "{LAYOUT}|notified|{host}|{receiver}"),
             Self::Sweep => write!(f, "{LAYOUT}|sweep|{WHOLE_STORE}"),
             Self::OnDemand => write!(f, "{LAYOUT}|on-demand|{WHOLE_STORE}"),
         }
@@ -246,6 +252,7 @@ mod tests {
             Key::Budget("docker.io".into()),
             Key::Catalog("docker.io".into()),
             Key::CatalogPart("[::1]:5000".into(), hash),
+            Key::Notified("[::1]:5000".into(), "flux".into()),
             Key::Sweep,
             Key::OnDemand,
         ] {

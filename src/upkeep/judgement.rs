@@ -51,6 +51,7 @@ impl Judgement {
             | Key::Budget(_)
             | Key::Catalog(_)
             | Key::CatalogPart(..)
+            | Key::Notified(..)
             | Key::Sweep
             | Key::OnDemand => Self::Sound,
         }

@@ -59,6 +59,7 @@ impl Kind {
             | Key::Budget(_)
             | Key::Catalog(_)
             | Key::CatalogPart(..)
+            | Key::Notified(..)
             | Key::Sweep
             | Key::OnDemand => None,
         }

@@ -27,6 +27,7 @@ use futures_util::future::BoxFuture;
 use crate::credentials::CredentialChain;
 use crate::{Digest, Name, Tag};
 
+pub use beyond::{GuardedClient, GuardedClientError};
 pub use budget::{
     BlockReason, BreakerSnapshot, BudgetRecord, BudgetSnapshot, IdentityQuota, Limits, RequestKind,
 };
@@ -53,6 +54,7 @@ pub use wire::{Wire, WireFailure};
 mod addresses;
 mod artifact;
 mod auth;
+mod beyond;
 mod body;
 mod budget;
 mod catalog;

@@ -16,7 +16,7 @@ fn files_are_refused_with_the_place_and_the_reason() {
     for (file, expected) in [
         (
             "stroe = 'memory:'",
-            "samovar.toml:1: key stroe: unknown key; known here: alias, allow_hosts, auth, burst, catalog_interval, certs_dir, cloud_identity, credentials, deny_hosts, docker_config, external_hosts, forget_after, history_age, history_entries, hooks, hosts, hot_set, insecure_host, kubernetes_secrets, limits, listen, max_poll_interval, max_tag_interval, min_poll_interval, min_tag_interval, oci, on_demand, platform, poll_interval, rps, store, store_limit, store_local_tier, tag_interval, timestamp_labels, tls, unleased_share, upstream, watch, webhook_poll_interval",
+            "samovar.toml:1: key stroe: unknown key; known here: alias, allow_hosts, auth, burst, catalog_interval, certs_dir, cloud_identity, credentials, deny_hosts, docker_config, external_hosts, forget_after, history_age, history_entries, hooks, hosts, hot_set, insecure_host, kubernetes_secrets, limits, listen, max_poll_interval, max_tag_interval, min_poll_interval, min_tag_interval, notify, oci, on_demand, platform, poll_interval, rps, store, store_limit, store_local_tier, tag_interval, timestamp_labels, tls, unleased_share, upstream, watch, webhook_poll_interval",
         ),
         (
             "\n[upstream]\nretries = 3",

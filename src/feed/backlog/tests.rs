@@ -23,9 +23,9 @@ fn happening(name: &str, generation: u64, number: u64) -> Arc<Happening> {
 
 fn backlog(changes: &[(&str, u64, u64)]) -> Backlog {
     let mut backlog = Backlog { read_since: 100, ..Backlog::default() };
-    changes
-        .iter()
-        .for_each(|(name, generation, number)| backlog.add(happening(name, *generation, *number), false));
+    for (name, generation, number) in changes {
+        backlog.add(happening(name, *generation, *number), false);
+    }
     backlog
 }
 
@@ -91,7 +91,7 @@ fn who_missed_what_is_lost_is_told_of_which_repository() {
     let mut backlog = backlog(&[("a/a", 203, 7)]);
     let name: Name = "ghcr.io/a/a".parse().unwrap();
     backlog.add_gap(name.clone(), 203);
-    assert_eq!(backlog.recall(&Position::at(201)).gaps, [name.clone()]);
+    assert_eq!(backlog.recall(&Position::at(201)).gaps, std::slice::from_ref(&name));
     assert_eq!(backlog.recall(&Position::at(202)).gaps, [] as [Name; 0]);
     let mut ahead = Position::at(150);
     ahead.tell(Mark::of(&name), ChangeId { generation: 203, number: 0 });
@@ -99,13 +99,13 @@ fn who_missed_what_is_lost_is_told_of_which_repository() {
 }
 
 /// A head whose history has these pages, of changes with one generation each: `1000 + number`.
-async fn head(store: &Memory, name: &Name, pages: &[std::ops::Range<u64>], first: u64) -> Head {
+async fn head(store: &Memory, name: &Name, pages: &[(u64, u64)], first: u64) -> Head {
     let mut history = History { first, pages: Vec::new() };
     for page in pages {
-        let events: Vec<Event> = page.clone().map(|number| event(1000 + number, number)).collect();
+        let events: Vec<Event> = (page.0..page.1).map(|number| event(1000 + number, number)).collect();
         let (hash, entry) = seal_page(&events);
         store.set(Key::History(name.clone(), hash), entry).await.unwrap();
-        let last = page.end - 1;
+        let last = page.1 - 1;
         history.pages.push(HistoryPage { hash, count: events.len(), last, generation: 1000 + last });
     }
     let generation = history.pages.last().map_or(900, |page| page.generation);
@@ -121,13 +121,13 @@ async fn a_history_that_was_cut_leaves_a_gap_only_where_something_may_be_missing
     let store = Memory::default();
     let name: Name = "ghcr.io/a/a".parse().unwrap();
     for (pages, first, since, numbers, gap) in [
-        (vec![0..4], 0, 900, 0..4, None),
-        (vec![0..4], 0, 1001, 2..4, None),
-        (vec![0..4], 2, 1001, 2..4, Some(1002)),
-        (vec![0..4], 2, 1002, 3..4, None),
-        (vec![4..8, 8..10], 0, 1004, 5..10, None),
-        (vec![4..8, 8..10], 0, 1003, 4..10, Some(1004)),
-        (vec![4..8, 8..10], 0, 1008, 9..10, None),
+        (vec![(0, 4)], 0, 900, 0..4, None),
+        (vec![(0, 4)], 0, 1001, 2..4, None),
+        (vec![(0, 4)], 2, 1001, 2..4, Some(1002)),
+        (vec![(0, 4)], 2, 1002, 3..4, None),
+        (vec![(4, 8), (8, 10)], 0, 1004, 5..10, None),
+        (vec![(4, 8), (8, 10)], 0, 1003, 4..10, Some(1004)),
+        (vec![(4, 8), (8, 10)], 0, 1008, 9..10, None),
     ] {
         let head = head(&store, &name, &pages, first).await;
         let read = read(&store, &name, Some(head), None, since).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_history_that_was_cut_leaves_a_gap_only_where_something_may_be_missing
 async fn a_page_that_is_lost_leaves_a_gap() {
     let store = Memory::default();
     let name: Name = "ghcr.io/a/a".parse().unwrap();
-    let head = head(&store, &name, &[0..4, 4..6], 0).await;
+    let head = head(&store, &name, &[(0, 4), (4, 6)], 0).await;
     let lost = Key::History(name.clone(), head.history.pages[0].hash);
     store.set(lost, Entry::immutable(crate::store::seal(b"[]"))).await.unwrap();
     let read = read(&store, &name, Some(head), None, 900).await.unwrap();

@@ -40,7 +40,7 @@ fn marks_are_the_same_for_ever() {
 
 #[test]
 fn other_texts_are_no_positions() {
-    let too_many = (0..=MOST_AHEAD).map(|mark| format!("-{mark:x}.1.0")).collect::<String>();
+    let too_many: Vec<String> = (0..=MOST_AHEAD).map(|mark| format!("-{mark:x}.1.0")).collect();
     let long = format!("1{}", "-1.1.1".repeat(1000));
     for text in [
         "",
@@ -59,7 +59,7 @@ fn other_texts_are_no_positions() {
     ]
     .into_iter()
     .map(str::to_owned)
-    .chain([format!("1{too_many}"), long])
+    .chain([format!("1{}", too_many.concat()), long])
     {
         assert_eq!(text.parse::<Position>(), Err(NoPosition), "{text}");
     }
