@@ -2,11 +2,12 @@
 //!
 //! Whoever waits drives: the first to ask may go away without stranding those who joined, and when all have gone the
 //! request is dropped. Somebody in a hurry does not join a request that waits its turn in the background; the other way
-//! round is welcome. Nothing is kept: who asks after the answer has come asks anew.
+//! round is welcome. Nothing is kept: who asks after the answer has come asks anew. So does who has a reason to ask just now
+//! for what may move, a list or a tag: what is under way may have been answered before that reason came up.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,6 +30,7 @@ pub(super) struct Flights {
     lists: UnderWay<Option<ListState>, Listing>,
     resolutions: UnderWay<Tag, Option<Digest>>,
     by_tag: UnderWay<Tag, Document>,
+    // Named by a digest: what is said of it stays true.
     by_digest: UnderWay<Digest, Document>,
     configs: UnderWay<Digest, Bytes>,
     /// By subject and type of artifact.
@@ -61,6 +63,20 @@ impl<K, T> Default for UnderWay<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T: Clone> UnderWay<K, T> {
+    /// Joins the request for the same thing, which may move meanwhile, or begins one.
+    async fn join_if_fresh(
+        &self,
+        key: Key<K>,
+        credentials: &CredentialChain,
+        ask: impl FnOnce() -> BoxFuture<'static, Outcome<T>>,
+    ) -> Outcome<T> {
+        let flight = match key.urgency {
+            Urgency::Asked => Self::begin(&mut self.under_way(), key, credentials, ask),
+            Urgency::Background => self.board(key, credentials, ask),
+        };
+        flight.await
+    }
+
     /// Joins the request for the same thing, or begins one.
     async fn join(
         &self,
@@ -78,13 +94,23 @@ impl<K: Clone + Eq + Hash, T: Clone> UnderWay<K, T> {
         credentials: &CredentialChain,
         ask: impl FnOnce() -> BoxFuture<'static, Outcome<T>>,
     ) -> Flight<T> {
-        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way();
         let asked = Key { urgency: Urgency::Asked, ..key.clone() };
         for key in [&asked, &key] {
             if let Some(flight) = under_way.get(key).and_then(|boarding| boarding.admits(credentials)) {
                 return flight;
             }
         }
+        Self::begin(&mut under_way, key, credentials, ask)
+    }
+
+    /// Others may join it.
+    fn begin(
+        under_way: &mut HashMap<Key<K>, Boarding<T>>,
+        key: Key<K>,
+        credentials: &CredentialChain,
+        ask: impl FnOnce() -> BoxFuture<'static, Outcome<T>>,
+    ) -> Flight<T> {
         if under_way.len() >= CLEAR_REQUESTS_AT {
             under_way.retain(|_, boarding| {
                 boarding.flight.upgrade().is_some_and(|flight| flight.peek().is_none())
@@ -94,6 +120,10 @@ impl<K: Clone + Eq + Hash, T: Clone> UnderWay<K, T> {
         let weak = flight.downgrade().expect("a request that nobody has polled is not over");
         under_way.insert(key, Boarding { credentials: credentials.clone(), flight: weak });
         flight
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, HashMap<Key<K>, Boarding<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,14 +156,14 @@ impl Upstream for Joined {
         let (upstream, known) = (self.upstream.clone(), known.cloned());
         let key = self.key(known.clone(), urgency);
         let ask = || async move { upstream.list(known.as_ref(), urgency).await }.boxed();
-        self.flights.lists.join(key, &self.credentials, ask).await
+        self.flights.lists.join_if_fresh(key, &self.credentials, ask).await
     }
 
     async fn resolve(&self, tag: &Tag, urgency: Urgency) -> Result<Option<Digest>, UpstreamError> {
         let (upstream, tag) = (self.upstream.clone(), tag.clone());
         let key = self.key(tag.clone(), urgency);
         let ask = || async move { upstream.resolve(&tag, urgency).await }.boxed();
-        self.flights.resolutions.join(key, &self.credentials, ask).await
+        self.flights.resolutions.join_if_fresh(key, &self.credentials, ask).await
     }
 
     async fn manifest(
@@ -148,7 +178,7 @@ impl Upstream for Joined {
                 let key = self.key(tag.clone(), urgency);
                 let ask =
                     || async move { upstream.manifest(ManifestSelector::Tag(&tag), urgency).await }.boxed();
-                self.flights.by_tag.join(key, &self.credentials, ask).await
+                self.flights.by_tag.join_if_fresh(key, &self.credentials, ask).await
             }
             ManifestSelector::Digest(digest) => {
                 let digest = digest.clone();

@@ -115,7 +115,7 @@ async fn whoever_asks_for_the_same_at_the_same_time_shares_one_request() {
 async fn a_failure_is_shared_and_not_kept() {
     let setup = Setup { slow: Arc::new(Slow { fails: true, ..Slow::default() }), ..Setup::default() };
     for round in 1..3 {
-        let results = join_all((0..5).map(|_| setup.resolve(Urgency::Asked))).await;
+        let results = join_all((0..5).map(|_| setup.resolve(Urgency::Background))).await;
         assert!(results.iter().all(Result::is_err));
         assert_eq!(setup.asked().len(), round);
     }
@@ -142,8 +142,15 @@ async fn who_is_in_a_hurry_waits_for_nobody_who_is_not() {
     let setup = Setup::default();
     let background = || setup.resolve(Urgency::Background);
     let asked = || setup.resolve(Urgency::Asked);
-    let _ = tokio::join!(background(), asked(), background(), asked());
+    let _ = tokio::join!(background(), asked(), background());
     assert_eq!(setup.asked(), ["resolve latest Background", "resolve latest Asked"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_a_reason_to_ask_about_a_tag_now_does_not_hear_what_was_asked_before() {
+    let setup = Setup::default();
+    let _ = tokio::join!(setup.resolve(Urgency::Asked), setup.resolve(Urgency::Asked));
+    assert_eq!(setup.asked(), ["resolve latest Asked", "resolve latest Asked"]);
 }
 
 #[tokio::test(start_paused = true)]
