@@ -29,8 +29,8 @@ async fn serve(samovar: &Samovar, name: &str, hooks: &str) -> SamovarServer {
 
 fn signature(body: &str) -> String {
     let code = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), body.as_bytes());
-    let digits: String = code.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256={digits}")
+    let digits: Vec<String> = code.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={}", digits.concat())
 }
 
 fn digest_of(repository: &Value, tag: &str) -> Value {

@@ -149,11 +149,8 @@ fn what_nobody_has_to_prove_has_to_be_said() {
 
 #[test]
 fn receivers_are_bounded_in_number() {
-    let hooks = |count: usize| -> String {
-        (0..count)
-            .map(|number| format!("[hooks.h{number}]\ntype = 'hmac'\nunauthenticated = true\n"))
-            .collect()
-    };
+    let hook = |number: usize| format!("[hooks.h{number}]\ntype = 'hmac'\nunauthenticated = true\n");
+    let hooks = |count: usize| (0..count).map(hook).collect::<Vec<_>>().concat();
     assert_eq!(load(&hooks(MOST_RECEIVERS), &[]).unwrap().len(), MOST_RECEIVERS);
     assert!(
         load(&hooks(MOST_RECEIVERS + 1), &[]).unwrap_err()[0].ends_with("there are more than 100 receivers")

@@ -179,7 +179,7 @@ mod tests {
     async fn what_has_changed_since_is_news_and_so_much_of_it_is_remembered() {
         let mut news = News::default();
         let name: Name = "a.example/team/app".parse().unwrap();
-        let mut add = |news: &mut News, tag: &str| {
+        let add = |news: &mut News, tag: &str| {
             if news.0.len() == MOST_CHANGES_REMEMBERED {
                 news.0.pop_front();
             }

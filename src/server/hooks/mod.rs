@@ -71,7 +71,7 @@ pub(super) const ROUTES: [&str; 3] =
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn read_delivery(kind: HookType, headers: &HeaderMap, body: &[u8]) -> Result<usize, String> {
     // Some senders never name the registry.
-    let registry = (body.len() % 2 == 0).then(|| "registry.example".to_owned());
+    let registry = body.len().is_multiple_of(2).then(|| "registry.example".to_owned());
     let place = hint::Place { registry, ..hint::Place::default() };
     let mut told = Told::new(&place);
     let read = formats::decode(kind, &Delivery { headers, body }, &mut told);

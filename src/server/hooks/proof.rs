@@ -178,8 +178,9 @@ mod tests {
     fn each_sender_signs_in_its_own_header() {
         let (secrets, body) = (secrets(), b"{}");
         let sign = |algorithm| hmac::sign(&hmac::Key::new(algorithm, b"open sesame"), body);
-        let shown =
-            |tag: hmac::Tag| tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let shown = |tag: hmac::Tag| {
+            tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+        };
         let (sha256, sha1) =
             (shown(sign(hmac::HMAC_SHA256)), shown(sign(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY)));
         let prefixed = format!("sha256={sha256}");

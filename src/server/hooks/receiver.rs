@@ -3,12 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use samovar_registry::Aliases;
 use serde::Serialize;
 
 use super::hint::Place;
 use super::proof::Proof;
 use crate::config::{HookConfig, HookType};
-use samovar_registry::Aliases;
 
 /// What became of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -104,7 +104,7 @@ impl Receiver {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             DeliveryOutcome::Taken | DeliveryOutcome::Unwatched | DeliveryOutcome::Ignored => {
-                last.good = Some(now)
+                last.good = Some(now);
             }
             refused => last.bad = Some((now, refused)),
         }

@@ -1,6 +1,6 @@
 //! `CloudEvents` of whoever tells of images: by the names that Argo CD Image Updater reads
 //! (<https://argocd-image-updater.readthedocs.io/en/stable/configuration/webhook/>), those of samovar's own events, and
-//! CDEvents of artifacts (<https://cdevents.dev/docs/>), which name them by package URLs.
+//! `CDEvents` of artifacts (<https://cdevents.dev/docs/>), which name them by package URLs.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::cloud_event::{self, CloudEvent};
 use super::{Delivery, ecr, is_digest};
 use crate::server::hooks::hint::{Malformed, Told, host_of};
 
-/// What the types of CDEvents of artifacts begin with.
+/// What the types of `CDEvents` of artifacts begin with.
 const ARTIFACTS: &str = "dev.cdevents.artifact.";
 
 /// What such events call things.
@@ -44,7 +44,7 @@ pub(super) fn tell(event: CloudEvent, told: &mut Told<'_>) -> Result<(), Malform
         let subject = event.data.pointer("/subject/id").and_then(Value::as_str);
         match subject.and_then(PackageUrl::parse) {
             Some(PackageUrl { host, path, tag: Some(tag) }) => {
-                told.image(host.as_deref(), &path, Some(&tag), deleted)
+                told.image(host.as_deref(), &path, Some(&tag), deleted);
             }
             // By its digest alone.
             Some(_) => {}

@@ -19,10 +19,12 @@ struct Payload {
 struct Package {
     name: Option<String>,
     namespace: Option<String>,
-    package_type: Option<String>,
+    #[serde(rename = "package_type")]
+    kind: Option<String>,
     ecosystem: Option<String>,
     owner: Option<Owner>,
-    package_version: Option<Version>,
+    #[serde(rename = "package_version")]
+    version: Option<Version>,
 }
 
 #[derive(Deserialize)]
@@ -55,8 +57,8 @@ pub(super) fn decode(delivery: &Delivery<'_>, told: &mut Told<'_>) -> Result<(),
     let package = package.or(registry_package);
     let (Some("published" | "updated"), Some(package)) = (action.as_deref(), package) else { return Ok(()) };
     let is_image =
-        package.package_type.or(package.ecosystem).is_some_and(|kind| kind.eq_ignore_ascii_case("container"));
-    let Some(version) = package.package_version.filter(|_| is_image) else { return Ok(()) };
+        package.kind.or(package.ecosystem).is_some_and(|kind| kind.eq_ignore_ascii_case("container"));
+    let Some(version) = package.version.filter(|_| is_image) else { return Ok(()) };
     let named = version.container_metadata.and_then(|metadata| metadata.tag?.name);
     let tag =
         named.filter(|tag| !tag.is_empty()).or_else(|| tag_behind(&version.package_url?).map(str::to_owned));

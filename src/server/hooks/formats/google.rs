@@ -38,7 +38,7 @@ pub(super) fn decode(delivery: &Delivery<'_>, told: &mut Told<'_>) -> Result<(),
     match (action.as_deref(), tag, digest) {
         (Some("INSERT"), Some(tag), _) => told.reference(&tag, false),
         (Some("DELETE"), Some(image), _) | (Some("DELETE"), None, Some(image)) => {
-            told.reference(&image, true)
+            told.reference(&image, true);
         }
         // A manifest that is pushed by its digest changes no tag.
         _ => {}
