@@ -4,6 +4,7 @@
 
 mod access;
 mod budgets;
+mod encoded_answers;
 mod hot_set;
 mod oci;
 mod on_demand;
@@ -33,6 +34,7 @@ use crate::warmer::{ChangeKind, LaneStanding, QueueStanding, RepositoryOverview}
 
 use self::access::AccessMetrics;
 use self::budgets::BudgetMetrics;
+use self::encoded_answers::EncodedAnswersMetrics;
 use self::hot_set::HotSetMetrics;
 use self::oci::OciMetrics;
 use self::on_demand::OnDemandMetrics;
@@ -85,6 +87,7 @@ pub struct Metrics {
     notifications: IntCounterVec,
     waiting_notifications: IntGaugeVec,
     waiting_clients: IntGaugeVec,
+    encoded_answers: EncodedAnswersMetrics,
     http_requests: IntCounterVec,
     http_duration: HistogramVec,
     stores: StoreFamilies,
@@ -176,6 +179,7 @@ impl Metrics {
                 &["what"],
             ),
             hot_set: HotSetMetrics::new(&registry),
+            encoded_answers: EncodedAnswersMetrics::new(&registry),
             on_demand: OnDemandMetrics::new(&registry),
             webhooks: WebhookMetrics::new(&registry),
             oci: OciMetrics::new(&registry),
@@ -364,6 +368,11 @@ impl Metrics {
         self.hot_set.set(statistics);
     }
 
+    /// What encoded answers take up, and how many were made.
+    pub(crate) fn set_encoded_answers(&self, bytes: usize, made: u64) {
+        self.encoded_answers.set(bytes, made);
+    }
+
     pub(crate) fn set_on_demand_repositories(&self, count: usize) {
         self.on_demand.set_repositories(count);
     }
@@ -490,6 +499,11 @@ fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
     let metric = IntCounter::new(name, help).expect(VALID);
     register(registry, metric.clone());
     metric
+}
+
+/// Brings a counter up to a total that is counted elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {

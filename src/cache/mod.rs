@@ -307,7 +307,8 @@ impl<R: Reader + 'static> Cache<R> {
         denied.since + self.max_stale_denied < until
     }
 
-    fn image_info(
+    /// The image of a tag, decorated; `None`: there is none to show.
+    pub(crate) fn image_info(
         &self,
         name: &Name,
         tag: Option<&Tag>,
@@ -324,12 +325,24 @@ impl<R: Reader + 'static> Cache<R> {
         Some(info)
     }
 
-    async fn image_by_tag(&self, reference: &Reference, tag: &Tag) -> Result<ImageInfo, CacheError> {
+    /// One image, by tag or by digest, with the generation of its repository.
+    pub async fn image_state(&self, reference: &Reference) -> Result<(ImageInfo, u64), CacheError> {
+        match (reference.tag(), reference.digest()) {
+            (Some(tag), _) => self.image_by_tag(reference, tag).await,
+            (None, Some(_)) => self.image_by_digest(reference).await,
+            (None, None) => {
+                let reason = "a tag or a digest is needed to name an image".to_owned();
+                Err(CacheError::NoSuchImage { reference: reference.clone(), reason })
+            }
+        }
+    }
+
+    async fn image_by_tag(&self, reference: &Reference, tag: &Tag) -> Result<(ImageInfo, u64), CacheError> {
         let name = reference.name();
         let snapshot = self.read(name, Pages::Holding(tag)).await?;
-        if snapshot.head.is_none() {
+        let Some(head) = &snapshot.head else {
             return Err(never_listed(name, &snapshot));
-        }
+        };
         let Some((record, side)) = snapshot.tag(tag) else {
             if snapshot.missing_pages > 0 {
                 return Err(CacheError::Torn { name: name.clone() });
@@ -346,28 +359,29 @@ impl<R: Reader + 'static> Cache<R> {
             let reason = "the tag resolves to another digest".to_owned();
             return Err(CacheError::NoSuchImage { reference: reference.clone(), reason });
         };
-        Ok(ImageInfo { id: reference.clone(), ..image })
+        Ok((ImageInfo { id: reference.clone(), ..image }, head.generation))
     }
 
     /// By the digest of what the repository's tags point at. Reads the whole repository.
-    async fn image_by_digest(&self, reference: &Reference) -> Result<ImageInfo, CacheError> {
+    async fn image_by_digest(&self, reference: &Reference) -> Result<(ImageInfo, u64), CacheError> {
         let name = reference.name();
         let snapshot = self.read(name, Pages::All).await?;
-        if snapshot.head.is_none() {
+        let Some(head) = &snapshot.head else {
             return Err(never_listed(name, &snapshot));
-        }
+        };
         let by_digest = |(_, record, side): (&Tag, &TagRecord, &TagSide)| {
             (record.state.digest() == reference.digest())
                 .then(|| self.image_info(name, None, record, side))
                 .flatten()
         };
-        snapshot.tags().find_map(by_digest).ok_or_else(|| {
+        let image = snapshot.tags().find_map(by_digest).ok_or_else(|| {
             if snapshot.missing_pages > 0 {
                 return CacheError::Torn { name: name.clone() };
             }
             let reason = "no tag of the repository resolves to this digest".to_owned();
             CacheError::NoSuchImage { reference: reference.clone(), reason }
-        })
+        })?;
+        Ok((image, head.generation))
     }
 }
 
@@ -393,13 +407,6 @@ impl<R: Reader + 'static> Registry for Cache<R> {
     }
 
     async fn image(&self, reference: &Reference) -> Result<ImageInfo, CacheError> {
-        match (reference.tag(), reference.digest()) {
-            (Some(tag), _) => self.image_by_tag(reference, tag).await,
-            (None, Some(_)) => self.image_by_digest(reference).await,
-            (None, None) => {
-                let reason = "a tag or a digest is needed to name an image".to_owned();
-                Err(CacheError::NoSuchImage { reference: reference.clone(), reason })
-            }
-        }
+        self.image_state(reference).await.map(|(image, _)| image)
     }
 }

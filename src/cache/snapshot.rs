@@ -60,14 +60,14 @@ impl SnapshotPage {
         self.records.tags.first().map(|(tag, _)| tag)
     }
 
-    fn tags(&self) -> impl Iterator<Item = (&Tag, &TagRecord, &TagSide)> {
+    fn tags(&self) -> impl Iterator<Item = (&Tag, &TagRecord, &TagSide)> + Clone {
         self.records.tags.iter().zip(self.sides.iter()).map(|((tag, record), side)| (tag, record, side))
     }
 }
 
 impl Snapshot {
     /// The tags of the pages that are there, ascending.
-    pub fn tags(&self) -> impl Iterator<Item = (&Tag, &TagRecord, &TagSide)> {
+    pub fn tags(&self) -> impl Iterator<Item = (&Tag, &TagRecord, &TagSide)> + Clone {
         self.pages.iter().flat_map(SnapshotPage::tags)
     }
 

@@ -19,7 +19,7 @@ use crate::config::{Config, Environment, ServeArgs};
 use crate::feed::Feed;
 use crate::notify::{self, Notifying, Standings};
 use crate::policy::Patterns;
-use crate::server::{self, Access, Doors, Followers, Hooks, OciDoor, Tls};
+use crate::server::{self, Access, Doors, EncodedAnswers, Followers, Hooks, OciDoor, Tls};
 
 /// Answers that are not out by then are cut when samovar stops.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -83,6 +83,7 @@ pub async fn run(arguments: &ServeArgs, environment: Environment<'_>) -> Result<
         external_hosts: config.external_hosts.clone(),
         cache,
         hot: Arc::clone(&assembly.hot),
+        encoded: EncodedAnswers::default(),
         warmer: assembly.warmer.handle(),
         feed,
         receivers: receivers.clone(),

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
-use super::{counter, gauge};
+use super::{counter, gauge, raise};
 use crate::cache::HotSetStatistics;
 
 /// Set from the hot set's own statistics whenever they are asked for.
@@ -57,9 +57,4 @@ impl HotSetMetrics {
         raise(&self.stale_answers, statistics.stale_answers);
         raise(&self.evictions, statistics.evictions);
     }
-}
-
-/// Brings a counter up to a total that is counted elsewhere.
-fn raise(counter: &IntCounter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
 }

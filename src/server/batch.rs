@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::access::Caller;
+use super::fields::Fields;
 use super::problem::{Problem, ProblemType, body_problem};
 use super::query::{NoParameters, StrictQuery};
+use super::repositories::Wanted;
 use super::{Doors, latest, on_demand, repositories};
 use crate::cache::demand::Reading;
 
@@ -97,8 +99,8 @@ pub(super) async fn query(
 async fn answer(doors: &Doors, caller: &Caller, query: &Map<String, Value>) -> Answered {
     tokio::task::yield_now().await;
     match read(doors, query) {
-        Ok((name, parameters)) => {
-            let response = ask(doors, caller, &name, &parameters).await;
+        Ok((name, fields, parameters)) => {
+            let response = ask(doors, caller, &name, fields, &parameters).await;
             Answered::new(Some(name), response.into_response()).await
         }
         Err(problem) => Answered::new(None, problem.into_response()).await,
@@ -114,29 +116,45 @@ async fn ask(
     doors: &Doors,
     caller: &Caller,
     name: &Name,
+    fields: Option<Fields>,
     parameters: &[(&str, String)],
 ) -> Result<Response, Problem> {
     if !parameters.is_empty() {
+        if fields.is_some() {
+            return Err(Problem::bad_request(
+                "fields: of a repository, not of what a policy chooses from it",
+            ));
+        }
         let parameters = parameters.iter().map(|(parameter, value)| (*parameter, value.as_str()));
         return latest::choose(doors, caller, name, parameters, &HeaderMap::new()).await;
     }
     let admitted = on_demand::admit(doors, caller, name, Reading::Whole)?;
+    let wanted = Wanted { fields: fields.unwrap_or(Fields::ALL), ..Wanted::WHOLE };
     match doors.cache.generation(name).await {
-        Ok(_) => repositories::answer(doors, name).await,
+        Ok(_) => repositories::answer(doors, name, wanted).await,
         Err(error) => admitted.without(doors, &Reference::new(name.clone(), None, None), error),
     }
 }
 
 /// The repository that is asked about, and how.
-fn read<'q>(doors: &Doors, query: &'q Map<String, Value>) -> Result<(Name, Parameters<'q>), Problem> {
+fn read<'q>(
+    doors: &Doors,
+    query: &'q Map<String, Value>,
+) -> Result<(Name, Option<Fields>, Parameters<'q>), Problem> {
     let name = match query.get("name") {
         Some(Value::String(name)) => name,
         Some(_) => return Err(Problem::bad_request("name: must be a string")),
         None => return Err(Problem::bad_request("name: is missing")),
     };
     let name = Name::parse(name, &doors.aliases).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let fields = match query.get("fields") {
+        None => None,
+        Some(Value::String(fields)) => Some(Fields::read(fields).map_err(Problem::bad_request)?),
+        Some(_) => return Err(Problem::bad_request("fields: must be a string")),
+    };
     let mut parameters = Vec::new();
-    for (parameter, value) in query.iter().filter(|(parameter, _)| *parameter != "name") {
+    let of_policies = |(parameter, _): &(&String, &Value)| !matches!(parameter.as_str(), "name" | "fields");
+    for (parameter, value) in query.iter().filter(of_policies) {
         let values = match value {
             Value::Array(values) => values.as_slice(),
             value => std::slice::from_ref(value),
@@ -154,7 +172,7 @@ fn read<'q>(doors: &Doors, query: &'q Map<String, Value>) -> Result<(Name, Param
             parameters.push((parameter.as_str(), text));
         }
     }
-    Ok((name, parameters))
+    Ok((name, fields, parameters))
 }
 
 impl Answered {

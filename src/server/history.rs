@@ -6,11 +6,12 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use samovar_registry::{Reference, Tag};
 use serde::{Deserialize, Serialize};
 
 use super::access::Caller;
+use super::coding::{self, Coding};
 use super::on_demand;
 use super::problem::Problem;
 use super::query::{self, StrictQuery};
@@ -52,13 +53,16 @@ pub(super) async fn one(
         Ok(history) => history,
         Err(error) => return admitted.without(&doors, &Reference::new(name, None, None), error),
     };
-    let entity_tag = caching::entity_tag(history.generation);
-    let mut response = if caching::client_has(&headers, history.generation) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        Json(HistoryBody { events: history.events }).into_response()
+    let (mut response, entity_tag) = match caching::client_has(&headers, history.generation) {
+        Some(entity_tag) => (StatusCode::NOT_MODIFIED.into_response(), entity_tag),
+        None => (
+            Json(HistoryBody { events: history.events }).into_response(),
+            caching::entity_tag(history.generation, Coding::Identity),
+        ),
     };
-    response.headers_mut().insert(header::ETAG, entity_tag);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, entity_tag);
+    headers.insert(header::CACHE_CONTROL, caching::ASK_EACH_TIME);
+    headers.insert(header::VARY, coding::VARY);
     Ok(response)
 }

@@ -6,15 +6,17 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use samovar_registry::{Reference, Registry};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use samovar_registry::Reference;
 use tokio::time::Instant;
 
-use super::Doors;
 use super::access::Caller;
+use super::coding::{self, Coding};
 use super::following::Following;
 use super::on_demand::{self, Admitted};
 use super::problem::Problem;
 use super::query::{self, StrictQuery, WaitParameters};
+use super::{Doors, caching};
 use crate::warmer::Reading;
 
 /// One image, by tag or digest. With `wait`, which only makes sense where something is watched on demand, when it is there
@@ -24,6 +26,7 @@ pub(super) async fn one(
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
     StrictQuery(parameters): StrictQuery<WaitParameters>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let reference = query::image(path, &doors.aliases)?;
     if parameters.wait.is_some() && doors.on_demand.is_none() {
@@ -35,7 +38,8 @@ pub(super) async fn one(
     let reading = reference.tag().map_or(Reading::List, Reading::Tag);
     let admitted = on_demand::admit(&doors, &caller, reference.name(), reading)?;
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
-    answer(&doors, &reference, admitted, deadline).await
+    answer(&doors, &reference, admitted, deadline, |generation| caching::client_has(&headers, generation))
+        .await
 }
 
 /// The image as it is known now; where it is on its way, when it has come.
@@ -44,11 +48,26 @@ pub(super) async fn answer(
     reference: &Reference,
     admitted: Admitted,
     deadline: Instant,
+    client_has: impl Fn(u64) -> Option<HeaderValue>,
 ) -> Result<Response, Problem> {
     let mut following = None;
     loop {
-        let error = match doors.cache.image(reference).await {
-            Ok(image) => return Ok(Json(image).into_response()),
+        let error = match doors.cache.image_state(reference).await {
+            Ok((image, generation)) => {
+                let confirmed = image.last_fetched;
+                let (mut response, entity_tag) = match client_has(generation) {
+                    Some(entity_tag) => (StatusCode::NOT_MODIFIED.into_response(), entity_tag),
+                    None => (Json(image).into_response(), caching::entity_tag(generation, Coding::Identity)),
+                };
+                let headers = response.headers_mut();
+                headers.insert(header::ETAG, entity_tag);
+                headers.insert(header::CACHE_CONTROL, caching::ASK_EACH_TIME);
+                headers.insert(header::VARY, coding::VARY);
+                if let Some(age) = caching::age(confirmed, doors.clock.now()) {
+                    headers.insert(header::AGE, age);
+                }
+                return Ok(response);
+            }
             Err(error) => error,
         };
         if deadline <= Instant::now() || !admitted.may_come(&error) {

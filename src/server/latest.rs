@@ -7,11 +7,12 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use samovar_registry::{ImageInfo, Name, Reference, Tag};
 use serde::Serialize;
 
 use super::access::Caller;
+use super::coding::{self, Coding};
 use super::on_demand;
 use super::problem::Problem;
 use super::query::{self, Pairs};
@@ -98,17 +99,20 @@ pub(super) async fn choose<'a>(
     }
     // What depends on the time may change while the repository does not.
     let generation = (!policy.depends_on_time()).then_some(latest.generation);
-    let mut response = match generation {
-        Some(generation) if caching::client_has(headers, generation) => {
-            StatusCode::NOT_MODIFIED.into_response()
-        }
-        _ => Json(body(name, &latest)).into_response(),
+    let known = generation.and_then(|generation| caching::client_has(headers, generation));
+    let (mut response, entity_tag) = match known {
+        Some(entity_tag) => (StatusCode::NOT_MODIFIED.into_response(), Some(entity_tag)),
+        None => (
+            Json(body(name, &latest)).into_response(),
+            generation.map(|generation| caching::entity_tag(generation, Coding::Identity)),
+        ),
     };
     let headers = response.headers_mut();
-    if let Some(generation) = generation {
-        headers.insert(header::ETAG, caching::entity_tag(generation));
+    if let Some(entity_tag) = entity_tag {
+        headers.insert(header::ETAG, entity_tag);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::CACHE_CONTROL, caching::ASK_EACH_TIME);
+    headers.insert(header::VARY, coding::VARY);
     if let Some(age) = caching::age(latest.last_update, doors.clock.now()) {
         headers.insert(header::AGE, age);
     }

@@ -20,7 +20,10 @@
 mod access;
 mod batch;
 mod caching;
+mod coding;
+mod encoded;
 mod events;
+mod fields;
 mod following;
 mod guard;
 mod history;
@@ -37,6 +40,7 @@ mod problem;
 mod query;
 mod refresh;
 mod repositories;
+mod repository_body;
 mod store_status;
 mod tls;
 
@@ -67,6 +71,7 @@ use crate::store::{Client, Embedded};
 use crate::warmer::Handle;
 
 pub use self::access::Access;
+pub use self::encoded::EncodedAnswers;
 pub use self::following::Followers;
 pub(crate) use self::hooks::DeliveryOutcome;
 pub use self::hooks::Hooks;
@@ -96,6 +101,8 @@ pub struct Doors {
     pub cache: Cache<Arc<dyn Client>>,
     /// The repositories that the cache has in memory; tells what other replicas changed.
     pub hot: Arc<HotSet>,
+    /// Answers about these, encoded.
+    pub encoded: EncodedAnswers,
     /// Takes requests to refresh.
     pub warmer: Handle,
     /// Tells what changes, and what has changed lately.
@@ -220,6 +227,7 @@ pub fn router(doors: Arc<Doors>) -> Router {
         })
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
         .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+        .layer(axum::middleware::from_fn(coding::negotiate))
         .layer(axum::middleware::from_fn(patience::bound_body))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), access::identify))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), guard::check))

@@ -41,6 +41,7 @@ pub(super) async fn metrics(State(doors): State<Arc<Doors>>, caller: Caller) -> 
     doors.metrics.set_hot_set(&doors.hot.statistics());
     doors.metrics.set_waiting_clients(doors.feed.followers(), doors.followers.len());
     doors.metrics.set_webhooks_waiting(doors.hooks.waiting());
+    doors.metrics.set_encoded_answers(doors.encoded.bytes(), doors.encoded.made());
     doors.metrics.set_lanes(doors.warmer.lanes().into_values());
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
     Ok(([content_type], doors.metrics.render()).into_response())

@@ -55,7 +55,7 @@ pub(super) struct WaitParameters {
 }
 
 /// A duration such as `30s`, no longer than five minutes.
-fn wait<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(super) fn wait<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     use serde::de::Error;
     let text = String::deserialize(deserializer)?;
     let duration: SignedDuration = text

@@ -70,7 +70,8 @@ async fn current(
     deadline: Instant,
 ) -> Result<Response, Problem> {
     if reference.tag().is_some() {
-        return images::answer(doors, reference, admitted, deadline).await;
+        return images::answer(doors, reference, admitted, deadline, |_| None).await;
     }
-    repositories::when_changed(doors, reference.name(), admitted, deadline, |_| false).await
+    let wanted = repositories::Wanted::WHOLE;
+    repositories::when_changed(doors, reference.name(), admitted, deadline, wanted, |_| None).await
 }

@@ -1,7 +1,7 @@
 //! `GET /api/v1/repositories` and `GET /api/v1/repositories/{name}`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -10,18 +10,21 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
-use samovar_registry::{ImageInfo, Name, Reference, Tag};
+use samovar_registry::{Name, Reference};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::access::Caller;
+use super::coding::{self, Coding};
+use super::encoded::Form;
+use super::fields::Fields;
 use super::following::Following;
 use super::on_demand::{self, Admitted};
 use super::problem::Problem;
-use super::query::{self, StrictQuery, WaitParameters};
-use super::{Doors, caching};
-use crate::cache::records::{LastError, Unavailable};
-use crate::cache::{CacheError, ImageRepository, RepositorySummary};
+use super::query::{self, StrictQuery};
+use super::{Doors, caching, repository_body};
+use crate::cache::records::LastError;
+use crate::cache::{CacheError, RepositorySummary};
 use crate::warmer::{Reading, RepositoryOverview};
 
 /// Repositories on one page where the client does not say, and at most.
@@ -116,21 +119,29 @@ pub(super) async fn list(
         .try_collect()
         .await
         .map_err(|error: CacheError| Problem::of(error, doors.clock.now()))?;
-    Ok(Json(RepositoryPage { repositories, next }).into_response())
+    let page = Json(RepositoryPage { repositories, next });
+    Ok(([(header::CACHE_CONTROL, caching::ASK_EACH_TIME)], page).into_response())
 }
 
-#[derive(Debug, Serialize)]
-struct RepositoryBody<'a> {
-    name: &'a Name,
-    tags: &'a [Tag],
-    images: &'a BTreeMap<Tag, ImageInfo>,
-    unavailable: &'a BTreeMap<Tag, Unavailable>,
-    complete: bool,
-    generation: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_update: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: &'a Option<LastError>,
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RepositoryParameters {
+    #[serde(default, deserialize_with = "query::wait")]
+    wait: Option<Duration>,
+    #[serde(default = "Fields::all", deserialize_with = "Fields::deserialize")]
+    fields: Fields,
+}
+
+/// How a repository is to be answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) fields: Fields,
+    pub(super) coding: Coding,
+}
+
+impl Wanted {
+    /// All of it, as it is.
+    pub(super) const WHOLE: Self = Self { fields: Fields::ALL, coding: Coding::Identity };
 }
 
 /// One repository. With `wait` and `If-None-Match`, when it changes; with `wait` alone, when it is first listed.
@@ -138,14 +149,15 @@ pub(super) async fn one(
     State(doors): State<Arc<Doors>>,
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
-    StrictQuery(parameters): StrictQuery<WaitParameters>,
+    StrictQuery(parameters): StrictQuery<RepositoryParameters>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = query::name(path, &doors.aliases)?;
     let admitted = on_demand::admit(&doors, &caller, &name, Reading::Whole)?;
     let deadline = Instant::now() + parameters.wait.unwrap_or_default();
-    when_changed(&doors, &name, admitted, deadline, |generation| caching::client_has(&headers, generation))
-        .await
+    let wanted = Wanted { fields: parameters.fields, coding: Coding::wanted(&headers) };
+    let client_has = |generation| caching::client_has(&headers, generation);
+    when_changed(&doors, &name, admitted, deadline, wanted, client_has).await
 }
 
 /// The repository when it is there, of a generation that the client does not have; at the deadline, that nothing changed.
@@ -154,23 +166,40 @@ pub(super) async fn when_changed(
     name: &Name,
     admitted: Admitted,
     deadline: Instant,
-    client_has: impl Fn(u64) -> bool,
+    wanted: Wanted,
+    client_has: impl Fn(u64) -> Option<HeaderValue>,
 ) -> Result<Response, Problem> {
-    let mut following = Following::new(doors, name, deadline);
+    let mut following = None;
     loop {
         let unchanged = match doors.cache.generation(name).await {
-            Ok(generation) if client_has(generation) => Ok(generation),
-            Ok(_) => {
-                // What somebody asks for first, and waits for, is fetched first.
-                while admitted.begins() && !is_complete(doors, name).await && following.next().await {}
-                return answer(doors, name).await;
-            }
+            Ok(generation) => match client_has(generation) {
+                Some(entity_tag) => Ok(entity_tag),
+                None => {
+                    if admitted.begins() {
+                        // What somebody asks for first, and waits for, is fetched first.
+                        let following =
+                            following.get_or_insert_with(|| Following::new(doors, name, deadline));
+                        while !is_complete(doors, name).await && following.next().await {}
+                    }
+                    return answer(doors, name, wanted).await;
+                }
+            },
             Err(error) => Err(error),
         };
         let may_change = unchanged.as_ref().err().is_none_or(|error| admitted.may_come(error));
-        if !may_change || !following.next().await {
+        let goes_on = may_change
+            && match &mut following {
+                Some(following) => following.next().await,
+                // And one more look: what was published in between is not told.
+                None if Instant::now() < deadline => {
+                    following = Some(Following::new(doors, name, deadline));
+                    true
+                }
+                None => false,
+            };
+        if !goes_on {
             return match unchanged {
-                Ok(generation) => Ok(not_modified(generation)),
+                Ok(entity_tag) => Ok(not_modified(entity_tag)),
                 Err(error) => admitted.without(doors, &Reference::new(name.clone(), None, None), error),
             };
         }
@@ -181,35 +210,36 @@ async fn is_complete(doors: &Doors, name: &Name) -> bool {
     doors.cache.summary(name).await.is_ok_and(|summary| summary.complete)
 }
 
-fn not_modified(generation: u64) -> Response {
-    (StatusCode::NOT_MODIFIED, [(header::ETAG, caching::entity_tag(generation))]).into_response()
+fn not_modified(entity_tag: HeaderValue) -> Response {
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, entity_tag);
+    headers.insert(header::CACHE_CONTROL, caching::ASK_EACH_TIME);
+    headers.insert(header::VARY, coding::VARY);
+    response
 }
 
 /// The repository as it is now.
-pub(super) async fn answer(doors: &Doors, name: &Name) -> Result<Response, Problem> {
-    let now = doors.clock.now();
-    let repository = match doors.cache.repository_state(name).await {
-        Ok(repository) => repository,
+pub(super) async fn answer(doors: &Doors, name: &Name, wanted: Wanted) -> Result<Response, Problem> {
+    let snapshot = match doors.cache.snapshot(name, wanted.fields.pages()).await {
+        Ok(snapshot) => snapshot,
         Err(error) => return Err(doors.problem(error)),
     };
-    let ImageRepository { metadata, unavailable, complete, generation, last_update, last_error, .. } =
-        repository;
-    let body = RepositoryBody {
-        name,
-        tags: &metadata.tags,
-        images: &metadata.images,
-        unavailable: &unavailable,
-        complete,
-        generation,
-        last_update,
-        last_error: &last_error,
+    if snapshot.missing_pages > 0 {
+        return Err(doors.problem(CacheError::Torn { name: name.clone() }));
+    }
+    let form = (Form::Repository(wanted.fields), wanted.coding);
+    let is_hot = || doors.hot.holds(name, &snapshot);
+    let make = || {
+        let (cache, name, snapshot) = (doors.cache.clone(), name.clone(), Arc::clone(&snapshot));
+        move || repository_body::write(&cache, &name, &snapshot, wanted.fields)
     };
-    let mut response = Json(body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::ETAG, caching::entity_tag(generation));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if let Some(age) = caching::age(last_update, now) {
-        headers.insert(header::AGE, age);
+    let encoded = doors.encoded.get(name, &snapshot, form, is_hot, make).await;
+    let generation = snapshot.head.as_ref().map_or(0, |head| head.generation);
+    let mut response = encoded.into_response(generation);
+    let last_update = snapshot.side.as_ref().and_then(|side| side.last_update);
+    if let Some(age) = caching::age(last_update, doors.clock.now()) {
+        response.headers_mut().insert(header::AGE, age);
     }
     Ok(response)
 }

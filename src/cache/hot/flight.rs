@@ -82,6 +82,11 @@ impl HotSet {
         self.state().fresh(name)
     }
 
+    /// Whether just this is in memory.
+    pub(crate) fn holds(&self, name: &Name, snapshot: &Arc<Snapshot>) -> bool {
+        self.last_known(name).is_some_and(|known| Arc::ptr_eq(&known, snapshot))
+    }
+
     /// The repository if it is in memory, for when the store does not answer.
     pub(in crate::cache) fn last_known(&self, name: &Name) -> Option<Arc<Snapshot>> {
         self.state().last_known(name)

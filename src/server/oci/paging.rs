@@ -39,6 +39,11 @@ impl<'a> Paging<'a> {
         PageKey { name: name.clone(), asked: asked.to_owned(), size: self.size, last }
     }
 
+    /// Whether the page is all of a list of so many entries.
+    pub(super) fn is_whole(self, entries: usize) -> bool {
+        self.last.is_none() && entries <= self.size
+    }
+
     /// The page of a list that is in the order of its bytes, and whether another one follows.
     pub(super) fn cut<T: AsRef<str>>(self, list: impl IntoIterator<Item = T>) -> (Vec<T>, bool) {
         let mut rest = list.into_iter().filter(|entry| self.last.is_none_or(|last| entry.as_ref() > last));
@@ -92,6 +97,9 @@ mod tests {
         assert_eq!(cut(Some("2"), Some("2.0")), (vec!["a", "b"], false));
         assert_eq!(cut(Some("3"), Some("1.5")), (vec!["2.0", "a", "b"], false));
         assert_eq!(cut(Some("4"), None).1, false);
+        let is_whole = |size, last| Paging::new(size, last).unwrap().is_whole(4);
+        assert!(is_whole(None, None) && is_whole(Some("4"), None));
+        assert!(!is_whole(Some("3"), None) && !is_whole(None, Some("")) && !is_whole(Some("0"), None));
         assert_eq!(cut(Some("0"), None), (vec![], false));
         assert_eq!(cut(None, Some("zzz")), (vec![], false));
         assert_eq!(cut(Some("99999999999999999999999999"), Some("a")), (vec!["b"], false));

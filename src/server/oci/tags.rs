@@ -1,5 +1,7 @@
 //! The tags of a repository (end-8 of the distribution specification): all that the registry lists, ordered.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use samovar_registry::Tag;
@@ -13,6 +15,8 @@ use super::visit::Visit;
 use crate::cache::load::Pages;
 use crate::cache::snapshot::Snapshot;
 use crate::server::caching;
+use crate::server::coding::{self, Coding};
+use crate::server::encoded::{Encoded, Form};
 
 /// How and where a list is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -33,21 +37,30 @@ pub(super) async fn answer(
 ) -> Result<Response, OciError> {
     let snapshot = visit.snapshot(Pages::All).await?;
     let generation = snapshot.head.as_ref().map_or(0, |head| head.generation);
-    let mut response = if caching::client_has(headers, generation) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let page = page(visit, asked, &snapshot, generation);
-        let mut response = content(page.body, JSON);
-        if let Some(last) = page.leads_on {
-            let link = asked.paging.link(asked.path, last.as_str(), asked.namespace);
-            response.headers_mut().insert(header::LINK, link);
+    let tags = snapshot.head.as_ref().map_or(0, |head| head.counts.total());
+    let mut response = match caching::client_has(headers, generation) {
+        Some(entity_tag) => with(
+            StatusCode::NOT_MODIFIED.into_response(),
+            [
+                (header::ETAG, entity_tag),
+                (header::CACHE_CONTROL, ASK_EACH_TIME),
+                (header::VARY, coding::VARY),
+            ],
+        ),
+        None if asked.paging.is_whole(tags) => {
+            whole(visit, asked.name, &snapshot, Coding::wanted(headers)).await.into_response(generation)
         }
-        response
+        None => {
+            let page = page(visit, asked, &snapshot, generation);
+            let mut response = content(page.body, JSON);
+            if let Some(last) = page.leads_on {
+                let link = asked.paging.link(asked.path, last.as_str(), asked.namespace);
+                response.headers_mut().insert(header::LINK, link);
+            }
+            let entity_tag = caching::entity_tag(generation, Coding::Identity);
+            with(response, [(header::ETAG, entity_tag), (header::CACHE_CONTROL, ASK_EACH_TIME)])
+        }
     };
-    response = with(
-        response,
-        [(header::ETAG, caching::entity_tag(generation)), (header::CACHE_CONTROL, ASK_EACH_TIME)],
-    );
     let last_update = snapshot.side.as_ref().and_then(|side| side.last_update);
     if let Some(age) = caching::age(last_update, visit.doors.clock.now()) {
         response.headers_mut().insert(header::AGE, age);
@@ -66,20 +79,30 @@ fn page(visit: &Visit<'_>, asked: Asked<'_>, snapshot: &Snapshot, generation: u6
     }
     let (tags, more) = asked.paging.cut(snapshot.tags().map(|(tag, ..)| tag));
     let leads_on = tags.last().filter(|_| more).map(|last| (*last).clone());
-    let page = EncodedPage { generation, body: body(asked.name, &tags).into(), leads_on };
+    let page = EncodedPage { generation, body: body(asked.name, tags.iter().copied()).into(), leads_on };
     visit.memory().keep_page(key, page.clone());
     page
 }
 
+/// All tags.
+async fn whole(visit: &Visit<'_>, called: &str, snapshot: &Arc<Snapshot>, coding: Coding) -> Encoded {
+    let is_hot = || visit.doors.hot.holds(visit.name, snapshot);
+    let prepare = || {
+        let (called, snapshot) = (called.to_owned(), Arc::clone(snapshot));
+        move || body(&called, snapshot.tags().map(|(tag, ..)| tag)).into_bytes()
+    };
+    visit.doors.encoded.get(visit.name, snapshot, (Form::Tags(called), coding), is_hot, prepare).await
+}
+
 /// `{"name": …, "tags": […]}`. Tags hold nothing that JSON would have escaped.
-fn body(name: &str, tags: &[&Tag]) -> String {
-    let bytes: usize = tags.iter().map(|tag| tag.as_str().len() + 3).sum();
+fn body<'t>(name: &str, tags: impl Iterator<Item = &'t Tag> + Clone) -> String {
+    let bytes: usize = tags.clone().map(|tag| tag.as_str().len() + 3).sum();
     let name = serde_json::to_string(name).expect("a text written to memory");
     let mut body = String::with_capacity(bytes + name.len() + 24);
     body.push_str("{\"name\":");
     body.push_str(&name);
     body.push_str(",\"tags\":[");
-    for (position, tag) in tags.iter().enumerate() {
+    for (position, tag) in tags.enumerate() {
         if position > 0 {
             body.push(',');
         }
@@ -98,7 +121,10 @@ mod tests {
     #[test]
     fn the_body_is_json_whatever_the_name() {
         let (one, two): (Tag, Tag) = ("1.0".parse().unwrap(), "v2_x".parse().unwrap());
-        assert_eq!(body("team/app", &[&one, &two]), r#"{"name":"team/app","tags":["1.0","v2_x"]}"#);
-        assert_eq!(body("a\"b", &[]), r#"{"name":"a\"b","tags":[]}"#);
+        assert_eq!(
+            body("team/app", [&one, &two].into_iter()),
+            r#"{"name":"team/app","tags":["1.0","v2_x"]}"#
+        );
+        assert_eq!(body("a\"b", [].into_iter()), r#"{"name":"a\"b","tags":[]}"#);
     }
 }
