@@ -1,6 +1,7 @@
 # make test    install from Debian's packages what the tests need and lack, then run all tests, a simulated week first
 # make simulation   days of many repositories in simulated time (SEED=… DAYS=… REPOSITORIES=… TAGS=…); the whole of it is
 #              make simulation DAYS=30 REPOSITORIES=500 TAGS=100000
+# make api-test   only the API as its description has it, by schemathesis, which is installed under target/ from PyPI
 # make check   formatting, clippy, documentation, licences and sources of dependencies
 # make fuzz    throw anything at what reads the words of others, ten seconds for each reader (FUZZ_SECONDS=…)
 
@@ -22,7 +23,9 @@ TEST_PROGRAMS := \
 	memcached:memcached \
 	redis-server:redis-server \
 	redis-cli:redis-tools \
-	nginx:nginx
+	nginx:nginx \
+	curl:curl \
+	python3:python3-venv
 
 # How much `make simulation` simulates.
 SEED ?= 1
@@ -30,9 +33,13 @@ DAYS ?= 7
 REPOSITORIES ?= 100
 TAGS ?= 20000
 
-.PHONY: test check fuzz simulation test-programs format clippy doc deny
+# From PyPI, into an environment of its own.
+SCHEMATHESIS := target/schemathesis/bin/schemathesis
+SCHEMATHESIS_VERSION := 4.32.5
 
-test: test-programs simulation
+.PHONY: test api-test schemathesis check fuzz simulation test-programs format clippy doc deny
+
+test: test-programs schemathesis simulation
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then
 		# It leaves out the tests in documentation; they go first, so that the summary of the rest is the last line.
 		$(CARGO) test --workspace --locked --doc
@@ -62,6 +69,14 @@ test-programs:
 	# Should the packages start daemons on their usual ports, no test minds: each starts servers of its own on free ones.
 	"$${as_root[@]}" apt-get update
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$${missing[@]}"
+
+api-test: schemathesis
+	@$(CARGO) test --locked --package samovar --test openapi
+
+schemathesis:
+	@if [[ -x $(SCHEMATHESIS) ]] && [[ "$$($(SCHEMATHESIS) --version)" == *" $(SCHEMATHESIS_VERSION)" ]]; then exit 0; fi
+	python3 -m venv --clear target/schemathesis
+	target/schemathesis/bin/pip install --quiet --disable-pip-version-check schemathesis==$(SCHEMATHESIS_VERSION)
 
 # Our own crates optimised, over the dependencies that everything else is tested with.
 simulation:

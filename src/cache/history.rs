@@ -41,25 +41,31 @@ pub struct Change {
 }
 
 /// What happened to a repository, as its history tells.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// Names it among all of its repository's.
+    #[schema(value_type = String)]
     pub id: ChangeId,
     /// What happened.
     #[serde(rename = "type")]
+    #[schema(value_type = String)]
     pub kind: ChangeKind,
     /// The tag, where it happened to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub tag: Option<Tag>,
     /// The image that readers were shown before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub old: Option<Digest>,
     /// The image that they are shown now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub new: Option<Digest>,
     /// When it was seen.
     pub at: Timestamp,
     /// What made us look.
+    #[schema(value_type = String)]
     pub cause: Cause,
 }
 

@@ -107,7 +107,9 @@ impl TagState {
 }
 
 /// The five states of a tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum TagStateName {
     /// The image is known.
@@ -214,7 +216,7 @@ pub enum PutOff {
 }
 
 /// What went wrong with a repository's list, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LastError {
     /// In words.
     pub message: String,
@@ -223,7 +225,7 @@ pub struct LastError {
 }
 
 /// Why a tag has no image to show.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Unavailable {
     /// The state, never `ok`.
     pub state: TagStateName,

@@ -54,7 +54,7 @@ const LONGEST_TAKING_OVER: Duration = Duration::from_secs(10);
 const LONGEST_NOTE: Duration = Duration::from_secs(3);
 
 /// How a receiver is doing, for status.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Standing {
     name: String,
     /// Without path and query, which may be secret.
@@ -77,6 +77,7 @@ pub struct Standing {
     paused_for_seconds: Option<f64>,
     /// What was given up last, of the hosts that this replica asks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     dead_letters: Vec<DeadLetter>,
 }
 

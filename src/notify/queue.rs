@@ -42,18 +42,22 @@ pub(super) enum Outcome {
 }
 
 /// A change that was given up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeadLetter {
     /// The repository.
+    #[schema(value_type = String)]
     pub name: Name,
     /// The change; absent where it is not known which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub id: Option<ChangeId>,
     /// What happened.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub kind: Option<ChangeKind>,
     /// To which tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub tag: Option<Tag>,
     /// Why it was given up.
     pub reason: String,

@@ -20,7 +20,7 @@ use super::fields::Fields;
 use super::problem::{Problem, ProblemType, body_problem};
 use super::query::{NoParameters, StrictQuery};
 use super::repositories::Wanted;
-use super::{Doors, latest, on_demand, repositories};
+use super::{Doors, latest, on_demand, openapi, repositories};
 use crate::cache::demand::Reading;
 
 /// Questions in one request.
@@ -32,9 +32,11 @@ const QUERIES_AT_ONCE: usize = 16;
 /// The answers to one request together; what comes after is left out.
 const MOST_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Batch {
+    /// Each with the `name` of a repository, and the parameters of a policy, or `fields`, or nothing more.
+    #[schema(value_type = Vec<Object>, max_items = 1000)]
     queries: Vec<Map<String, Value>>,
 }
 
@@ -63,6 +65,13 @@ struct Answered {
 type Parameters<'q> = Vec<(&'q str, String)>;
 
 /// The answers to many questions, in their order.
+#[utoipa::path(
+    post,
+    path = "/api/v1/query",
+    operation_id = "query",
+    request_body = Batch,
+    responses((status = 200, description = "An answer to each question", body = openapi::Answers))
+)]
 pub(super) async fn query(
     State(doors): State<Arc<Doors>>,
     caller: Caller,

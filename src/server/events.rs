@@ -23,7 +23,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Clients whose connection broke come back after a time of their own between these, in milliseconds.
 const COME_BACK_AFTER: std::ops::Range<u64> = 1000..5000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventsParameters {
     /// Globs over names, separated by commas.
@@ -35,6 +36,13 @@ pub(super) struct EventsParameters {
 }
 
 /// What changes from now on, or from where the client has come to.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events",
+    operation_id = "follow_events",
+    params(EventsParameters),
+    responses((status = 200, description = "Server-sent events, without an end", body = String, content_type = "text/event-stream"))
+)]
 pub(super) async fn follow(
     State(doors): State<Arc<Doors>>,
     caller: Caller,

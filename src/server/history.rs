@@ -15,23 +15,38 @@ use super::coding::{self, Coding};
 use super::on_demand;
 use super::problem::Problem;
 use super::query::{self, StrictQuery};
-use super::{Doors, caching};
+use super::{Doors, caching, openapi};
 use crate::cache::history::{Event, Since};
 use crate::warmer::Reading;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HistoryParameters {
+    /// Only what happened to this tag.
     tag: Option<String>,
+    /// Only what happened after this: a time, or the id of an event.
     since: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct HistoryBody {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = History)]
+pub(super) struct HistoryBody {
     events: Vec<Event>,
 }
 
 /// What happened to a repository, or to one of its tags, the latest last.
+#[utoipa::path(
+    get,
+    path = "/api/v1/history/{name}",
+    operation_id = "get_history",
+    params(("name" = String, Path, description = openapi::NAME), HistoryParameters),
+    responses(
+        (status = 200, description = "What happened, the latest last", body = HistoryBody),
+        (status = 202, description = "The repository is watched from now on", body = on_demand::Accepted<'static>),
+        (status = 304, description = "Nothing has happened since the client asked")
+    )
+)]
 pub(super) async fn one(
     State(doors): State<Arc<Doors>>,
     caller: Caller,

@@ -16,11 +16,22 @@ use super::following::Following;
 use super::on_demand::{self, Admitted};
 use super::problem::Problem;
 use super::query::{self, StrictQuery, WaitParameters};
-use super::{Doors, caching};
+use super::{Doors, caching, openapi};
 use crate::warmer::Reading;
 
 /// One image, by tag or digest. With `wait`, which only makes sense where something is watched on demand, when it is there
 /// for the first time.
+#[utoipa::path(
+    get,
+    path = "/api/v1/images/{reference}",
+    operation_id = "get_image",
+    params(("reference" = String, Path, description = openapi::REFERENCE), WaitParameters),
+    responses(
+        (status = 200, description = "The image", body = openapi::ImageInfo),
+        (status = 202, description = "Its repository is watched from now on", body = on_demand::Accepted<'static>),
+        (status = 304, description = "It is as the client knows it")
+    )
+)]
 pub(super) async fn one(
     State(doors): State<Arc<Doors>>,
     caller: Caller,

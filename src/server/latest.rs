@@ -16,7 +16,7 @@ use super::coding::{self, Coding};
 use super::on_demand;
 use super::problem::Problem;
 use super::query::{self, Pairs};
-use super::{Doors, caching};
+use super::{Doors, caching, openapi};
 use crate::cache::Latest;
 use crate::cache::demand::Reading;
 use crate::cache::records::Unavailable;
@@ -25,14 +25,23 @@ use crate::policy::{LeftOut, Policy};
 /// Tags named in a problem; more are counted.
 const MOST_NAMED: usize = 10;
 
-#[derive(Debug, Serialize)]
-struct LatestBody<'a> {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Latest)]
+pub(super) struct LatestBody<'a> {
+    #[schema(value_type = String)]
     name: &'a Name,
+    /// How many tags fit.
     matched: usize,
     complete: bool,
+    /// The best first.
+    #[schema(value_type = Vec<openapi::LatestTag>)]
     tags: Vec<LatestTag<'a>>,
+    /// Why tags were not considered.
+    #[schema(value_type = BTreeMap<String, String>)]
     left_out: &'a BTreeMap<Tag, LeftOut>,
+    /// How many more were not.
     #[serde(skip_serializing_if = "is_none")]
+    #[schema(required = false)]
     left_out_more: usize,
 }
 
@@ -60,6 +69,35 @@ fn is_none(count: &usize) -> bool {
 }
 
 /// The best tags of one repository.
+#[utoipa::path(
+    get,
+    path = "/api/v1/latest/{name}",
+    operation_id = "get_latest",
+    params(
+        ("name" = String, Path, description = openapi::NAME),
+        ("semver" = Option<String>, Query, description = "The highest version in this range is best", example = "*"),
+        ("alphabetical" = Option<String>, Query, description = "The last in this order is best: asc or desc"),
+        ("numerical" = Option<String>, Query, description = "The last in this order is best: asc or desc"),
+        ("newest" = Option<String>, Query, description = "created, pushed or first_seen"),
+        ("filter" = Option<String>, Query, description = "Only tags in which the regular expression matches; may be repeated"),
+        ("exclude" = Option<String>, Query, description = "No tags in which it matches; may be repeated"),
+        ("extract" = Option<String>, Query, description = "What of the tag is compared, by groups of the first filter"),
+        ("platform" = Option<String>, Query, description = "Only images that offer it; may be repeated"),
+        ("label" = Option<String>, Query, description = "Only images whose labels fit; may be repeated"),
+        ("min_age" = Option<String>, Query, description = "Only what has been there for so long"),
+        ("min_age_by" = Option<String>, Query, description = "From when: first_seen, pushed or created"),
+        ("limit" = Option<String>, Query, description = "How many tags, from 1 to 1,000"),
+        ("require_complete" = Option<String>, Query, description = "Refuse an answer that what is missing could change"),
+        ("prerelease" = Option<String>, Query, description = "Pre-releases also where the range names none"),
+        ("partial" = Option<String>, Query, description = "Whether versions may leave parts open"),
+        ("strict" = Option<String>, Query, description = "Only versions by the letter of SemVer")
+    ),
+    responses(
+        (status = 200, description = "The best tags", body = LatestBody<'static>),
+        (status = 202, description = "The repository is watched from now on", body = on_demand::Accepted<'static>),
+        (status = 304, description = "It is as the client knows it")
+    )
+)]
 pub(super) async fn one(
     State(doors): State<Arc<Doors>>,
     caller: Caller,

@@ -10,6 +10,7 @@
 //! | `/api/v1/refresh` | `refresh` |
 //! | `/api/v1/events` | `events` |
 //! | `/hooks/…`, `/api/flux/v11/notify` | `hooks` |
+//! | `/api/v1/openapi.json` | `openapi` |
 //! | `/v2/…` | `oci` |
 //! | `/api/v1/status`, `/metrics`, `/healthz`, `/readyz` | `operations` |
 //!
@@ -34,6 +35,7 @@ mod limits;
 mod listen;
 pub mod oci;
 mod on_demand;
+mod openapi;
 mod operations;
 mod patience;
 mod problem;
@@ -167,7 +169,7 @@ impl Doors {
 }
 
 /// The routes, as they are counted; what is not among them is counted as `other`.
-pub(crate) const ROUTES: [&str; 16] = [
+pub(crate) const ROUTES: [&str; 17] = [
     "/api/v1/repositories",
     "/api/v1/repositories/{*name}",
     "/api/v1/images/{*reference}",
@@ -180,6 +182,7 @@ pub(crate) const ROUTES: [&str; 16] = [
     hooks::ROUTES[1],
     hooks::ROUTES[2],
     "/api/v1/status",
+    "/api/v1/openapi.json",
     "/metrics",
     "/healthz",
     "/readyz",
@@ -201,6 +204,7 @@ pub fn router(doors: Arc<Doors>) -> Router {
         _,
         _,
         status,
+        openapi,
         metrics,
         healthy,
         ready,
@@ -216,6 +220,7 @@ pub fn router(doors: Arc<Doors>) -> Router {
         .route(refresh, post(refresh::refresh))
         .route(events, get(events::follow))
         .route(status, get(operations::status))
+        .route(openapi, get(openapi::described))
         .route(metrics, get(operations::metrics))
         .route(healthy, get(operations::healthy))
         .route(ready, get(operations::ready))

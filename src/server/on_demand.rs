@@ -106,9 +106,13 @@ impl Admitted {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Accepted<'a> {
+/// What is being seen to.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Accepted)]
+pub(super) struct Accepted<'a> {
+    #[schema(value_type = String)]
     image: &'a Reference,
+    #[schema(value_type = String)]
     status: &'static str,
 }
 

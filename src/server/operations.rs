@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use samovar_registry::Name;
 use samovar_registry::upstream::{BlockReason, IdentityQuota, Quota};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Doors;
 use super::access::Caller;
@@ -60,8 +61,8 @@ pub(super) async fn ready(State(doors): State<Arc<Doors>>) -> (StatusCode, Strin
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Status {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Status {
     version: &'static str,
     started_at: Timestamp,
     ready: bool,
@@ -73,18 +74,21 @@ struct Status {
     lanes: Vec<LaneStatus>,
     /// Who may tell that something was pushed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     hooks: Vec<ReceiverStatus>,
     hosts: Vec<HostStatus>,
     /// Who is told of changes by requests of ours.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     receivers: Vec<Standing>,
     /// Hosts whose TLS is not verified.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     unverified_hosts: Vec<String>,
 }
 
 /// Who may ask, and whether what says so can be used.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct AccessStatus {
     /// Whether callers are asked who they are.
     required: bool,
@@ -92,6 +96,7 @@ struct AccessStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<usize>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     problems: Vec<String>,
 }
 
@@ -108,7 +113,7 @@ impl AccessStatus {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct WarmerStatus {
     repositories: usize,
     complete: usize,
@@ -124,7 +129,7 @@ struct WarmerStatus {
 }
 
 /// Repositories that are due and wait for their turn, by the most urgent thing that each needs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct QueueStatus {
     asked: usize,
     new: usize,
@@ -138,7 +143,7 @@ struct QueueStatus {
 }
 
 /// Which replica keeps a host's repositories warm, and who waits for it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LaneStatus {
     host: String,
     standing: &'static str,
@@ -148,16 +153,17 @@ struct LaneStatus {
     longest_wait_seconds: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SourceStatus {
     name: String,
     repositories: usize,
     /// What is wrong, such as credentials that cannot be used.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     problems: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct HostStatus {
     host: String,
     /// Requests a second now, and when the host does not limit us.
@@ -184,17 +190,18 @@ struct HostStatus {
     quota: Option<QuotaStatus>,
     /// What is left to each identity, by our own count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     quotas: Vec<IdentityQuotaStatus>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct BreakerStatus {
     /// Whether the host is left alone, or probed.
     open: bool,
     failures: u32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct QuotaStatus {
     limit: u64,
     remaining: u64,
@@ -202,7 +209,7 @@ struct QuotaStatus {
     window_seconds: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct IdentityQuotaStatus {
     identity: String,
     #[serde(flatten)]
@@ -219,6 +226,12 @@ struct IdentityQuotaStatus {
 }
 
 /// How samovar is doing, as far as it names nothing that the caller may not see.
+#[utoipa::path(
+    get,
+    path = "/api/v1/status",
+    operation_id = "get_status",
+    responses((status = 200, description = "How samovar is doing", body = Status))
+)]
 pub(super) async fn status(
     State(doors): State<Arc<Doors>>,
     caller: Caller,

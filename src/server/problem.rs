@@ -12,7 +12,7 @@ use crate::cache::CacheError;
 use crate::cache::records::{LastError, TagStateName};
 
 /// What kind of problem it is; `type` in the answer. Clients may rely on these words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ProblemType {
     /// 400: a name, parameter or body that cannot be read.
@@ -205,13 +205,18 @@ pub(super) fn after(wait: Duration) -> HeaderValue {
     HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// What is wrong, as RFC 9457 has it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Body<'a> {
     r#type: ProblemType,
+    #[schema(value_type = String)]
     title: &'a str,
     status: u16,
+    #[schema(value_type = String)]
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<LastError>)]
     last_error: &'a Option<LastError>,
 }
 

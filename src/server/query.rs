@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use samovar_registry::{Aliases, Name, Reference};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use utoipa::IntoParams;
 
 use super::problem::Problem;
 
@@ -47,10 +48,13 @@ impl<S: Sync> FromRequestParts<S> for Pairs {
 pub(super) struct NoParameters {}
 
 /// For calls that can wait.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WaitParameters {
+    /// How long to wait: `30s`, at most 5 minutes.
     #[serde(default, deserialize_with = "wait")]
+    #[param(value_type = Option<String>, example = "1s")]
     pub(super) wait: Option<Duration>,
 }
 

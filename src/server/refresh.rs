@@ -14,16 +14,29 @@ use super::access::Caller;
 use super::on_demand::{self, Admitted, accepted};
 use super::problem::{Problem, ProblemType, body_problem};
 use super::query::{StrictQuery, WaitParameters};
-use super::{Doors, images, repositories};
+use super::{Doors, images, openapi, repositories};
 use crate::warmer::{Reading, RequestRefused};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RefreshBody {
+    /// A repository, or a tag of it.
     image: String,
 }
 
 /// Refreshes a repository or one tag of it. With `wait`, answers with the result if it is there in time.
+#[utoipa::path(
+    post,
+    path = "/api/v1/refresh",
+    operation_id = "refresh",
+    params(WaitParameters),
+    request_body = RefreshBody,
+    responses(
+        (status = 200, description = "It is fresh", body = openapi::Refreshed),
+        (status = 202, description = "It is being refreshed", body = on_demand::Accepted<'static>),
+        (status = 502, description = "It could not be refreshed", body = super::problem::Body<'static>, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn refresh(
     State(doors): State<Arc<Doors>>,
     caller: Caller,

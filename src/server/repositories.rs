@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use samovar_registry::{Name, Reference};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
 
 use super::access::Caller;
 use super::coding::{self, Coding};
@@ -22,7 +23,7 @@ use super::following::Following;
 use super::on_demand::{self, Admitted};
 use super::problem::Problem;
 use super::query::{self, StrictQuery};
-use super::{Doors, caching, repository_body};
+use super::{Doors, caching, openapi, repository_body};
 use crate::cache::records::LastError;
 use crate::cache::{CacheError, RepositorySummary};
 use crate::warmer::{Reading, RepositoryOverview};
@@ -33,24 +34,33 @@ const MOST_LIMIT: usize = 1000;
 /// Summaries read from the store at once.
 const SUMMARIES_AT_ONCE: usize = 32;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParameters {
+    /// Only repositories whose canonical names begin with it.
     #[serde(default)]
+    #[param(value_type = Option<String>)]
     prefix: String,
+    /// How many at most; 100 unless given.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
+    /// The `next` of the page before.
     after: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct RepositoryPage {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RepositoryPage {
     repositories: Vec<RepositoryRow>,
+    /// Where the next page begins; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     next: Option<Name>,
 }
 
-#[derive(Debug, Serialize)]
-struct RepositoryRow {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RepositoryRow {
+    #[schema(value_type = String)]
     name: Name,
     tag_count: usize,
     image_count: usize,
@@ -80,6 +90,13 @@ impl From<RepositoryOverview> for RepositorySummary {
 }
 
 /// The watched repositories that the caller may see, by name.
+#[utoipa::path(
+    get,
+    path = "/api/v1/repositories",
+    operation_id = "list_repositories",
+    params(ListParameters),
+    responses((status = 200, description = "A page of repositories", body = RepositoryPage))
+)]
 pub(super) async fn list(
     State(doors): State<Arc<Doors>>,
     caller: Caller,
@@ -123,12 +140,17 @@ pub(super) async fn list(
     Ok(([(header::CACHE_CONTROL, caching::ASK_EACH_TIME)], page).into_response())
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RepositoryParameters {
+    /// How long to wait for a change, with `If-None-Match`, or for the first listing: `30s`, at most 5 minutes.
     #[serde(default, deserialize_with = "query::wait")]
+    #[param(value_type = Option<String>, example = "1s")]
     wait: Option<Duration>,
+    /// The parts that are wanted, separated by commas; all of them unless given.
     #[serde(default = "Fields::all", deserialize_with = "Fields::deserialize")]
+    #[param(value_type = Option<String>, example = "tags,complete")]
     fields: Fields,
 }
 
@@ -144,7 +166,20 @@ impl Wanted {
     pub(super) const WHOLE: Self = Self { fields: Fields::ALL, coding: Coding::Identity };
 }
 
-/// One repository. With `wait` and `If-None-Match`, when it changes; with `wait` alone, when it is first listed.
+/// One repository.
+///
+/// With `wait` and `If-None-Match`, when it changes; with `wait` alone, when it is first listed.
+#[utoipa::path(
+    get,
+    path = "/api/v1/repositories/{name}",
+    operation_id = "get_repository",
+    params(("name" = String, Path, description = openapi::NAME), RepositoryParameters),
+    responses(
+        (status = 200, description = "The repository", body = repository_body::RepositoryBody<'static>),
+        (status = 202, description = "It is watched from now on", body = on_demand::Accepted<'static>),
+        (status = 304, description = "It is as the client knows it")
+    )
+)]
 pub(super) async fn one(
     State(doors): State<Arc<Doors>>,
     caller: Caller,

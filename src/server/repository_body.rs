@@ -1,28 +1,35 @@
 //! A repository in JSON, written straight from what is in memory.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use samovar_registry::{Name, Tag};
 use serde::ser::{Serialize, Serializer};
-use std::sync::Arc;
 
 use super::fields::Fields;
+use super::openapi::ImageInfo;
 use crate::cache::Cache;
 use crate::cache::records::{LastError, Unavailable};
 use crate::cache::snapshot::Snapshot;
 use crate::store::Client;
 
 /// What is asked for of one repository. Its name is always there.
-#[derive(Debug, serde::Serialize)]
-struct RepositoryBody<'a> {
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Repository)]
+pub(super) struct RepositoryBody<'a> {
+    #[schema(value_type = String)]
     name: &'a Name,
     /// All that the registry lists.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
     tags: Option<Tags<'a>>,
     /// By tag, where they are known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, ImageInfo>>)]
     images: Option<Images<'a>>,
     /// By tag, why they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Unavailable>>)]
     unavailable: Option<Reasons<'a>>,
     /// The list was read to its end, and no tag is pending or failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,6 +42,7 @@ struct RepositoryBody<'a> {
     last_update: Option<Timestamp>,
     /// What went wrong with the list since.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<LastError>)]
     last_error: Option<&'a LastError>,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Doors;
 use crate::store::{Client, Key, SetAside, Statistics};
@@ -24,10 +25,11 @@ pub struct LocalTier {
 }
 
 /// The store in the answer of `GET /api/v1/status`. What is not known is absent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StoreStatus {
     kind: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
     url: String,
     /// Why it does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,13 +51,13 @@ impl StoreStatus {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SetAsideStatus {
     files: u64,
     bytes: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct LocalTierStatus {
     path: String,
     #[serde(flatten)]

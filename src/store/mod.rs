@@ -79,7 +79,7 @@ pub enum StoreError {
 }
 
 /// What a store holds and where its bounds are, as far as the engine can tell. As JSON, what it cannot tell is left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Statistics {
     /// Entries.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,6 +98,7 @@ pub struct Statistics {
     pub evicted: Option<u64>,
     /// It has just refused to store something for want of room.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     pub full: bool,
 }
 

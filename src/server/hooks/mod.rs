@@ -140,7 +140,7 @@ pub(super) fn routes() -> Router<Arc<Doors>> {
 }
 
 #[derive(Debug, Deserialize)]
-struct PathParameters {
+pub(super) struct PathParameters {
     receiver: String,
     secret: Option<String>,
 }
@@ -152,7 +152,21 @@ pub(super) struct SecretParameter {
     secret: Option<String>,
 }
 
-async fn receive(
+/// Takes what a registry tells.
+#[utoipa::path(
+    post,
+    path = "/hooks/{receiver}",
+    operation_id = "receive",
+    params(
+        ("receiver" = String, Path, description = "The name of a receiver that is configured"),
+        ("secret" = Option<String>, Query, description = "Where the sender can set neither a header nor a path")),
+    request_body(content = Object, description = "What a registry sends, at most 1 MiB, of any content type"),
+    responses(
+        (status = 200, description = "Accepted, as the sender wants to hear it", body = Object),
+        (status = 202, description = "Accepted, whether anything of it is watched or not", body = Object)
+    )
+)]
+pub(super) async fn receive(
     State(doors): State<Arc<Doors>>,
     path: Result<Path<PathParameters>, PathRejection>,
     StrictQuery(query): StrictQuery<SecretParameter>,
@@ -167,7 +181,18 @@ async fn receive(
 }
 
 /// What fluxd was told.
-async fn notify(
+#[utoipa::path(
+    post,
+    path = "/api/flux/v11/notify",
+    operation_id = "notify",
+    params(("secret" = Option<String>, Query, description = "Where the sender can set neither a header nor a path")),
+    request_body(content = Object, description = "What a registry sends, at most 1 MiB, of any content type"),
+    responses(
+        (status = 200, description = "Accepted, as the sender wants to hear it", body = Object),
+        (status = 202, description = "Accepted, whether anything of it is watched or not", body = Object)
+    )
+)]
+pub(super) async fn notify(
     State(doors): State<Arc<Doors>>,
     StrictQuery(query): StrictQuery<SecretParameter>,
     request: Request,

@@ -65,12 +65,13 @@ struct Last {
 }
 
 /// A receiver in the status.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(crate) struct ReceiverStatus {
     name: String,
     r#type: &'static str,
     /// Nobody has to prove anything.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     unauthenticated: bool,
     /// When a delivery was last accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +84,7 @@ pub(crate) struct ReceiverStatus {
 }
 
 /// A delivery that was refused.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 struct RefusalStatus {
     at: Timestamp,
     outcome: &'static str,
