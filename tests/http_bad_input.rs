@@ -45,6 +45,11 @@ fn with_server<S: Strategy>(inputs: &S, test: impl Fn(&tokio::runtime::Runtime, 
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
+/// Every byte percent-encoded.
+fn encoded(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("%{byte:02x}"))
+}
+
 fn path() -> impl Strategy<Value = String> {
     let known = select(vec![
         "api",
@@ -100,8 +105,7 @@ fn path() -> impl Strategy<Value = String> {
         "UPPER",
     ])
     .prop_map(str::to_owned);
-    let any = proptest::collection::vec(any::<u8>(), 0..20)
-        .prop_map(|bytes| bytes.iter().map(|byte| format!("%{byte:02x}")).collect::<String>());
+    let any = proptest::collection::vec(any::<u8>(), 0..20).prop_map(|bytes| encoded(&bytes));
     let long = (1..3000usize).prop_map(|length| "a".repeat(length));
     let segment = prop_oneof![12 => known, 2 => any, 2 => "[!-\"$-.0-9:-~]{0,12}".prop_map(|text| text.replace('?', "")), 1 => long];
     let deep = proptest::collection::vec(segment.clone(), 0..8);
@@ -143,7 +147,7 @@ fn query() -> impl Strategy<Value = String> {
         ]).prop_map(str::to_owned),
         2 => "[!-~&&[^#&]]{0,30}",
         1 => proptest::collection::vec(any::<u8>(), 0..10)
-            .prop_map(|bytes| bytes.iter().map(|byte| format!("%{byte:02X}")).collect::<String>()),
+            .prop_map(|bytes| encoded(&bytes)),
     ];
     let pair = (key, value).prop_map(|(key, value)| format!("{key}={value}"));
     let some = proptest::collection::vec(pair, 1..5).prop_map(|pairs| format!("?{}", pairs.join("&")));
@@ -252,7 +256,7 @@ async fn exchange(host: &str, bytes: &[u8], closes: bool) -> Vec<u8> {
         let _ = stream.shutdown().await;
     }
     let read = tokio::time::timeout(LIMIT, async {
-        let mut part = [0; 16 * 1024];
+        let mut part = vec![0; 16 * 1024];
         while let Ok(length @ 1..) = stream.read(&mut part).await {
             answer.extend_from_slice(&part[..length]);
         }

@@ -186,7 +186,9 @@ async fn ask(host: &str, path: &str, unchanged: bool) -> Measured {
     }
     let mut command = Command::new("wrk");
     command.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{SECONDS}s"), "--latency"]);
-    headers.iter().for_each(|header| _ = command.args(["-H", header]));
+    for header in &headers {
+        command.args(["-H", header]);
+    }
     let output = command.arg(&url).kill_on_drop(true).output().await;
     let output = output.expect("wrk is missing: apt-get install wrk");
     let text = String::from_utf8_lossy(&output.stdout);

@@ -41,8 +41,8 @@ pub(crate) async fn nginx(files: &Path, upstream: &str) -> Running {
     );
     let file = directory.path().join("nginx.conf");
     std::fs::write(&file, configuration).expect("a file can be written");
-    let arguments = ["-e", "stderr", "-p", &path, "-c"].map(Into::into);
-    let launch = Launch::of_package("nginx", "nginx").arguments(arguments).arguments([file.into_os_string()]);
+    let launch = Launch::of_package("nginx", "nginx").arguments(["-e", "stderr", "-p", &path, "-c"]);
+    let launch = launch.arguments([file.into_os_string()]);
     let server = Server::start(&launch, directory);
     listening(format!("127.0.0.1:{port}"), server).await
 }

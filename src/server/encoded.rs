@@ -86,7 +86,7 @@ struct Kept {
 struct Forms {
     /// What they were made from.
     of: Weak<Snapshot>,
-    forms: Vec<KeptForm>,
+    kept: Vec<KeptForm>,
     bytes: usize,
 }
 
@@ -202,14 +202,14 @@ impl Kept {
         coding: Coding,
     ) -> Option<Slot> {
         let forms = self.repositories.get(name).filter(|forms| forms.is_of(snapshot))?;
-        let kept = forms.forms.iter().find(|kept| kept.form.is(form, coding))?;
+        let kept = forms.kept.iter().find(|kept| kept.form.is(form, coding))?;
         Some(Arc::clone(&kept.slot))
     }
 
     fn add(&mut self, name: &Name, snapshot: &Arc<Snapshot>, form: Form<'_>, coding: Coding) -> Slot {
         if self.repositories.peek(name).is_none_or(|forms| !forms.is_of(snapshot)) {
             self.remove(name);
-            let forms = Forms { of: Arc::downgrade(snapshot), forms: Vec::new(), bytes: OVERHEAD_BYTES };
+            let forms = Forms { of: Arc::downgrade(snapshot), kept: Vec::new(), bytes: OVERHEAD_BYTES };
             self.bytes += forms.bytes;
             self.repositories.put(name.clone(), forms);
         } else if let Some(slot) = self.find(name, snapshot, form, coding) {
@@ -218,13 +218,13 @@ impl Kept {
         }
         let slot = Slot::default();
         if let Some(forms) = self.repositories.get_mut(name) {
-            if forms.forms.len() == MOST_FORMS {
-                let oldest = forms.forms.remove(0);
+            if forms.kept.len() == MOST_FORMS {
+                let oldest = forms.kept.remove(0);
                 forms.bytes -= oldest.bytes;
                 self.bytes -= oldest.bytes;
             }
             let form = OwnedForm::new(form, coding);
-            forms.forms.push(KeptForm { form, slot: Arc::clone(&slot), bytes: 0 });
+            forms.kept.push(KeptForm { form, slot: Arc::clone(&slot), bytes: 0 });
         }
         slot
     }
@@ -238,12 +238,12 @@ impl Kept {
     /// An answer that is being kept has so many bytes.
     fn account(&mut self, name: &Name, slot: &Slot, bytes: usize) {
         let Some(forms) = self.repositories.peek_mut(name) else { return };
-        let Some(place) = forms.forms.iter().position(|kept| Arc::ptr_eq(&kept.slot, slot)) else { return };
+        let Some(place) = forms.kept.iter().position(|kept| Arc::ptr_eq(&kept.slot, slot)) else { return };
         if bytes > MOST_KEPT_BYTES / LARGEST_PART {
-            forms.forms.remove(place);
+            forms.kept.remove(place);
             return;
         }
-        forms.forms[place].bytes = bytes + OVERHEAD_BYTES;
+        forms.kept[place].bytes = bytes + OVERHEAD_BYTES;
         forms.bytes += bytes + OVERHEAD_BYTES;
         self.bytes += bytes + OVERHEAD_BYTES;
         while self.bytes > MOST_KEPT_BYTES {

@@ -73,13 +73,14 @@ pub(super) struct LatestTag {
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "it describes what is written as bytes")]
 pub(super) struct Answers {
-    answers: Vec<Answer>,
+    answers: Vec<Answered>,
 }
 
 /// The answer to one question: `answer` or `problem`.
 #[derive(Debug, ToSchema)]
+#[schema(as = Answer)]
 #[expect(dead_code, reason = "it describes what is written as bytes")]
-pub(super) struct Answer {
+pub(super) struct Answered {
     /// The repository; absent where it could not be read.
     name: Option<String>,
     /// The status that the question would have had alone.

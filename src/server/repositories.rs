@@ -207,9 +207,8 @@ pub(super) async fn when_changed(
     let mut following = None;
     loop {
         let unchanged = match doors.cache.generation(name).await {
-            Ok(generation) => match client_has(generation) {
-                Some(entity_tag) => Ok(entity_tag),
-                None => {
+            Ok(generation) => {
+                let Some(entity_tag) = client_has(generation) else {
                     if admitted.begins() {
                         // What somebody asks for first, and waits for, is fetched first.
                         let following =
@@ -217,8 +216,9 @@ pub(super) async fn when_changed(
                         while !is_complete(doors, name).await && following.next().await {}
                     }
                     return answer(doors, name, wanted).await;
-                }
-            },
+                };
+                Ok(entity_tag)
+            }
             Err(error) => Err(error),
         };
         let may_change = unchanged.as_ref().err().is_none_or(|error| admitted.may_come(error));
