@@ -147,7 +147,7 @@ async fn lists_batches_and_the_status_name_only_what_may_be_seen() {
     };
     let ours = format!("{host}/team/app");
     let path = "/api/v1/repositories?limit=1";
-    assert_eq!(names(guarded.get(path, &guarded.team).await), [ours.clone()]);
+    assert_eq!(names(guarded.get(path, &guarded.team).await), std::slice::from_ref(&ours));
     assert!(guarded.get(path, &guarded.team).await.json().get("next").is_none(), "no page of the hidden");
     assert_eq!(names(guarded.get("/api/v1/repositories", &guarded.all).await).len(), 2);
     let catalog = guarded.get("/v2/_catalog", &guarded.team).await;

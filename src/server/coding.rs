@@ -151,12 +151,7 @@ pub(super) async fn negotiate(request: Request, next: Next) -> Response {
         _ => Coding::wanted(request.headers()),
     };
     let mut response = next.run(request).await;
-    let is_json = |value: &HeaderValue| {
-        let value = value.as_bytes();
-        value == b"application/json" || value == b"application/problem+json"
-    };
-    let may_be_coded = response.headers().get(header::CONTENT_TYPE).is_some_and(is_json);
-    if !may_be_coded {
+    if !may_be_coded(response.headers()) {
         return response;
     }
     response.headers_mut().insert(header::VARY, VARY);
@@ -180,6 +175,17 @@ pub(super) async fn negotiate(request: Request, next: Next) -> Response {
         *entity_tag = caching::in_coding(entity_tag, coding);
     }
     Response::from_parts(parts, Body::from(coded))
+}
+
+/// Whether an answer is JSON, and not one that promises its bytes by a strong entity tag: a manifest may be called JSON, too, and
+/// its digest is that of the bytes.
+fn may_be_coded(headers: &HeaderMap) -> bool {
+    let is_json = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        value == b"application/json" || value == b"application/problem+json"
+    };
+    headers.get(header::CONTENT_TYPE).is_some_and(is_json)
+        && headers.get(header::ETAG).is_none_or(|entity_tag| entity_tag.as_bytes().starts_with(b"W/"))
 }
 
 /// What `make` makes, about so many bytes, in this coding if it is worthwhile: outside of the runtime's threads where that
@@ -255,6 +261,22 @@ mod tests {
         assert_eq!(read, bytes);
         assert_eq!(zstd::decode_all(&*Coding::Zstd.write(bytes.clone())).unwrap(), bytes);
         assert_eq!(Coding::Identity.write(bytes.clone()), bytes);
+    }
+
+    #[test]
+    fn bytes_that_are_promised_are_left_as_they_are() {
+        let headers = |fields: &[(header::HeaderName, &'static str)]| -> HeaderMap {
+            fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+        };
+        let json = (header::CONTENT_TYPE, "application/json");
+        assert!(may_be_coded(&headers(std::slice::from_ref(&json))));
+        assert!(may_be_coded(&headers(&[json.clone(), (header::ETAG, "W/\"7\"")])));
+        assert!(!may_be_coded(&headers(&[json, (header::ETAG, "\"sha256:0\"")])));
+        assert!(!may_be_coded(&headers(&[(
+            header::CONTENT_TYPE,
+            "application/vnd.oci.image.manifest.v1+json"
+        )])));
+        assert!(!may_be_coded(&HeaderMap::new()));
     }
 
     proptest! {

@@ -161,9 +161,9 @@ mod tests {
         assert_eq!(begun.elapsed(), LONGEST_WRITE);
         // And who takes a little in time is not.
         theirs.read_exact(&mut [0; 16]).await.unwrap();
-        let (written, _) = tokio::join!(ours.write_all(&[0; 32]), async {
+        let (written, ()) = tokio::join!(ours.write_all(&[0; 32]), async {
             for _ in 0..2 {
-                sleep(LONGEST_WRITE - Duration::from_secs(1)).await;
+                sleep(LONGEST_WRITE.saturating_sub(Duration::from_secs(1))).await;
                 theirs.read_exact(&mut [0; 16]).await.unwrap();
             }
         });

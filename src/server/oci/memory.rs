@@ -217,7 +217,7 @@ mod tests {
         assert!(memory.is_absent(&name(), "v1") && !memory.is_absent(&name(), "v2"));
         tokio::time::advance(ABSENCE_HOLDS).await;
         assert!(!memory.is_absent(&name(), "v1"));
-        tokio::time::advance(POINTER_HOLDS - ABSENCE_HOLDS).await;
+        tokio::time::advance(POINTER_HOLDS.saturating_sub(ABSENCE_HOLDS)).await;
         assert!(!memory.said(&name(), &pointer).unwrap().holds(), "it is still known, but asked for again");
     }
 

@@ -80,13 +80,13 @@ fn what_a_login_listed_stays_while_it_cannot_list() {
 fn a_host_that_wants_to_be_left_alone_has_said_nothing_of_the_logins_after() {
     let error = CatalogError::of(
         "r.example",
-        ErrorKind::RateLimited { retry_after: Duration::from_secs(60), message: None },
+        ErrorKind::RateLimited { retry_after: Duration::from_mins(1), message: None },
     );
     let before = Record::default();
     let mut reading = Reading::of(["one", "other", "third"].map(str::to_owned));
     reading.listed("one", names(0..5).into_iter().collect());
     reading.failed("other", &error, &before);
-    assert_eq!(reading.retry_after(), Some(Duration::from_secs(60)));
+    assert_eq!(reading.retry_after(), Some(Duration::from_mins(1)));
     assert_eq!(reading.learnt(Some(&names(4..9)), &before).unwrap().names, names(0..9));
 }
 
