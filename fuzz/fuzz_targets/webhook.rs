@@ -12,7 +12,8 @@ fuzz_target!(|data: &[u8]| {
         let (line, behind) = (&rest[..end], &rest[end + 1..]);
         rest = behind;
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { break };
-        let (name, value) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(&line[colon + 1..]));
+        let (name, value) =
+            (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(&line[colon + 1..]));
         if let (Ok(name), Ok(value)) = (name, value) {
             headers.insert(name, value);
         }
