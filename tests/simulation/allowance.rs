@@ -74,13 +74,13 @@ impl Registry {
         Duration::from_secs_f64(real(self.tags() * u64::from(REQUESTS_PER_TAG)) / rate) + waits
     }
 
-    /// How much later a reader may see what is behind a new digest: where manifests are counted, those that wait for their
-    /// turn go first.
-    pub(crate) fn wait_for_manifests(&self) -> Duration {
+    /// How much later a reader may see what is behind a new digest that was pushed when so many had been fetched: where
+    /// manifests are counted, those go first that waited for their turn already, and those that came since and look newer.
+    pub(crate) fn wait_for_manifests(&self, fetched_before: u64) -> Duration {
         let Some(quota) = self.traits.quota else { return Duration::ZERO };
         // A tenth is kept for those who ask.
         let usable = (quota.limit * 9 / 10).max(1);
-        let windows = self.unfetched() / usable + 2;
+        let windows = self.wanted_after(fetched_before) / usable + 2;
         quota.window * u32::try_from(windows).unwrap_or(u32::MAX)
     }
 

@@ -133,7 +133,7 @@ impl Judge {
                         None => (state.current().at, of_lists),
                     };
                     if state.told.awaits_its_turn {
-                        allowed += registry.wait_for_manifests();
+                        allowed += registry.wait_for_manifests(registry.fetched());
                     }
                     check(self, since, allowed, &|| tag.clone());
                 }
@@ -216,7 +216,8 @@ impl Judge {
     ) -> Duration {
         let asked_by = change.due.map(|due| due.max(change.at));
         let asked_by = asked_by.unwrap_or(change.at + self.of_lists(name));
-        asked_by + change.wait + registry.slack(change.at, now, downtimes)
+        let wait = registry.wait_for_manifests(change.fetched_before);
+        asked_by + wait + registry.slack(change.at, now, downtimes)
     }
 
     /// Compares what was announced with what happened, once it is all over.

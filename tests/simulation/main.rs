@@ -62,8 +62,7 @@ fn simulate(scenario: Scenario, with_lines: bool) -> Report {
 
 async fn live_through(scenario: Scenario, with_lines: bool) -> Report {
     let (memory, cpu) = (process::memory(), process::cpu());
-    let (mut registries, mut life) = scenario.world();
-    registries.iter_mut().for_each(registry::Registry::begin);
+    let (registries, mut life) = scenario.world();
     let network = Network::new(registries);
     network.state().lines = with_lines.then(Vec::new);
     let names = watched(&network);

@@ -71,8 +71,8 @@ pub(crate) struct Change {
     pub(crate) image: Option<Image>,
     /// Until when the warmer is to have asked about the tag, if it is to be asked about and not listed.
     pub(crate) due: Option<Duration>,
-    /// How long what is behind it may have to wait for its turn where manifests are counted.
-    pub(crate) wait: Duration,
+    /// How many manifests had been fetched until then.
+    pub(crate) fetched_before: u64,
 }
 
 /// What the warmer can know of a tag from what it was told.
@@ -203,7 +203,7 @@ impl Registry {
         if let Some(image) = image {
             self.wanted += image.manifests() as u64;
         }
-        let wait = self.wait_for_manifests();
+        let fetched_before = self.fetched();
         let digest: Option<Arc<str>> = image.map(|image| self.digests.add(image).into());
         let repository = self.repositories.entry(path.to_owned()).or_default();
         let is_version = super::allowance::is_version(tag);
@@ -220,19 +220,17 @@ impl Registry {
         }
         let due = tag.told.at.filter(|_| !is_listed_anew).map(|at| at + tag.told.interval);
         tag.digest = digest;
-        tag.log.push(Change { at: now, image, due, wait });
+        tag.log.push(Change { at: now, image, due, fetched_before });
     }
 
-    /// All is there that is there at the beginning, and waits for all the rest of it.
-    pub(crate) fn begin(&mut self) {
-        let wait = self.wait_for_manifests();
-        let tags = self.repositories.values_mut().flat_map(|repository| repository.tags.values_mut());
-        tags.flat_map(|tag| &mut tag.log).for_each(|change| change.wait = wait);
+    /// How many manifests were fetched.
+    pub(crate) fn fetched(&self) -> u64 {
+        self.fetched.len() as u64
     }
 
-    /// How many manifests were pushed and never fetched.
-    pub(crate) fn unfetched(&self) -> u64 {
-        self.wanted.saturating_sub(self.fetched.len() as u64)
+    /// How many manifests were pushed that were not among the first to be fetched.
+    pub(crate) fn wanted_after(&self, fetched: u64) -> u64 {
+        self.wanted.saturating_sub(fetched)
     }
 
     /// Answers what arrived.
