@@ -65,12 +65,14 @@ fn login(
         problems.add(&setting.origin, reason);
         return None;
     }
-    let mut secret = |settings, what| secret_source(settings, what, &setting.origin, environment, problems);
+    let mut secret = |settings, keys| secret_source(settings, keys, &setting.origin, environment, problems);
     if setting.identity_token.is_some() {
-        return secret(&setting.identity_token, "identity_token").map(Login::IdentityToken);
+        return secret(&setting.identity_token, "identity_token_file and identity_token_env")
+            .map(Login::IdentityToken);
     }
     if setting.registry_token.is_some() {
-        return secret(&setting.registry_token, "registry_token").map(Login::RegistryToken);
+        return secret(&setting.registry_token, "registry_token_file and registry_token_env")
+            .map(Login::RegistryToken);
     }
     if let Some(helper) = &setting.helper {
         return problems.keep(&helper.origin, helper.value.parse()).map(Login::Helper);
@@ -78,7 +80,7 @@ fn login(
     if setting.anonymous {
         return Some(Login::Anonymous);
     }
-    let password = secret(&setting.password, "password");
+    let password = secret(&setting.password, "password, password_file and password_env");
     let username = username(setting.username.as_ref(), &setting.origin, problems)?;
     Some(Login::Basic { username, password: password? })
 }
@@ -98,10 +100,10 @@ fn username(setting: Option<&Setting>, entry: &Origin, problems: &mut Problems) 
     Some(name.clone())
 }
 
-/// Exactly one place where the secret is. No message shows it.
+/// Exactly one place where the secret is, of the places that these keys name. No message shows it.
 pub(super) fn secret_source(
     settings: &SecretSettings,
-    what: &str,
+    keys: &str,
     entry: &Origin,
     environment: Environment<'_>,
     problems: &mut Problems,
@@ -119,9 +121,7 @@ pub(super) fn secret_source(
             problems.keep(&name.origin, secret_in(&name.value, environment)).map(SecretSource::Given)
         }
         _ => {
-            let literal =
-                if matches!(what, "password" | "secret") { format!("{what}, ") } else { String::new() };
-            problems.add(entry, format!("one of {literal}{what}_file and {what}_env is needed"));
+            problems.add(entry, format!("one of {keys} is needed"));
             None
         }
     }

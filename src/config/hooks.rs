@@ -320,7 +320,13 @@ fn proof(
     let header = validate::checked(settings.secret_header.as_ref(), problems, |text| {
         HeaderName::try_from(text).map_err(|_| format!("{} is no name of a header", quoted(text)))
     });
-    let source = secret_source(&settings.secret, "secret", &settings.origin, environment, problems)?;
+    let source = secret_source(
+        &settings.secret,
+        "secret_file and secret_env",
+        &settings.origin,
+        environment,
+        problems,
+    )?;
     Some(ProofConfig::Secret { source, header })
 }
 

@@ -170,10 +170,11 @@ fn receiver(
     let give_up_after = validate::checked(setting.give_up_after.as_ref(), problems, |text| {
         values::parse_duration(text, GIVE_UP_TIMES)
     });
+    let keys = "secret, secret_file and secret_env";
     let secret = setting
         .secret
         .is_some()
-        .then(|| secret_source(&setting.secret, "secret", &setting.origin, environment, problems));
+        .then(|| secret_source(&setting.secret, keys, &setting.origin, environment, problems));
     let mut selection = Selection::default();
     if let Some(names) = &setting.names {
         let globs = names.iter().map(|glob| glob.value.as_str());
