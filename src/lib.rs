@@ -65,6 +65,7 @@ pub mod feed;
 pub mod fuzzing;
 pub mod metrics;
 pub mod notify;
+mod percent;
 pub mod policy;
 pub mod server;
 pub mod sources;

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::remote::{decode, encode};
 use crate::config::error::quoted;
 use crate::config::values::{existing_file, parse_duration, shown};
+use crate::percent::{decode, encode};
 
 /// What our keys begin with, where nothing else is chosen.
 pub(super) const DEFAULT_PREFIX: &str = "samovar|";

@@ -6,8 +6,9 @@ use samovar_registry::Secret;
 
 use super::address::{server, servers, shown};
 use super::options::{CommonOptions, Options, query};
-use super::remote::{Form, Parts, decode, encode};
+use super::remote::{Form, Parts};
 use crate::config::error::quoted;
+use crate::percent::{decode, encode};
 use crate::store::{RedisOptions, RedisTopology};
 
 /// The port that Redis listens on unless told otherwise.

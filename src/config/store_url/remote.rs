@@ -1,9 +1,6 @@
-//! What the URLs of stores on other machines have in common: how they are taken apart, and how text is escaped in them.
+//! What the URLs of stores on other machines have in common: how they are taken apart.
 //!
 //! A URL with several servers is none by RFC 3986, so it is taken apart here: `//[userinfo@]servers[/path][?query]`.
-
-use std::borrow::Cow;
-use std::fmt::Write as _;
 
 /// The kinds of URLs for stores on other machines, by their schemes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,42 +96,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Undoes percent-encoding (RFC 3986, section 2.1); `None` for what is not such, or not UTF-8 behind it.
-pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('%') {
-        return Some(Cow::Borrowed(text));
-    }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        decoded.push(u8::try_from(high * 16 + low).expect("two hexadecimal digits are a byte"));
-    }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
-}
-
-/// Percent-encodes all but what RFC 3986 calls unreserved, and `|`, which many a prefix ends with.
-pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~|".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            write!(encoded, "%{byte:02X}").expect("writes to memory");
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -151,22 +114,6 @@ mod tests {
         for form in Form::ALL {
             assert!(form.shown().starts_with(&format!("{}://", form.scheme())), "{form:?}");
             assert_eq!(Form::of_scheme(form.scheme()), Some(form));
-        }
-    }
-
-    #[test]
-    fn broken_escapes_are_found() {
-        for text in ["%", "%4", "%zz", "a%4", "%ff", "%+1"] {
-            assert_eq!(decode(text), None, "{text}");
-        }
-        assert_eq!(decode("%c3%A4").unwrap(), "ä");
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_encoded_is_decoded_to_the_same(text in ".*") {
-            let encoded = encode(&text);
-            prop_assert_eq!(decode(&encoded).unwrap(), text);
         }
     }
 }

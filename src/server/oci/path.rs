@@ -7,6 +7,8 @@ use std::borrow::Cow;
 
 use samovar_registry::{Digest, Tag};
 
+use crate::percent;
+
 /// A path of the distribution protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path<'a> {
@@ -53,6 +55,7 @@ impl<'a> Path<'a> {
         let Some((upstream, below)) = split(path) else {
             return Ok(Self { upstream: None, target: Target::Nothing });
         };
+        let decode = |text| percent::decode(text).ok_or(Unreadable);
         let upstream = upstream.map(decode).transpose()?;
         Ok(Self { upstream, target: Target::of(&decode(below)?) })
     }
@@ -98,25 +101,6 @@ impl Target {
             _ => Self::Nothing,
         }
     }
-}
-
-/// Undoes percent-encoding.
-fn decode(text: &str) -> Result<Cow<'_, str>, Unreadable> {
-    if !text.contains('%') {
-        return Ok(Cow::Borrowed(text));
-    }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or(Unreadable);
-        let (high, low) = (digit()?, digit()?);
-        decoded.push(u8::try_from(high * 16 + low).map_err(|_| Unreadable)?);
-    }
-    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| Unreadable)
 }
 
 /// How a manifest is named.
